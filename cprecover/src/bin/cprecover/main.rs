@@ -1,0 +1,29 @@
+//! The `cprecover` program: arguments in, one library call, results out.
+
+mod cmd;
+mod context;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+pub(crate) use context::{Context, Exit, Format};
+
+fn main() -> ExitCode {
+    let cli = match cmd::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` arrive here too; clap prints them on stdout and they are no error.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    match cli.run() {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("cprecover: {error}");
+            Exit::of(&error).into()
+        }
+    }
+}

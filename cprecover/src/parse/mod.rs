@@ -1,0 +1,3 @@
+//! Pure parsers: bytes in, values out, no system calls.
+
+pub mod yaml;
