@@ -2,6 +2,7 @@
 
 mod cmd;
 mod context;
+mod double;
 
 use std::process::ExitCode;
 
