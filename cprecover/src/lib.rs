@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cri;
 pub mod error;
 pub mod model;
 pub mod node;
 pub mod parse;
 pub mod sys;
+pub mod units;
 
 pub use error::{Error, ErrorKind, Result};
 pub use node::NodeOptions;
