@@ -3,6 +3,7 @@
 mod cmd;
 mod context;
 mod double;
+mod drill;
 
 use std::process::ExitCode;
 

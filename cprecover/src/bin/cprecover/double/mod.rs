@@ -1,9 +1,11 @@
 //! Stand-ins for the programs of a control-plane node; only the drill and the tests start them.
 
 mod component;
+pub(crate) mod daemon;
 mod etcd;
 pub(crate) mod fetch;
 mod flags;
+pub(crate) mod kubelet;
 pub(crate) mod serve;
 
 use cprecover::Result;

@@ -74,6 +74,15 @@ impl TlsFiles<'_> {
     }
 }
 
+/// Makes a client's configuration that presents no certificate.
+pub(crate) fn anonymous_client(authority: &Path) -> Result<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder =
+        builder.map_err(|source| Error::with_source(ErrorKind::Invalid, "TLS client set-up", source))?;
+    Ok(Arc::new(builder.with_root_certificates(roots(authority)?).with_no_client_auth()))
+}
+
 fn roots(authority: &Path) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     let certificates =
