@@ -10,7 +10,9 @@ pub mod error;
 pub mod model;
 pub mod node;
 pub mod parse;
+pub mod ports;
 pub mod sys;
+pub mod terminate;
 pub mod units;
 
 pub use error::{Error, ErrorKind, Result};
