@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cri;
+pub mod backup;
 pub mod error;
 pub mod model;
 pub mod node;
