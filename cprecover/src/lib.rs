@@ -6,10 +6,15 @@
 #![forbid(unsafe_code)]
 
 pub mod cri;
+pub mod diagnose;
 pub mod error;
+pub mod facts;
+pub mod healthz;
+pub mod logs;
 pub mod model;
 pub mod node;
 pub mod parse;
+pub mod probe;
 pub mod sys;
 pub mod units;
 
