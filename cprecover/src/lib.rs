@@ -7,11 +7,16 @@
 
 pub mod cri;
 pub mod backup;
+pub mod diagnose;
 pub mod error;
+pub mod facts;
+pub mod healthz;
+pub mod logs;
 pub mod model;
 pub mod node;
 pub mod parse;
 pub mod ports;
+pub mod probe;
 pub mod sys;
 pub mod terminate;
 pub mod units;

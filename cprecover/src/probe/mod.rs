@@ -1,0 +1,16 @@
+//! Asks a health endpoint over HTTP or HTTPS, bounded in time and size, without hidden threads.
+//!
+//! One request, one connection, no redirects, no proxy, no name look-up: the target is an address.
+//! Without the feature `probe` only the outcome's types are here, so that recorded outcomes can be read.
+
+#[cfg(feature = "probe")]
+mod client;
+mod outcome;
+#[cfg(feature = "probe")]
+mod target;
+
+#[cfg(feature = "probe")]
+pub use client::probe;
+pub use outcome::{Outcome, Phase};
+#[cfg(feature = "probe")]
+pub use target::{ClientIdentity, Limits, Target, Trust, target_of};
