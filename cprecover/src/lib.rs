@@ -12,6 +12,7 @@ pub mod error;
 pub mod facts;
 pub mod healthz;
 pub mod logs;
+pub mod kubeadm;
 pub mod model;
 pub mod node;
 pub mod parse;
