@@ -9,6 +9,7 @@ pub mod error;
 pub mod model;
 pub mod node;
 pub mod parse;
+pub mod policy;
 pub mod sys;
 
 pub use error::{Error, ErrorKind, Result};
