@@ -18,6 +18,7 @@ pub mod node;
 pub mod parse;
 pub mod ports;
 pub mod probe;
+pub mod policy;
 pub mod sys;
 pub mod terminate;
 pub mod units;
