@@ -19,6 +19,8 @@ pub mod parse;
 pub mod policy;
 pub mod ports;
 pub mod probe;
+#[cfg(feature = "probe")]
+pub mod recover;
 pub mod sys;
 pub mod terminate;
 pub mod units;
