@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backup::{Listed, Snapshot, Store};
+use crate::backup::{Damage, Listed, Snapshot, Store};
 use crate::error::Result;
 use crate::model::{Component, NodeName, Observed};
 use crate::recover::observation::BackupFact;
@@ -22,7 +22,7 @@ pub(super) fn best(store: &Store, node: &NodeName, deadline: &Deadline) -> Resul
                 .or_insert_with(|| {
                     let report = store.verify(&snapshot.id, deadline);
                     Observed::from_result(
-                        report.map(|report| report.damage.iter().all(|damage| damage.is_harmless())),
+                        report.map(|report| report.damage.iter().all(Damage::is_harmless)),
                     )
                 })
                 .clone();

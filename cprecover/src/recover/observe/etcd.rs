@@ -78,8 +78,7 @@ fn local_health(health: &[HealthFact]) -> Verdict {
                 _ => Verdict::Unknown,
             }
         }
-        Some(HealthState::Probed(_)) => Verdict::No,
-        // Not asked because there is no manifest: kubelet runs no etcd then.
-        None => Verdict::No,
+        // Not asked means that there is no manifest: kubelet runs no etcd then.
+        Some(HealthState::Probed(_)) | None => Verdict::No,
     }
 }
