@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod kubeadm;
 pub mod model;
 pub mod node;
 pub mod parse;
