@@ -69,12 +69,12 @@ pub(crate) struct Args {
 }
 
 /// Runs the double; its errors are printed as kubeadm prints them.
-pub(crate) fn run(args: Args) -> Result<Exit> {
-    match dispatch(&args) {
-        Ok(()) => Ok(Exit::Done),
+pub(crate) fn run(args: &Args) -> Exit {
+    match dispatch(args) {
+        Ok(()) => Exit::Done,
         Err(error) => {
             eprintln!("error: {error}\nTo see the stack trace of this error execute with --v=5 or higher");
-            Ok(Exit::Error)
+            Exit::Error
         }
     }
 }

@@ -4,6 +4,7 @@ mod component;
 mod etcd;
 pub(crate) mod fetch;
 mod flags;
+mod kubeadm;
 pub(crate) mod serve;
 
 use cprecover::Result;
@@ -22,6 +23,8 @@ pub(crate) enum DoubleCommand {
     KubeControllerManager(flags::ProgramArgs),
     /// kube-scheduler: its health endpoints.
     KubeScheduler(flags::ProgramArgs),
+    /// kubeadm: `init phase control-plane …`, `init phase etcd local`, `version`.
+    Kubeadm(kubeadm::Args),
 }
 
 impl DoubleCommand {
@@ -32,6 +35,7 @@ impl DoubleCommand {
             Self::KubeApiserver(args) => component::run(Component::KubeApiserver, &args)?,
             Self::KubeControllerManager(args) => component::run(Component::KubeControllerManager, &args)?,
             Self::KubeScheduler(args) => component::run(Component::KubeScheduler, &args)?,
+            Self::Kubeadm(args) => return Ok(kubeadm::run(&args)),
         }
         Ok(Exit::Done)
     }

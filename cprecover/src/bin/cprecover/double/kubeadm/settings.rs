@@ -212,6 +212,6 @@ fn default_route_address() -> Option<IpAddr> {
 
 /// Prints a warning as klog does: `W1123 23:58:25.237740   10797 version.go:108] …`.
 fn warn(place: &str, message: &str) {
-    let time = jiff::Timestamp::now().strftime("%m%d %H:%M:%S%.6f").to_string();
+    let time = crate::double::klog_now();
     eprintln!("W{time} {:7} {place}] {message}", std::process::id());
 }
