@@ -13,6 +13,7 @@ pub mod facts;
 pub mod healthz;
 pub mod kubeadm;
 pub mod logs;
+pub mod kubeadm;
 pub mod model;
 pub mod node;
 pub mod parse;

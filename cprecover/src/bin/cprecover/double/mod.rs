@@ -6,6 +6,7 @@ mod etcd;
 pub(crate) mod fetch;
 mod flags;
 pub(crate) mod kubelet;
+mod kubeadm;
 pub(crate) mod serve;
 
 use cprecover::Result;
@@ -24,6 +25,8 @@ pub(crate) enum DoubleCommand {
     KubeControllerManager(flags::ProgramArgs),
     /// kube-scheduler: its health endpoints.
     KubeScheduler(flags::ProgramArgs),
+    /// kubeadm: `init phase control-plane …`, `init phase etcd local`, `version`.
+    Kubeadm(kubeadm::Args),
 }
 
 impl DoubleCommand {
@@ -34,6 +37,7 @@ impl DoubleCommand {
             Self::KubeApiserver(args) => component::run(Component::KubeApiserver, &args)?,
             Self::KubeControllerManager(args) => component::run(Component::KubeControllerManager, &args)?,
             Self::KubeScheduler(args) => component::run(Component::KubeScheduler, &args)?,
+            Self::Kubeadm(args) => return Ok(kubeadm::run(&args)),
         }
         Ok(Exit::Done)
     }
