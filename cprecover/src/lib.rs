@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod etcd;
 pub mod model;
 pub mod node;
 pub mod parse;
