@@ -14,6 +14,7 @@ pub mod healthz;
 pub mod kubeadm;
 pub mod logs;
 pub mod kubeadm;
+pub mod etcd;
 pub mod model;
 pub mod node;
 pub mod parse;
