@@ -23,8 +23,9 @@ pub(super) struct Checked {
     pub(super) processes: Vec<ProcessId>,
 }
 
-/// Checks that the cgroup of a target holds the target and no process that is protected or of another
-/// container.
+/// Checks that the cgroup of a target holds no process that is protected or of another container.
+///
+/// The target itself may have ended already and left others behind.
 pub(super) fn check(proc: &ProcDir, target: &Target, mounts: &[PathBuf]) -> Result<Checked> {
     let refused = |why: String| Error::new(ErrorKind::Refused, format!("kill a whole cgroup: {why}"));
     let path = target.cgroup.clone().ok_or_else(|| refused("the target's cgroup is not known".into()))?;
@@ -47,11 +48,17 @@ pub(super) fn check(proc: &ProcDir, target: &Target, mounts: &[PathBuf]) -> Resu
             ),
         ));
     }
-    let own = ports::cgroup(proc, target.process.pid).present().and_then(ports::CgroupPath::pod);
+    let own = ports::CgroupPath { path: path.clone(), v2: true }.pod();
+    if own.is_none() {
+        return Err(refused(format!("{path} is no pod's")));
+    }
     let mut processes = Vec::new();
     for pid in all_processes(&folder)? {
         let theirs = ports::cgroup(proc, pid).present().and_then(ports::CgroupPath::pod);
-        if theirs.is_none() || theirs != own {
+        if theirs != own {
+            if proc.stat(pid).is_err() {
+                continue;
+            }
             return Err(refused(format!("pid {pid} in {path} is not of the same container")));
         }
         // The first process of the container's own pid namespace ends with all others anyway.
@@ -59,9 +66,6 @@ pub(super) fn check(proc: &ProcDir, target: &Target, mounts: &[PathBuf]) -> Resu
             target.lifted.iter().copied().chain([guard::Protection::NamespaceInit]).collect();
         guard::check(proc, pid, &lifted)?;
         processes.push(proc.process_id(pid)?);
-    }
-    if !processes.contains(&target.process) {
-        return Err(super::identity::changed(target.process.pid, format!("it is not in {path}")));
     }
     Ok(Checked { folder, path, processes })
 }

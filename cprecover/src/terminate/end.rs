@@ -119,6 +119,7 @@ impl Ending<'_> {
                 return Ok(Outcome::Survived { steps: std::mem::take(&mut self.steps), state });
             }
         }
+        self.kill_rest()?;
         self.finish()
     }
 
@@ -179,6 +180,27 @@ impl Ending<'_> {
             self.steps.push(Step::Kill);
         }
         Ok(Killing::Sent)
+    }
+
+    /// Kills what a process that obeyed SIGTERM left behind in its cgroup.
+    fn kill_rest(&mut self) -> Result<()> {
+        if !self.options.whole_cgroup || self.steps.iter().any(|step| matches!(step, Step::KillCgroup { .. }))
+        {
+            return Ok(());
+        }
+        let group = match self.check_cgroup() {
+            // An empty cgroup is removed by whoever made it.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {
+                return Ok(());
+            }
+            other => other?,
+        };
+        if !group.processes.is_empty() {
+            self.deadline.check("before killing the rest of the cgroup")?;
+            group.kill()?;
+            self.steps.push(Step::KillCgroup { cgroup: group.path });
+        }
+        Ok(())
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

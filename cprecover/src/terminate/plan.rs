@@ -53,6 +53,21 @@ impl Target {
         }
     }
 
+    /// Takes a holder that nobody judged: the caller knows what it is. Program and cgroup are not
+    /// compared again; start time and sockets are.
+    #[must_use]
+    pub fn unjudged(holder: &Holder) -> Self {
+        Self {
+            process: holder.process,
+            handle: holder.handle.clone(),
+            exe: None,
+            cgroup: None,
+            listeners: holder.listeners.clone(),
+            own_cgroup: false,
+            lifted: BTreeSet::new(),
+        }
+    }
+
     /// Lifts a protection by naming it; those that nothing lifts stay.
     #[must_use]
     pub fn lift(mut self, protection: Protection) -> Self {
