@@ -20,29 +20,29 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen,
 /// Name of the test that plays helper roles in every test binary.
 const ROLE_TEST: &str = "helper_role";
 
-pub fn deadline() -> Deadline {
+pub(crate) fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(60))
 }
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Reports, loudly, that a test did not run.
-pub fn skip(test: &str, reason: &str) {
+pub(crate) fn skip(test: &str, reason: &str) {
     eprintln!("SKIPPED: {test}: {reason}");
 }
 
-pub fn own_pid() -> Pid {
+pub(crate) fn own_pid() -> Pid {
     pid_of(std::process::id())
 }
 
-pub fn pid_of(raw: u32) -> Pid {
+pub(crate) fn pid_of(raw: u32) -> Pid {
     Pid::new(i32::try_from(raw).expect("pids are small")).expect("pids are positive")
 }
 
 /// Returns a port that was free a moment ago, outside of the range of clients.
-pub fn free_port() -> Port {
+pub(crate) fn free_port() -> Port {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + u16::try_from(std::process::id() % 9000).expect("below 9000");
@@ -56,25 +56,25 @@ pub fn free_port() -> Port {
     panic!("no free port from {base}");
 }
 
-pub fn holders(query: &Query) -> Vec<Holder> {
+pub(crate) fn holders(query: &Query) -> Vec<Holder> {
     match find(query, &deadline()).expect("looks up") {
         Lookup::Found { holders } => holders,
         other => panic!("found nobody: {other:?}"),
     }
 }
 
-pub fn only_holder(query: &Query) -> Holder {
+pub(crate) fn only_holder(query: &Query) -> Holder {
     let mut holders = holders(query);
     assert_eq!(holders.len(), 1, "{holders:?}");
     holders.remove(0)
 }
 
-pub fn evidence(holder: &Holder, query: &Query) -> Evidence {
+pub(crate) fn evidence(holder: &Holder, query: &Query) -> Evidence {
     collect(holder, query, &deadline()).expect("collects")
 }
 
 /// Opens a listening TCP socket.
-pub fn listener(address: SocketAddr, v6_only: bool, reuse_port: bool) -> OwnedFd {
+pub(crate) fn listener(address: SocketAddr, v6_only: bool, reuse_port: bool) -> OwnedFd {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd =
         socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP)).expect("socket");
@@ -91,7 +91,7 @@ pub fn listener(address: SocketAddr, v6_only: bool, reuse_port: bool) -> OwnedFd
 }
 
 /// Starts helpers.
-pub struct Spawn {
+pub(crate) struct Spawn {
     program: PathBuf,
     before: Vec<String>,
     role: String,
@@ -100,13 +100,13 @@ pub struct Spawn {
 
 impl Spawn {
     /// Describes a helper with a role, see [`play_role`].
-    pub fn role(role: &str) -> Self {
+    pub(crate) fn role(role: &str) -> Self {
         let program = std::env::current_exe().expect("own path");
         Self { program, before: Vec::new(), role: role.into(), env: Vec::new() }
     }
 
     /// Gives the helper another program name, by a link to the test binary in `dir`.
-    pub fn named(mut self, dir: &Path, name: &str) -> Self {
+    pub(crate) fn named(mut self, dir: &Path, name: &str) -> Self {
         let link = dir.join(name);
         if std::fs::hard_link(&self.program, &link).is_err() {
             std::fs::copy(&self.program, &link).expect("copy the test binary");
@@ -116,23 +116,28 @@ impl Spawn {
     }
 
     /// Puts a program in front, such as `unshare -n`.
-    pub fn under(mut self, words: &[&str]) -> Self {
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
         self.before.extend(words.iter().map(|word| (*word).to_owned()));
         self
     }
 
     /// Runs the helper by a shell that does something first; `"$@"` starts the helper.
-    pub fn shell(self, script: &str) -> Self {
+    pub(crate) fn shell(self, script: &str) -> Self {
         self.under(&["/bin/sh", "-c", script, "sh"])
     }
 
-    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
         self.env.push((key.into(), value.to_string()));
         self
     }
 
     /// Starts the helper and waits until it says that it is ready.
-    pub fn start(self) -> Helper {
+    pub(crate) fn start(self) -> Helper {
+        self.start_noting("\0").0
+    }
+
+    /// As [`Spawn::start`]; returns also the words of the line with `prefix` that comes before.
+    pub(crate) fn start_noting(self, prefix: &str) -> (Helper, Vec<String>) {
         let mut words = self.before;
         words.push(self.program.to_str().expect("UTF-8").into());
         words
@@ -151,24 +156,25 @@ impl Spawn {
             child,
             pid: own_pid(),
         };
+        let noted = if prefix == "\0" { String::new() } else { helper.line(prefix) };
         let ready = helper.line("ready ");
         helper.pid = pid_of(ready.trim().parse().expect("a pid"));
-        helper
+        (helper, noted.split_whitespace().map(str::to_owned).collect())
     }
 }
 
 /// A running helper; dropping it ends it.
-pub struct Helper {
+pub(crate) struct Helper {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     /// The helper's own pid, where a shell or unshare in front of it has another.
-    pub pid: Pid,
+    pub(crate) pid: Pid,
 }
 
 impl Helper {
     /// Returns the rest of the next line that starts with `prefix`.
-    pub fn line(&mut self, prefix: &str) -> String {
+    pub(crate) fn line(&mut self, prefix: &str) -> String {
         let mut line = String::new();
         for _ in 0..200 {
             line.clear();
@@ -184,26 +190,26 @@ impl Helper {
     }
 
     /// Writes a line to the helper.
-    pub fn tell(&mut self, line: &str) {
+    pub(crate) fn tell(&mut self, line: &str) {
         writeln!(self.stdin.as_mut().expect("open"), "{line}").expect("writes");
     }
 
     /// The direct child's pid (a shell's or unshare's, where there is one in front).
-    pub fn child_pid(&self) -> Pid {
+    pub(crate) fn child_pid(&self) -> Pid {
         pid_of(self.child.id())
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("waits").is_none()
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("kills");
         self.child.wait().expect("waits");
     }
 
     /// Waits until the child has ended, and reaps it.
-    pub fn reap(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn reap(&mut self) -> std::process::ExitStatus {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(status) = self.child.try_wait().expect("waits") {
@@ -253,7 +259,7 @@ fn variable(key: &str) -> String {
 /// Plays the role that `CPT_ROLE` names; to be called from an ignored test `helper_role`.
 ///
 /// `CPT_ADDRESS` is a comma-separated list of addresses to listen on.
-pub fn play_role(extra: impl FnOnce(&str)) {
+pub(crate) fn play_role(extra: impl FnOnce(&str)) {
     let flag = |name| !variable(name).is_empty();
     let open = || -> Vec<OwnedFd> {
         variable("CPT_ADDRESS")
@@ -317,7 +323,7 @@ pub fn play_role(extra: impl FnOnce(&str)) {
 /// orphans there become children of that namespace's PID 1; returns `true` inside.
 ///
 /// Outside it panics when the run inside fails.
-pub fn in_pid_namespace(test: &str) -> bool {
+pub(crate) fn in_pid_namespace(test: &str) -> bool {
     if !variable("CPT_INSIDE").is_empty() {
         return true;
     }
@@ -345,16 +351,16 @@ pub fn in_pid_namespace(test: &str) -> bool {
 }
 
 /// A cgroup v2 folder, removed at the end with those above it that were made for it.
-pub struct Cgroup {
-    pub folder: PathBuf,
+pub(crate) struct Cgroup {
+    pub(crate) folder: PathBuf,
     /// The path as `/proc/PID/cgroup` has it.
-    pub path: String,
+    pub(crate) path: String,
     made: Vec<PathBuf>,
 }
 
 impl Cgroup {
     /// Makes a cgroup below the v2 root; `None` where that is not possible.
-    pub fn make(path: &str) -> Option<Self> {
+    pub(crate) fn make(path: &str) -> Option<Self> {
         let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
             .into_iter()
             .find(|root| Path::new(root).join("cgroup.controllers").exists())?;
@@ -372,11 +378,11 @@ impl Cgroup {
     }
 
     /// Returns a script for [`Spawn::shell`] that enters the cgroup and starts the helper.
-    pub fn enter(&self) -> String {
+    pub(crate) fn enter(&self) -> String {
         format!("echo $$ > {}/cgroup.procs && exec \"$@\"", self.folder.display())
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         std::fs::read_to_string(self.folder.join("cgroup.procs")).is_ok_and(|text| text.trim().is_empty())
     }
 }
@@ -398,7 +404,7 @@ impl Drop for Cgroup {
 }
 
 /// Reads a child's whole stdout.
-pub fn output(command: &mut Command) -> String {
+pub(crate) fn output(command: &mut Command) -> String {
     let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("runs");
     let mut text = String::new();
     child.stdout.take().expect("piped").read_to_string(&mut text).expect("reads");
