@@ -5,17 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod cri;
 pub mod diagnose;
 pub mod error;
 pub mod facts;
 pub mod healthz;
+pub mod kubeadm;
 pub mod logs;
 pub mod model;
 pub mod node;
 pub mod parse;
+pub mod policy;
+pub mod ports;
 pub mod probe;
 pub mod sys;
+pub mod terminate;
 pub mod units;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,10 +1,19 @@
 //! Services of the node: kubelet and the container runtime, started and stopped.
 
+mod custom;
+mod systemd;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::node::{NodeOptions, ServiceControl};
-use crate::sys::{Commands, Deadline};
+use crate::sys::{Commands, Deadline, find_program};
+use custom::CommandService;
+use systemd::SystemdUnit;
 
 /// Where a service is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,6 +84,22 @@ pub fn service<'a>(
     control: &ServiceControl,
     commands: &'a dyn Commands,
 ) -> Result<Box<dyn Service + 'a>> {
-    let _ = (node, control, commands);
-    todo!()
+    match control {
+        ServiceControl::Systemd(unit) => {
+            if node.root != Path::new("/") {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!(
+                        "unit {unit} of the node at {}: systemctl controls this machine only; configure commands",
+                        node.root.display()
+                    ),
+                ));
+            }
+            let systemctl = find_program(&node.root, "systemctl")?;
+            Ok(Box::new(SystemdUnit::new(systemctl, unit, commands)?))
+        }
+        ServiceControl::Commands { start, stop, state } => {
+            Ok(Box::new(CommandService::new(start, stop, state, commands)?))
+        }
+    }
 }

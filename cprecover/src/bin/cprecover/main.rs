@@ -2,6 +2,8 @@
 
 mod cmd;
 mod context;
+mod double;
+mod drill;
 
 use std::process::ExitCode;
 

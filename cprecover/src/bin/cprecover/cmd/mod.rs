@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cprecover::sys::CancelToken;
 use cprecover::{NodeOptions, Result};
 
+use crate::double::DoubleCommand;
 use crate::{Context, Exit, Format};
 
 /// Brings a kubeadm-style Kubernetes control-plane node back when kubectl no longer answers.
@@ -28,6 +29,12 @@ pub(crate) struct Cli {
 enum Command {
     /// Prints the node's options as they are in force.
     Config,
+    /// Runs a stand-in for a program of the node; only the drill and the tests use it.
+    #[command(hide = true)]
+    Double {
+        #[command(subcommand)]
+        program: DoubleCommand,
+    },
 }
 
 impl Cli {
@@ -44,6 +51,7 @@ impl Cli {
         };
         match self.command {
             Command::Config => config(&ctx),
+            Command::Double { program } => program.run(),
         }
     }
 }

@@ -1,0 +1,170 @@
+//! A small stand-in for etcd: the same listeners, lock, health endpoints and bind error as the real one.
+//!
+//! It stores keys durably through the same HTTP gateway paths (`/v3/kv/put`, `/v3/kv/range`), so that a
+//! drill without the real etcd still proves that data outlives the recovery.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use cprecover::{Error, ErrorKind, Result};
+use rustix::fs::{FlockOperation, flock};
+use serde_json::{Value, json};
+
+use super::flags::{Flags, ProgramArgs};
+use super::serve::{self, TlsFiles};
+
+/// Serves until it is killed; returns only on a failed start.
+pub(crate) fn run(args: &ProgramArgs) -> Result<()> {
+    let flags = args.parse();
+    log("info", "etcdmain/etcd.go", "Running: ", &json!({ "args": std::env::args().collect::<Vec<_>>() }));
+    match start(&flags) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            // etcd wraps every start error in "discovery failed" (etcd server/etcdmain/etcd.go).
+            log("fatal", "etcdmain/etcd.go", "discovery failed", &json!({ "error": error.to_string() }));
+            Err(error)
+        }
+        other => other,
+    }
+}
+
+fn start(flags: &Flags) -> Result<()> {
+    let tls = |prefix: &str, require: bool| -> Result<_> {
+        let file = |name: &str| flags.value(&format!("{prefix}{name}")).map(Path::new);
+        match (file("cert-file"), file("key-file")) {
+            (Some(certificate), Some(key)) => {
+                let files = TlsFiles { certificate, key, authority: file("trusted-ca-file") };
+                Ok(Some(files.server(require)?))
+            }
+            _ => Ok(None),
+        }
+    };
+    let peer_tls = tls("peer-", true)?;
+    let client_tls = tls("", flags.value("client-cert-auth") == Some("true"))?;
+    let mut bound = Vec::new();
+    // The order is etcd's (server/embed/etcd.go, StartEtcd): peers first, so 2380 masks a conflict on 2379.
+    for (flag, config) in
+        [("listen-peer-urls", peer_tls), ("listen-client-urls", client_tls), ("listen-metrics-urls", None)]
+    {
+        for (address, is_tls) in flags.urls(flag)? {
+            let listener = serve::bind(address, config.clone().filter(|_| is_tls))
+                .map_err(|message| Error::new(ErrorKind::AlreadyExists, message))?;
+            bound.push((flag, listener));
+        }
+    }
+    let store = Store::open(Path::new(flags.required("data-dir")?))?;
+    let name = flags.value("name").unwrap_or("default").to_owned();
+    log("info", "embed/serve.go", "ready to serve client requests", &json!({ "name": name }));
+    let store = Arc::new(Mutex::new(store));
+    let routed = bound.into_iter().map(|(flag, listener)| {
+        let router =
+            if flag == "listen-peer-urls" { peer_router() } else { client_router(Arc::clone(&store)) };
+        (listener, router)
+    });
+    serve::serve_forever(routed.collect())
+}
+
+fn peer_router() -> Router {
+    Router::new().route("/version", get(|| async { r#"{"etcdserver":"3.6.8","etcdcluster":"3.6.0"}"# }))
+}
+
+type Shared = Arc<Mutex<Store>>;
+
+fn client_router(store: Shared) -> Router {
+    Router::new()
+        .route("/health", get(|| async { Json(json!({ "health": "true", "reason": "" })) }))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(|| async { "ok\n" }))
+        .route("/version", get(|| async { r#"{"etcdserver":"3.6.8","etcdcluster":"3.6.0"}"# }))
+        .route("/v3/kv/put", post(put))
+        .route("/v3/kv/range", post(range))
+        .with_state(store)
+}
+
+fn field<'a>(body: &'a Value, name: &str) -> &'a str {
+    body.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+async fn put(State(store): State<Shared>, Json(body): Json<Value>) -> Result<Json<Value>, StatusCode> {
+    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+    store.put(field(&body, "key"), field(&body, "value")).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(Json(json!({ "header": { "revision": store.revision.to_string() } })))
+}
+
+async fn range(State(store): State<Shared>, Json(body): Json<Value>) -> Json<Value> {
+    let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = field(&body, "key");
+    let kvs: Vec<Value> =
+        store.keys.get(key).map(|value| json!({ "key": key, "value": value })).into_iter().collect();
+    Json(
+        json!({ "header": { "revision": store.revision.to_string() }, "count": kvs.len().to_string(), "kvs": kvs }),
+    )
+}
+
+/// Keys and values in base64, as the gateway passes them; one JSON line per write, fsynced.
+struct Store {
+    file: File,
+    keys: BTreeMap<String, String>,
+    revision: u64,
+}
+
+impl Store {
+    /// Opens `member/snap/db` and takes etcd's lock on it (etcd server/mvcc/backend, bbolt `flock`).
+    fn open(data_dir: &Path) -> Result<Self> {
+        let path: PathBuf = data_dir.join("member/snap/db");
+        for folder in ["member/snap", "member/wal"] {
+            let folder = data_dir.join(folder);
+            std::fs::create_dir_all(&folder).map_err(|source| Error::path("create", &folder, source))?;
+        }
+        let file = OpenOptions::new().create(true).read(true).append(true).open(&path);
+        let file = file.map_err(|source| Error::path("open", &path, source))?;
+        let mut waited_ms = 0_u32;
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if waited_ms == 10_000 {
+                log(
+                    "info",
+                    "embed/etcd.go",
+                    "db file is flocked by another process, or taking too long",
+                    &json!({}),
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            waited_ms = waited_ms.saturating_add(50);
+        }
+        let mut store = Self { keys: BTreeMap::new(), revision: 1, file };
+        for line in
+            BufReader::new(File::open(&path).map_err(|source| Error::path("open", &path, source))?).lines()
+        {
+            let line = line.map_err(|source| Error::path("read", &path, source))?;
+            let record: Value = serde_json::from_str(&line)
+                .map_err(|source| Error::with_source(ErrorKind::Corrupt, "walpb: crc mismatch", source))?;
+            store.keys.insert(field(&record, "key").to_owned(), field(&record, "value").to_owned());
+            store.revision += 1;
+        }
+        Ok(store)
+    }
+
+    fn put(&mut self, key: &str, value: &str) -> std::io::Result<()> {
+        writeln!(self.file, "{}", json!({ "key": key, "value": value }))?;
+        self.file.sync_data()?;
+        self.keys.insert(key.to_owned(), value.to_owned());
+        self.revision += 1;
+        Ok(())
+    }
+}
+
+/// Writes one line as etcd's zap logger does.
+fn log(level: &str, caller: &str, message: &str, fields: &Value) {
+    let mut line = json!({ "level": level, "ts": super::rfc3339_now(), "caller": caller, "msg": message });
+    if let (Some(line), Some(fields)) = (line.as_object_mut(), fields.as_object()) {
+        line.extend(fields.clone());
+    }
+    eprintln!("{line}");
+}

@@ -1,0 +1,28 @@
+//! Regenerates static-pod manifests with the real `kubeadm`, in a staging folder.
+//!
+//! kubeadm's own phases write straight into the live folder, without a backup and without a check, and
+//! succeed with defaults when they get no config (measured with 1.36.2: testdata/incident-lost). This
+//! module reconstructs the config offline ([`reconstruct`]), lets kubeadm render into a folder of ours
+//! ([`plan`]), compares the result with the last known good manifests and hands the files to an
+//! [`Installer`] ([`apply`]) only when the caller accepts what is not harmless.
+
+mod capture;
+mod config;
+mod origin;
+mod plan;
+mod reconstruct;
+mod sources;
+mod version;
+
+pub use capture::{Captured, ClusterReader, capture};
+pub use config::{Arg, ComponentSettings, Config, EnvVar, Etcd, ExternalEtcd, HostPathMount, LocalEtcd};
+pub use origin::{Conflict, Origin, OriginatedField, Unknown};
+pub use plan::{
+    Acceptance, Applied, Check, CheckOutcome, ComponentDiff, Difference, Installer, Options,
+    RegenerationPlan, Severity, StagedFile, apply, plan,
+};
+pub use reconstruct::{Reconstruction, reconstruct};
+pub use sources::{
+    CertificateSource, EtcdDataState, ManifestOrigin, ManifestSource, RuntimeContainer, RuntimeMount, Sources,
+};
+pub use version::{ApiVersion, KubeadmVersion};

@@ -1,0 +1,22 @@
+//! Who listens on a TCP port, and what kind of holder that is.
+//!
+//! [`find`] asks the kernel (`NETLINK_SOCK_DIAG`, sock_diag(7)) for the listeners of one port and looks
+//! for the processes that own them; [`collect`] gathers evidence about such a process; [`judge`] turns
+//! the evidence, the runtime's lists and the node's manifests into a [`Verdict`]. Only `judge` decides,
+//! and it reads nothing; nothing here writes or signals ([`crate::terminate`] does).
+
+mod cgroup;
+mod evidence;
+mod holder;
+mod judge;
+mod listener;
+mod lock;
+mod query;
+
+pub use cgroup::{CgroupDriver, CgroupPath, PodCgroup, RuntimeName, SystemdUnit};
+pub use evidence::{Ancestor, CommandLine, DataDirLock, Evidence, Executable, ProcessState, Shim, collect};
+pub use holder::{Holder, Lookup, Unowned};
+pub use judge::{Action, Class, IdentityProof, NodeFacts, PodFacts, RuntimeFacts, Verdict, judge};
+pub use listener::Listener;
+pub use lock::{database_file, lock_is_free};
+pub use query::{NetNamespace, Query, find};

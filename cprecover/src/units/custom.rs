@@ -1,0 +1,89 @@
+//! Services that the operator's own commands control: `OpenRC`, k3s, RKE2, an agent.
+
+use super::{Service, ServiceState};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{CommandOutput, CommandSpec, Commands, Deadline};
+
+/// A service behind three commands; they run on this machine, with an empty environment.
+pub(super) struct CommandService<'a> {
+    name: String,
+    start: CommandSpec,
+    stop: CommandSpec,
+    state: CommandSpec,
+    commands: &'a dyn Commands,
+}
+
+impl<'a> CommandService<'a> {
+    pub(super) fn new(
+        start: &[String],
+        stop: &[String],
+        state: &[String],
+        commands: &'a dyn Commands,
+    ) -> Result<Self> {
+        Ok(Self {
+            name: start.join(" "),
+            start: spec("start", start)?,
+            stop: spec("stop", stop)?,
+            state: spec("state", state)?,
+            commands,
+        })
+    }
+
+    fn run(&self, verb: &str, spec: &CommandSpec, deadline: &Deadline) -> Result<CommandOutput> {
+        let spec = spec.clone().timeout(deadline.remaining());
+        self.commands.run(&spec, deadline).map_err(|error| error.context(format!("{verb} a service")))
+    }
+
+    fn job(&self, verb: &str, spec: &CommandSpec, deadline: &Deadline) -> Result<()> {
+        let output = self.run(verb, spec, deadline)?;
+        if output.is_success() { Ok(()) } else { Err(failed(spec, &output)) }
+    }
+}
+
+impl Service for CommandService<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self, deadline: &Deadline) -> Result<ServiceState> {
+        let output = self.run("ask for the state of", &self.state, deadline)?;
+        // The codes of `systemctl is-active` and of LSB init scripts' `status`.
+        match output.code {
+            Some(0) => Ok(ServiceState::Active),
+            Some(3) => Ok(ServiceState::Inactive),
+            _ => Err(failed(&self.state, &output)),
+        }
+    }
+
+    fn start(&self, deadline: &Deadline) -> Result<()> {
+        self.job("start", &self.start, deadline)
+    }
+
+    fn stop(&self, deadline: &Deadline) -> Result<()> {
+        self.job("stop", &self.stop, deadline)
+    }
+
+    fn restart(&self, deadline: &Deadline) -> Result<()> {
+        self.stop(deadline)?;
+        self.start(deadline)
+    }
+}
+
+fn spec(which: &str, command: &[String]) -> Result<CommandSpec> {
+    let Some((program, args)) = command.split_first() else {
+        return Err(Error::new(ErrorKind::Invalid, format!("the {which} command of a service is empty")));
+    };
+    if !program.starts_with('/') {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("the {which} command of a service: program {program:?} is not an absolute path"),
+        ));
+    }
+    Ok(CommandSpec::new(program).args(args))
+}
+
+fn failed(spec: &CommandSpec, output: &CommandOutput) -> Error {
+    let code = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+    let said = output.stderr_tail().replace('\n', " | ");
+    Error::new(ErrorKind::Peer, format!("{} ended with {code}: {said}", spec.program.display()))
+}
