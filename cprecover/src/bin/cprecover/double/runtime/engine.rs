@@ -79,9 +79,11 @@ impl Handler for Engine {
                 reply(&wire::RemoveContainerResponse {})
             }
             "ListContainers" => reply(&answers::containers(&*self.current()?, decode(request)?)),
-            "ContainerStatus" => {
-                reply(&answers::container_status(&*self.current()?, &decode(request)?, self.cgroups.is_some())?)
-            }
+            "ContainerStatus" => reply(&answers::container_status(
+                &*self.current()?,
+                &decode(request)?,
+                self.cgroups.is_some(),
+            )?),
             other => Err(Status::unimplemented(format!(
                 "unknown method {other} for service runtime.v1.RuntimeService"
             ))),
@@ -134,7 +136,10 @@ impl Engine {
         Ok(self.hung && self.current()?.containers.get(id).is_some_and(ContainerRecord::is_running))
     }
 
-    fn run_sandbox(&self, request: wire::RunPodSandboxRequest) -> Result<wire::RunPodSandboxResponse, Status> {
+    fn run_sandbox(
+        &self,
+        request: wire::RunPodSandboxRequest,
+    ) -> Result<wire::RunPodSandboxResponse, Status> {
         let config = request.config.ok_or_else(|| Status::invalid_argument("no sandbox config"))?;
         let metadata =
             config.metadata.ok_or_else(|| Status::invalid_argument("no metadata in the sandbox config"))?;
@@ -183,10 +188,9 @@ impl Engine {
         let metadata =
             config.metadata.ok_or_else(|| Status::invalid_argument("no metadata in the container config"))?;
         let mut memory = self.current()?;
-        let sandbox = memory
-            .sandboxes
-            .get(&request.pod_sandbox_id)
-            .ok_or_else(|| Status::not_found(format!("failed to find sandbox id {:?}", request.pod_sandbox_id)))?;
+        let sandbox = memory.sandboxes.get(&request.pod_sandbox_id).ok_or_else(|| {
+            Status::not_found(format!("failed to find sandbox id {:?}", request.pod_sandbox_id))
+        })?;
         if sandbox.stopped {
             let id = &request.pod_sandbox_id;
             return Err(Status::unknown(format!("sandbox container {id:?} is not running")));
@@ -206,7 +210,11 @@ impl Engine {
             sandbox: request.pod_sandbox_id,
             name: metadata.name,
             attempt: metadata.attempt,
-            image: if image.user_specified_image.is_empty() { image.image } else { image.user_specified_image },
+            image: if image.user_specified_image.is_empty() {
+                image.image
+            } else {
+                image.user_specified_image
+            },
             argv: config.command.into_iter().chain(config.args).collect(),
             env: config.envs.into_iter().map(|pair| (pair.key, pair.value)).collect(),
             working_dir: config.working_dir,
@@ -236,10 +244,10 @@ impl Engine {
         if container.process.is_some() || container.exit.is_some() {
             return Err(Status::unknown(format!("container {id:?} is not in created state")));
         }
-        let sandbox = sandboxes
-            .get(&container.sandbox)
-            .filter(|sandbox| !sandbox.stopped)
-            .ok_or_else(|| Status::unknown(format!("sandbox container {:?} is not running", container.sandbox)))?;
+        let sandbox =
+            sandboxes.get(&container.sandbox).filter(|sandbox| !sandbox.stopped).ok_or_else(|| {
+                Status::unknown(format!("sandbox container {:?} is not running", container.sandbox))
+            })?;
         let host = Host {
             root: &self.root,
             folder: &self.folder,
@@ -291,7 +299,9 @@ impl Engine {
         if self.ends_within(id, KILL_TIMEOUT)? {
             return Ok(());
         }
-        Err(Status::deadline_exceeded(format!("an error occurs during waiting for container {id:?} to be killed")))
+        Err(Status::deadline_exceeded(format!(
+            "an error occurs during waiting for container {id:?} to be killed"
+        )))
     }
 
     fn signal(&self, sandbox: &str, container: &str, signal: Signal) -> Result<(), Status> {
@@ -386,9 +396,7 @@ fn lost_with_its_shim() -> ExitRecord {
 }
 
 fn reserved(what: &str, name: &str, id: &str) -> Status {
-    Status::unknown(format!(
-        "failed to reserve {what} name {name:?}: name {name:?} is reserved for {id:?}"
-    ))
+    Status::unknown(format!("failed to reserve {what} name {name:?}: name {name:?} is reserved for {id:?}"))
 }
 
 fn no_container(id: &str) -> Status {
@@ -401,8 +409,10 @@ fn internal(error: cprecover::Error) -> Status {
 
 fn new_id() -> Result<String, Status> {
     let mut bytes = [0_u8; 32];
-    let mut random = std::fs::File::open("/dev/urandom").map_err(|error| Status::internal(error.to_string()))?;
-    std::io::Read::read_exact(&mut random, &mut bytes).map_err(|error| Status::internal(error.to_string()))?;
+    let mut random =
+        std::fs::File::open("/dev/urandom").map_err(|error| Status::internal(error.to_string()))?;
+    std::io::Read::read_exact(&mut random, &mut bytes)
+        .map_err(|error| Status::internal(error.to_string()))?;
     Ok(cprecover::model::Digest::from_bytes(bytes).to_string())
 }
 
