@@ -153,7 +153,7 @@ fn sandbox(id: usize, hash: u8, created: i64, attempt: u32) -> Sandbox {
         attempt,
         state: SandboxState::Ready,
         created_at: UnixNanos(created),
-        labels: Default::default(),
+        labels: std::collections::BTreeMap::new(),
         annotations: [("kubernetes.io/config.hash".to_owned(), format!("h{hash}"))].into(),
     }
 }

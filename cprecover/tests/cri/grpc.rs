@@ -185,9 +185,9 @@ fn a_closed_door_is_unknown_never_absent() {
 fn no_socket_at_all_is_unknown_too() {
     let dir = tempfile::tempdir().expect("temp dir");
     let mut node = NodeOptions::at(dir.path()).expect("absolute");
-    let none = refused(&node, &soon());
-    assert_eq!(none.kind(), ErrorKind::Peer);
-    assert!(none.to_string().contains("/run/crio/crio.sock"), "{none}");
+    let error = refused(&node, &soon());
+    assert_eq!(error.kind(), ErrorKind::Peer);
+    assert!(error.to_string().contains("/run/crio/crio.sock"), "{error}");
     node.runtime_endpoint = Some("unix:///run/x.sock".into());
     let error = refused(&node, &soon());
     assert_eq!(error.kind(), ErrorKind::Peer);

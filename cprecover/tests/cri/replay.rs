@@ -22,9 +22,12 @@ pub(crate) enum Manner {
     Refuses(Status),
 }
 
+/// A method and its request.
+type Call = (String, Vec<u8>);
+
 pub(crate) struct Server {
     dir: tempfile::TempDir,
-    calls: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -32,7 +35,7 @@ pub(crate) struct Server {
 struct Replay {
     state: RuntimeState,
     manner: Manner,
-    calls: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
 }
 
 impl Server {
@@ -70,7 +73,7 @@ impl Server {
     }
 
     /// Returns the methods that were called with their requests.
-    pub(crate) fn calls(&self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         self.calls.lock().expect("not poisoned").clone()
     }
 }
@@ -203,6 +206,10 @@ fn status(container: &Container, verbose: bool) -> Vec<u8> {
         log_path: "/var/log/pods/x/etcd/5.log".into(),
         ..Default::default()
     };
-    let info = if verbose { [("info".to_owned(), info.to_string())].into() } else { Default::default() };
+    let info = if verbose {
+        [("info".to_owned(), info.to_string())].into()
+    } else {
+        std::collections::BTreeMap::new()
+    };
     wire::ContainerStatusResponse { status: Some(status), info }.encode_to_vec()
 }
