@@ -183,7 +183,7 @@ impl Shim {
             .spawn()
             .map_err(|source| Error::path("start", &launch.program, source))?;
         let process = identify(child.id()).ok_or_else(|| {
-            Error::new(ErrorKind::Peer, format!("{} ended at once", launch.program.display()))
+            Error::new(ErrorKind::Internal, format!("{} is not in /proc", launch.program.display()))
         })?;
         children
             .insert(process.pid.get(), Child { container: launch.container, exit_file: launch.exit_file });

@@ -128,6 +128,8 @@ impl Engine {
             programs: self.programs.as_deref(),
             cgroups: self.cgroups.as_ref(),
         };
+        // Before the start: a brief container ends before the shim has answered.
+        container.started_at_ns = now_ns();
         let started = host.launch(id, container, sandbox).and_then(|launch| {
             let socket = self.folder.shim_socket(&container.sandbox);
             match protocol::ask(&socket, &Request::Start(launch)).map_err(internal)? {
@@ -136,7 +138,6 @@ impl Engine {
                 Reply::Done => Err(Status::internal("the shim does not say what it started")),
             }
         });
-        container.started_at_ns = now_ns();
         let result = match started {
             Ok(process) => {
                 container.process = Some(process);
