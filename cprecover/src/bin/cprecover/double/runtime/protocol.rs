@@ -1,6 +1,6 @@
 //! What the runtime and its shims say to each other: one line of JSON each way.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -183,7 +183,7 @@ impl Shim {
             .spawn()
             .map_err(|source| Error::path("start", &launch.program, source))?;
         let process = identify(child.id()).ok_or_else(|| {
-            Error::new(ErrorKind::Peer, format!("{} ended at once", launch.program.display()))
+            Error::new(ErrorKind::Internal, format!("{} is not in /proc", launch.program.display()))
         })?;
         children
             .insert(process.pid.get(), Child { container: launch.container, exit_file: launch.exit_file });
@@ -281,7 +281,7 @@ pub(crate) struct ExecArgs {
 
 /// Enters the cgroup and becomes the container's program.
 pub(crate) fn exec(args: &ExecArgs) -> Result<()> {
-    let [cgroup, program, arg0, rest @ ..] = args.args.as_slice() else {
+    let [cgroup, program, shown_as, rest @ ..] = args.args.as_slice() else {
         return Err(Error::new(ErrorKind::Invalid, "exec needs a cgroup, a program and its name"));
     };
     rustix::process::setsid().map_err(|source| Error::io("setsid", source))?;
@@ -289,6 +289,6 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<()> {
         let procs = Path::new(cgroup).join("cgroup.procs");
         std::fs::write(&procs, "0").map_err(|source| Error::path("enter", &procs, source))?;
     }
-    let source = Command::new(program).arg0(arg0).args(rest).exec();
+    let source = Command::new(program).arg0(shown_as).args(rest).exec();
     Err(Error::path("run", program, source))
 }
