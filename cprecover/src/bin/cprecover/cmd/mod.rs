@@ -5,6 +5,10 @@ mod observe;
 mod plan;
 mod policy_args;
 pub(crate) mod recover;
+mod backup;
+mod hold;
+mod lint;
+mod restore;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +61,16 @@ enum Command {
         #[command(subcommand)]
         program: DoubleCommand,
     },
+    /// Makes, lists, compares, checks and moves snapshots of the node's recovery set.
+    Backup(backup::Args),
+    /// Puts files of a snapshot back, all or nothing.
+    Restore(restore::Args),
+    /// Takes a static pod's manifest out of kubelet's sight, so that it cannot be lost.
+    Hold(hold::Args),
+    /// Puts a held manifest back.
+    Release(hold::ReleaseArgs),
+    /// Looks for manifests that kubelet reads otherwise than they were meant.
+    Lint(lint::Args),
 }
 
 impl Cli {
@@ -84,6 +98,11 @@ impl Cli {
             Command::Drill(args) => drill::run(&ctx, &args),
             Command::Config => config(&ctx),
             Command::Double { program } => program.run(&ctx.root),
+            Command::Backup(args) => backup::run(&ctx, args),
+            Command::Restore(args) => restore::run(&ctx, args),
+            Command::Hold(args) => hold::run(&ctx, args),
+            Command::Release(args) => hold::run_release(&ctx, args),
+            Command::Lint(args) => lint::run(&ctx, args),
         }
     }
 }
