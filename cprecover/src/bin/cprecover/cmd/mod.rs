@@ -1,13 +1,13 @@
 //! The subcommands, one file each.
 
 mod audit;
+mod backup;
+mod hold;
+mod lint;
 mod observe;
 mod plan;
 mod policy_args;
 pub(crate) mod recover;
-mod backup;
-mod hold;
-mod lint;
 mod restore;
 
 use std::path::PathBuf;
