@@ -98,7 +98,6 @@ impl Cli {
             Command::Drill(args) => drill::run(&ctx, &args),
             Command::Config => config(&ctx),
             Command::Double { program } => program.run(&ctx.root),
-            Command::Double { program } => program.run(),
             Command::Backup(args) => backup::run(&ctx, args),
             Command::Restore(args) => restore::run(&ctx, args),
             Command::Hold(args) => hold::run(&ctx, args),
