@@ -168,6 +168,8 @@ impl Walk<'_> {
     }
 }
 
+// Taken by value: most callers have it so.
+#[allow(clippy::needless_pass_by_value)]
 fn unreadable(path: &Path, source: std::io::Error) -> Stop {
     Stop::Obstacle(Obstacle::Unreadable { reason: format!("{}: {source}", path.display()) })
 }
