@@ -91,6 +91,12 @@ fn note_arg(evidence: &mut Evidence, path: &str, arg: &Arg, origin: &Origin) {
     evidence.field(&format!("{path}.extraArgs[{}]", arg.name), arg.value.clone().into(), origin.clone());
 }
 
+/// Reports whether the caller or the backed-up config said something else than the manifests.
+fn is_overruled(evidence: &Evidence, field: &str) -> bool {
+    let mut conflicts = evidence.conflicts.iter().filter(|conflict| conflict.path == field);
+    conflicts.any(|conflict| matches!(conflict.taken.1, Origin::Caller | Origin::Config(_)))
+}
+
 /// Returns the field of the config that kubeadm makes a flag from.
 fn base_field(flag: &str) -> Option<&'static str> {
     Some(match flag {
@@ -131,7 +137,7 @@ fn add_args(evidence: &mut Evidence, settings: &mut ComponentSettings, facts: &P
             continue;
         }
         // A more trusted source said another base value; the flag must not bring the old one back.
-        if base_field(name).is_some_and(|field| evidence.conflicts.iter().any(|c| c.path == field)) {
+        if base_field(name).is_some_and(|field| is_overruled(evidence, field)) {
             continue;
         }
         let once = facts.flags.iter().filter(|(other, _)| other == name).count() == 1;

@@ -3,6 +3,7 @@
 mod backup;
 mod hold;
 mod lint;
+mod regenerate;
 mod restore;
 
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ enum Command {
     Hold(hold::Args),
     /// Puts a held manifest back.
     Release(hold::ReleaseArgs),
+    /// Regenerates lost manifests with the node's own kubeadm, in a staging folder first.
+    Regenerate(regenerate::Args),
     /// Looks for manifests that kubelet reads otherwise than they were meant.
     Lint(lint::Args),
 }
@@ -71,6 +74,7 @@ impl Cli {
             Command::Restore(args) => restore::run(&ctx, args),
             Command::Hold(args) => hold::run(&ctx, args),
             Command::Release(args) => hold::run_release(&ctx, args),
+            Command::Regenerate(args) => regenerate::run(&ctx, args),
             Command::Lint(args) => lint::run(&ctx, args),
         }
     }
