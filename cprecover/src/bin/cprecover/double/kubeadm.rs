@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_loopback: bool,
     /// Where the optional host folders and the live manifests are looked for.
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", default_value = "/", overrides_with = "host_root")]
     host_root: PathBuf,
     /// kubeadm's own arguments.
     #[arg(last = true, allow_hyphen_values = true)]
