@@ -132,7 +132,8 @@ impl Containerd {
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", Digest::of(&layer))] },
         })
         .to_string();
-        let manifest = serde_json::json!([{ "Config": "c.json", "RepoTags": [IMAGE], "Layers": ["l/layer.tar"] }]);
+        let manifest =
+            serde_json::json!([{ "Config": "c.json", "RepoTags": [IMAGE], "Layers": ["l/layer.tar"] }]);
         let archive = tar(&[
             ("c.json", config.as_bytes()),
             ("l/layer.tar", &layer),
