@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use cprecover::ErrorKind;
 use cprecover::kubeadm::{ClusterReader, Config, Sources, capture};
-use cprecover::model::Component;
+use cprecover::model::{Component, NodeName};
 use cprecover::sys::Deadline;
 use kubeadm_support::{CONFIG, Node, deadline, manifests_only, recorded};
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ fn captured_lost_planned_and_applied() {
     let captured = std::fs::read(node.path("etc/kubernetes/kubeadm-config.yaml")).unwrap();
     let config = Config::parse(&captured).unwrap();
     assert_eq!(config.pod_subnet.as_deref(), Some("10.244.0.0/16"));
-    assert_eq!(config.node_name.as_ref().map(|name| name.as_str()), Some("cp1"));
+    assert_eq!(config.node_name.as_ref().map(NodeName::as_str), Some("cp1"));
     // Twice is no harm; a file of somebody else's is not replaced.
     assert_eq!(regenerate(&node, &["capture"]).0, 0);
     // The outage: all four manifests are lost.

@@ -18,7 +18,7 @@ use cprecover::{ErrorKind, Result};
 use kubeadm_support::{CONFIG, Node, deadline, manifests_only, recorded};
 
 fn planned(node: &Node, components: &[Component], sources: &Sources) -> Result<RegenerationPlan> {
-    plan(&node.options, components, sources, &node.plan_options(), &SystemCommands, &deadline())
+    plan(&node.options, components, sources, &Node::plan_options(), &SystemCommands, &deadline())
 }
 
 #[derive(Default)]
@@ -174,7 +174,7 @@ fn a_kubeadm_that_hangs_is_ended() {
         let before = node.live();
         let start = Instant::now();
         let short = Deadline::after(Duration::from_secs(2));
-        let options = node.plan_options();
+        let options = Node::plan_options();
         let error =
             plan(&node.options, &[Component::Etcd], &manifests_only(), &options, &SystemCommands, &short)
                 .unwrap_err();
@@ -317,7 +317,7 @@ fn external_etcd_is_skipped() {
 fn a_kubeadm_without_dry_run_is_shut_out_of_the_live_folder() {
     let live = std::path::Path::new("/etc/kubernetes/manifests");
     let node = Node::new(&["--report-version", "v1.36.2", "--no-dry-run-flag", "--host-root", "/"]);
-    let mut options = node.plan_options();
+    let mut options = Node::plan_options();
     options.no_mount_namespace = true;
     let run = |options: &Options| {
         plan(

@@ -49,7 +49,7 @@ pub(super) fn settle(
         for arg in &other.extra_args {
             // A repeated flag is repeated within one source; a second source does not add to it.
             let elsewhere = settings.extra_args.iter().any(|known| known.name == arg.name)
-                && !other.extra_args.iter().filter(|same| same.name == arg.name).nth(1).is_some();
+                && other.extra_args.iter().filter(|same| same.name == arg.name).nth(1).is_none();
             if !elsewhere {
                 note_arg(evidence, path, arg, origin);
                 settings.extra_args.push(arg.clone());
@@ -142,7 +142,7 @@ fn add_args(evidence: &mut Evidence, settings: &mut ComponentSettings, facts: &P
         }
         let once = facts.flags.iter().filter(|(other, _)| other == name).count() == 1;
         let by_kubeadm = defaults.get(name) == Some(value)
-            || OLD_DEFAULTS.iter().any(|old| *old == (facts.component, name.as_str(), value.as_str()));
+            || OLD_DEFAULTS.contains(&(facts.component, name.as_str(), value.as_str()));
         if once && by_kubeadm {
             continue;
         }

@@ -167,10 +167,10 @@ impl Node {
     }
 
     /// Returns options that judge certificates by a fixed day.
-    pub(crate) fn plan_options(&self) -> Options {
+    pub(crate) fn plan_options() -> Options {
         let mut options = Options::default();
         // 2026-11-24
-        options.now = Some(Duration::from_secs(1_795_500_000));
+        options.now = Some(Duration::from_hours(498_750));
         options
     }
 
@@ -184,7 +184,7 @@ impl Node {
 
 /// A deadline that no healthy test reaches.
 pub(crate) fn deadline() -> Deadline {
-    Deadline::after(Duration::from_secs(60))
+    Deadline::after(Duration::from_mins(1))
 }
 
 /// Runs the kubeadm under test; returns exit code, stdout, stderr.

@@ -65,7 +65,7 @@ struct PlanArgs {
     /// The kubeadm program, an absolute path.
     #[arg(long, value_name = "PATH")]
     kubeadm: Option<PathBuf>,
-    /// A kubeadm config (InitConfiguration, ClusterConfiguration) to believe first.
+    /// A kubeadm config (`InitConfiguration`, `ClusterConfiguration`) to believe first.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Take kubeadm's default for this unknown value, knowingly; may be repeated.
