@@ -248,8 +248,10 @@ impl<'a> Engine<'a> {
         let settling =
             last_effect.is_some_and(|at| self.clock.now().duration_since(at) < self.options.settle);
         match wait {
+            // Right after an effect the node changes from one moment to the next; a policy's pause is meant
+            // for the time in which nothing happens.
+            _ if settling => Next::Wait(self.options.poll),
             Some(pause) => Next::Wait(pause.clamp(self.options.poll, Duration::from_secs(5))),
-            None if settling => Next::Wait(self.options.poll),
             None => Next::Stop(stop_reason(round)),
         }
     }
