@@ -349,9 +349,6 @@ fn consent(seen: &Observation, decision: &Decision) -> Passed {
 }
 
 fn rate(seen: &Observation, decision: &Decision) -> Passed {
-    if seen.history.iter().any(|past| past.outcome == Outcome::Running) {
-        return Err(deferred(Rail::OneAtATime, "an earlier action has not ended"));
-    }
     let target = decision.action.target();
     let past: Vec<_> = seen
         .history
@@ -364,7 +361,9 @@ fn rate(seen: &Observation, decision: &Decision) -> Passed {
         let why = format!("{} was tried {} times in the last hour", decision.action, past.len());
         return Err(refused(Rail::RateLimit, why));
     }
-    let last = past.iter().map(|past| past.ended_ms.unwrap_or(past.started_ms)).max();
+    // An effect in which the engine died is finished at once, not after a pause; it counts as a try.
+    let ended = past.iter().filter(|past| past.outcome != Outcome::Running);
+    let last = ended.map(|past| past.ended_ms.unwrap_or(past.started_ms)).max();
     if last.is_some_and(|last| seen.now_ms.saturating_sub(last) < decision.cool_down_ms) {
         return Err(deferred(
             Rail::CoolDown,

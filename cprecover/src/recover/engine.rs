@@ -14,7 +14,7 @@ use super::view::policy_view;
 use crate::diagnose::{Diagnosis, diagnose};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::contract::{self, Consent};
-use crate::policy::guard::{self, Guarded, Ruling};
+use crate::policy::guard::{self, Guarded, Rail, Ruling};
 use crate::policy::{Action, Decision, Outcome};
 use crate::sys::{Clock, Deadline};
 
@@ -252,6 +252,7 @@ impl<'a> Engine<'a> {
             // for the time in which nothing happens.
             _ if settling => Next::Wait(self.options.poll),
             Some(pause) => Next::Wait(pause.clamp(self.options.poll, Duration::from_secs(5))),
+            None if cooling => Next::Wait(Duration::from_secs(1)),
             None => Next::Stop(stop_reason(round)),
         }
     }
@@ -329,7 +330,7 @@ impl<'a> Engine<'a> {
         let mut resumed = Vec::new();
         for (begun, action) in open {
             let detail = "the engine ended before the effect did; observed anew".to_owned();
-            self.append(Event::End { begun, outcome: contract::Outcome::Failed, detail })?;
+            self.append(Event::End { begun, outcome: contract::Outcome::Running, detail })?;
             resumed.push(format!("an earlier run was interrupted in: {action}"));
         }
         Ok(resumed)

@@ -48,6 +48,7 @@ pub(super) fn wait<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -
 
 /// Breaks a healthy node as in the outage.
 pub(super) fn cause(site: &Site, tell: &mut dyn FnMut(&str)) -> Result<Incident> {
+    wait_for_synced_kubelet(site)?;
     let orphan_pid = orphan_etcd(site)?;
     tell(&format!("etcd's supervisor dies; etcd (pid {orphan_pid}) hangs and keeps its peer port"));
     let bind_error = wait_for_bind_error(site)?;
@@ -57,6 +58,16 @@ pub(super) fn cause(site: &Site, tell: &mut dyn FnMut(&str)) -> Result<Incident>
     let lost = lose_manifests(site)?;
     tell("the manifests are lost: the control plane is down");
     Ok(Incident { orphan_pid, bind_error, healthz, lost })
+}
+
+/// A kubelet that has not seen the API since its start would not stop pods whose manifests are lost.
+fn wait_for_synced_kubelet(site: &Site) -> Result<()> {
+    wait("wait for kubelet to see the API", || {
+        let log = read_bounded(&site.root().join("var/log/kubelet.log"), 64 << 20)?;
+        let started = memchr::memmem::rfind(&log, b"Started kubelet").unwrap_or_default();
+        let since = log.get(started..).unwrap_or_default();
+        Ok(memchr::memmem::find(since, b"source=\"api\"").map(|_| ()))
+    })
 }
 
 fn containers(site: &Site, component: Component) -> Result<Vec<Container>> {
@@ -96,8 +107,10 @@ fn wait_for_bind_error(site: &Site) -> Result<String> {
         let start = line.find("listen tcp").unwrap_or_default();
         let text = line.get(start..).unwrap_or_default();
         let end = text.find("in use").map_or(text.len(), |at| at + "in use".len());
-        let backing_off = read_bounded(&site.root().join("var/log/kubelet.log"), 64 << 20)?;
-        let backing_off = memchr::memmem::find(&backing_off, b"CrashLoopBackOff").is_some();
+        let log = read_bounded(&site.root().join("var/log/kubelet.log"), 64 << 20)?;
+        let started = memchr::memmem::rfind(&log, b"Started kubelet").unwrap_or_default();
+        let since = log.get(started..).unwrap_or_default();
+        let backing_off = memchr::memmem::find(since, b"CrashLoopBackOff").is_some();
         Ok(backing_off.then(|| text.get(..end).unwrap_or(text).to_owned()))
     })
 }

@@ -1,0 +1,6 @@
+//! The main job, end to end, by the program itself: a node is built, broken as in the outage, recovered.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+mod killed;
+mod node;
+mod outcomes;
