@@ -245,6 +245,10 @@ impl<'a> Engine<'a> {
             Action::Wait { milliseconds } => Some(Duration::from_millis(milliseconds)),
             _ => None,
         });
+        let cooling = round
+            .guarded
+            .iter()
+            .any(|guarded| matches!(guarded.ruling, Ruling::Deferred { rail: Rail::CoolDown, .. }));
         let settling =
             last_effect.is_some_and(|at| self.clock.now().duration_since(at) < self.options.settle);
         match wait {
