@@ -13,12 +13,16 @@ pub mod facts;
 pub mod healthz;
 pub mod kubeadm;
 pub mod logs;
+pub mod kubeadm;
+pub mod etcd;
 pub mod model;
 pub mod node;
 pub mod parse;
 pub mod policy;
 pub mod ports;
 pub mod probe;
+#[cfg(feature = "probe")]
+pub mod recover;
 pub mod sys;
 pub mod terminate;
 pub mod units;

@@ -3,46 +3,34 @@
 //! The same code is compiled into the components under `components/` and called natively where the
 //! feature `wasm` of `cprecover` is off.
 
-use cprecover_policy_sdk::contract::{Decision, Metadata, Observation};
+#![forbid(unsafe_code)]
 
-/// Which of the shipped policies the rules act as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Profile {
-    /// The outage's remedy in full.
-    Default,
-    /// Says what is wrong and calls a person; never acts.
-    ObserveOnly,
-    /// As `Default`, but calls a person before anything destructive.
-    Conservative,
-    /// As `Default`, with less waiting, for a node that is the whole control plane.
-    AggressiveSingleNode,
-}
+mod profile;
+mod rules;
 
-impl Profile {
-    /// All shipped policies.
-    pub const ALL: [Self; 4] =
-        [Self::Default, Self::ObserveOnly, Self::Conservative, Self::AggressiveSingleNode];
+use cprecover_policy_sdk::contract::{Decision, Metadata, Observation, Rule};
 
-    /// Returns the policy's name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::ObserveOnly => "observe-only",
-            Self::Conservative => "conservative",
-            Self::AggressiveSingleNode => "aggressive-single-node",
-        }
-    }
-}
+pub use profile::Profile;
+
+/// Version of the rules and of the shipped policies.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Returns what the policy says about itself.
 #[must_use]
-pub fn describe(_profile: Profile) -> Metadata {
-    todo!("rules follow in the next commits")
+pub fn describe(profile: Profile) -> Metadata {
+    Metadata {
+        name: profile.name().into(),
+        version: VERSION.into(),
+        description: profile.description().into(),
+        rules: rules::ALL
+            .iter()
+            .map(|rule| Rule { id: rule.id.into(), summary: rule.summary.into() })
+            .collect(),
+    }
 }
 
-/// Returns what should be done about `observation`, most urgent first.
+/// Returns what should be done about `observation`, in order; empty when there is nothing to do.
 #[must_use]
-pub fn decide(_profile: Profile, _observation: &Observation) -> Vec<Decision> {
-    todo!("rules follow in the next commits")
+pub fn decide(profile: Profile, observation: &Observation) -> Vec<Decision> {
+    profile.narrow(rules::apply(&rules::Case::new(profile, observation)))
 }

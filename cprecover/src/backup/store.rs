@@ -47,6 +47,14 @@ impl Store {
         Self::open_at(node, node.store())
     }
 
+    /// Opens the node's store for reading: no lock, nothing recovered, nothing written.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_read_only(_node: &NodeOptions) -> Result<Self> {
+        todo!()
+    }
+
     /// Opens the store in the folder `dir` (not below the node's root) for `node`.
     ///
     /// # Errors

@@ -8,11 +8,17 @@
 //! so that [`Observed::from_result`](crate::model::Observed::from_result) never turns "the runtime is
 //! down" into "there are no containers".
 
+mod crictl;
 mod endpoint;
+#[cfg(feature = "cri")]
+mod grpc;
 mod model;
 pub mod parse;
 mod query;
 mod runtime;
+#[cfg(feature = "cri")]
+#[doc(hidden)]
+pub mod wire;
 
 pub use endpoint::{Endpoint, KNOWN_SOCKETS, endpoints};
 pub use model::{

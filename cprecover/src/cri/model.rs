@@ -67,6 +67,17 @@ pub enum SandboxState {
     Unknown,
 }
 
+impl SandboxState {
+    /// Reads the number of `PodSandboxState`.
+    pub(super) const fn from_wire(number: i32) -> Self {
+        match number {
+            0 => Self::Ready,
+            1 => Self::NotReady,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -80,6 +91,18 @@ pub enum ContainerState {
     Exited,
     /// `CONTAINER_UNKNOWN`: the runtime itself does not know.
     Unknown,
+}
+
+impl ContainerState {
+    /// Reads the number of `ContainerState`.
+    pub(super) const fn from_wire(number: i32) -> Self {
+        match number {
+            0 => Self::Created,
+            1 => Self::Running,
+            2 => Self::Exited,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// A pod sandbox: what the runtime keeps for one run of one pod.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::Endpoint;
+use super::crictl::CrictlRuntime;
 use super::model::{ContainerDetail, RuntimeInfo, RuntimeState};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ContainerId, SandboxId};
 use crate::node::NodeOptions;
 use crate::sys::{Commands, Deadline};
@@ -65,14 +67,16 @@ pub trait Runtime: RuntimeView {
     fn remove_container(&self, id: &ContainerId, deadline: &Deadline) -> Result<()>;
 }
 
+/// How long one socket may take to answer `Version`; a hung runtime must not use up the whole time.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Connects to the node's runtime and checks that it answers `Version`.
 ///
 /// The configured endpoint is tried alone; else the known sockets below the root, first that answers
 /// wins. Per socket gRPC comes first (feature `cri`), then `crictl` through `commands`.
 ///
-/// The gRPC client owns a current-thread runtime and drives it inside each call: do not call it from
-/// async code, use a blocking thread (a call from inside a tokio runtime fails with
-/// [`Unsupported`](crate::ErrorKind::Unsupported), it does not panic).
+/// The gRPC client keeps no connection and no thread between calls. A call blocks; made from inside a
+/// tokio runtime it blocks that runtime's thread and works on a thread that ends with the call.
 ///
 /// # Errors
 /// Never [`NotFound`](crate::ErrorKind::NotFound). [`Invalid`](crate::ErrorKind::Invalid) for a
@@ -82,6 +86,62 @@ pub fn connect<'a>(
     commands: &'a dyn Commands,
     deadline: &Deadline,
 ) -> Result<Box<dyn Runtime + 'a>> {
-    let _ = (node, commands, deadline);
-    todo!()
+    let mut failures: Vec<Error> = Vec::new();
+    for endpoint in super::endpoints(node)? {
+        deadline.check("connect to the container runtime")?;
+        match connect_to(&endpoint, node, commands, &deadline.at_most(VERSION_TIMEOUT)) {
+            Ok(runtime) => return Ok(runtime),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => failures.push(error),
+        }
+    }
+    let kind = failures.first().map_or(ErrorKind::Peer, Error::kind);
+    let said: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    let message = format!("no container runtime answers: {}", said.join("; "));
+    // Absence of an answer is not absence of a runtime.
+    Err(Error::new(if kind == ErrorKind::NotFound { ErrorKind::Peer } else { kind }, message))
+}
+
+#[cfg(feature = "cri")]
+fn connect_to<'a>(
+    endpoint: &Endpoint,
+    node: &NodeOptions,
+    commands: &'a dyn Commands,
+    deadline: &Deadline,
+) -> Result<Box<dyn Runtime + 'a>> {
+    let direct = match super::grpc::GrpcRuntime::connect(endpoint, deadline) {
+        Ok(runtime) => return Ok(Box::new(runtime)),
+        // crictl would wait for the same silence or meet the same closed door.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::PermissionDenied
+            ) =>
+        {
+            return Err(error);
+        }
+        Err(error) => error,
+    };
+    // crictl still speaks v1alpha2 in the releases that go with runtimes from before v1.
+    match CrictlRuntime::connect(node, endpoint, commands, deadline) {
+        Ok(runtime) => Ok(Box::new(runtime)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(direct),
+        Err(error) => Err(Error::new(direct.kind(), format!("{direct}; {error}"))),
+    }
+}
+
+#[cfg(not(feature = "cri"))]
+fn connect_to<'a>(
+    endpoint: &Endpoint,
+    node: &NodeOptions,
+    commands: &'a dyn Commands,
+    deadline: &Deadline,
+) -> Result<Box<dyn Runtime + 'a>> {
+    Ok(Box::new(CrictlRuntime::connect(node, endpoint, commands, deadline)?))
+}
+
+/// Rounds up, so that a grace of 500 ms does not become CRI's 0, which is SIGKILL at once.
+pub(super) fn whole_seconds(duration: Duration) -> i64 {
+    let more = u64::from(duration.subsec_nanos() > 0);
+    i64::try_from(duration.as_secs().saturating_add(more)).unwrap_or(i64::MAX)
 }

@@ -94,6 +94,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// Returns a report of nothing.
+    const fn empty() -> Self {
+        Self {
+            verdict: Verdict::Unknown,
+            endpoint: None,
+            checks: Vec::new(),
+            warnings: Vec::new(),
+            message: None,
+            code: None,
+            unknown_lines: Vec::new(),
+            truncated: false,
+        }
+    }
+
     /// How many lines of unknown form are kept.
     pub const MAX_UNKNOWN_LINES: usize = 256;
     /// How many checks are kept; kube-apiserver has about 40.
@@ -102,6 +116,20 @@ impl Report {
     /// Returns the checks that failed.
     pub fn failed(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.state == CheckState::Failed)
+    }
+
+    /// Returns what failed, with what that means where this crate knows it.
+    #[must_use]
+    pub fn meanings(&self) -> Vec<(String, Option<&'static CheckMeaning>)> {
+        let mut found: Vec<_> =
+            self.failed().map(|check| (check.name.clone(), meaning(&check.name))).collect();
+        if self.verdict == Verdict::Unhealthy
+            && let Some(message) = &self.message
+            && let Some(known) = meaning(message)
+        {
+            found.push((message.clone(), Some(known)));
+        }
+        found
     }
 
     /// Reports whether a check of this name failed.
@@ -122,6 +150,53 @@ pub fn parse(body: &[u8]) -> Report {
 /// 401 and 403 are an answer of a living server that says nothing about its health.
 #[must_use]
 pub fn parse_response(code: Option<u16>, body: &[u8]) -> Report {
-    let _ = (code, body);
-    todo!()
+    let cut = body.get(..MAX_BODY_BYTES).unwrap_or(body);
+    let mut report = Report { truncated: cut.len() < body.len(), ..Report::empty() };
+    let text = String::from_utf8_lossy(cut);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let mut said = text::Said::default();
+    read(text, &mut report, &mut said, MAX_NESTING);
+    // A Status carries its own code; the response's is the one that was really sent.
+    report.code = code.or(report.code);
+    report.verdict = verdict(&report, said, code.is_some());
+    report
 }
+
+/// kubectl wraps a server's answer in an error, whose Status may quote it once more.
+const MAX_NESTING: u8 = 3;
+
+/// Reads one text, which may quote another.
+fn read(text: &str, report: &mut Report, said: &mut text::Said, nesting: u8) {
+    if text.starts_with('{') && json::read(text, report, said, nesting) {
+        return;
+    }
+    if !text.starts_with('[')
+        && nesting > 0
+        && let Some(quoted) = text::quoted_answer(text)
+    {
+        return read(quoted.trim(), report, said, nesting - 1);
+    }
+    text::read(text, report, said);
+}
+
+/// Weighs what was said; doubt never makes an answer healthy.
+fn verdict(report: &Report, said: text::Said, is_response: bool) -> Verdict {
+    let code = report.code.unwrap_or(0);
+    let refused = matches!(code, 401 | 403 | 404 | 429);
+    if report.failed().next().is_some() || said.failed {
+        Verdict::Unhealthy
+    } else if said.passed && !refused {
+        // A server that answers 5xx and "ok" contradicts itself.
+        if code >= 500 { Verdict::Unhealthy } else { Verdict::Healthy }
+    } else if code >= 500 {
+        Verdict::Unhealthy
+    } else if said.alive || is_response || code > 0 || !report.checks.is_empty() {
+        // Checks without a trailer may be the beginning of a longer answer.
+        Verdict::AliveUndetermined
+    } else {
+        Verdict::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests;

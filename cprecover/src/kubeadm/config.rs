@@ -6,8 +6,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::version::ApiVersion;
-use crate::error::Result;
 use crate::model::{Component, NodeName, Port};
 
 /// What `InitConfiguration` and `ClusterConfiguration` say; `None` means not said.
@@ -158,28 +156,63 @@ pub struct HostPathMount {
 }
 
 impl Config {
-    /// Reads a kubeadm config: `InitConfiguration` and `ClusterConfiguration`, v1beta3 or v1beta4.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Invalid`] for malformed text, [`crate::ErrorKind::Unsupported`] for another API version.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let _ = bytes;
-        todo!()
-    }
-
-    /// Returns the config as YAML documents of `api_version`.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Unsupported`] when a value cannot be said in that API version.
-    pub fn render(&self, api_version: ApiVersion) -> Result<Vec<u8>> {
-        let _ = api_version;
-        todo!()
-    }
-
-    /// Returns the settings of one component.
+    /// Returns the settings of one component; `None` for etcd that is not local.
     #[must_use]
-    pub fn settings(&self, component: Component) -> Option<&ComponentSettings> {
-        let _ = component;
-        todo!()
+    pub const fn settings(&self, component: Component) -> Option<&ComponentSettings> {
+        match component {
+            Component::Etcd => match &self.etcd {
+                Some(Etcd::Local(local)) => Some(&local.settings),
+                _ => None,
+            },
+            Component::KubeApiserver => Some(&self.api_server),
+            Component::KubeControllerManager => Some(&self.controller_manager),
+            Component::KubeScheduler => Some(&self.scheduler),
+        }
+    }
+
+    /// Returns the settings of one component for change; makes etcd local when it was not said.
+    pub(super) fn settings_mut(&mut self, component: Component) -> Option<&mut ComponentSettings> {
+        match component {
+            Component::Etcd => match self.etcd.get_or_insert_with(|| Etcd::Local(LocalEtcd::default())) {
+                Etcd::Local(local) => Some(&mut local.settings),
+                Etcd::External(_) => None,
+            },
+            Component::KubeApiserver => Some(&mut self.api_server),
+            Component::KubeControllerManager => Some(&mut self.controller_manager),
+            Component::KubeScheduler => Some(&mut self.scheduler),
+        }
+    }
+
+    /// Returns `etcd.local` when it is said.
+    #[must_use]
+    pub const fn local_etcd(&self) -> Option<&LocalEtcd> {
+        match &self.etcd {
+            Some(Etcd::Local(local)) => Some(local),
+            _ => None,
+        }
+    }
+
+    /// Returns `etcd.external` when it is said.
+    #[must_use]
+    pub const fn external_etcd(&self) -> Option<&ExternalEtcd> {
+        match &self.etcd {
+            Some(Etcd::External(external)) => Some(external),
+            _ => None,
+        }
+    }
+}
+
+impl ComponentSettings {
+    /// Returns the value of the last extra argument of that name; Go's `flag` lets the last one win.
+    #[must_use]
+    pub fn arg(&self, name: &str) -> Option<&str> {
+        self.extra_args.iter().rev().find(|arg| arg.name == name).map(|arg| arg.value.as_str())
+    }
+}
+
+impl Arg {
+    /// Makes an argument from its name, without dashes, and its value.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into() }
     }
 }

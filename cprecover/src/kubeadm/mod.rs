@@ -8,14 +8,19 @@
 
 mod capture;
 mod config;
+mod defaults;
 mod origin;
 mod plan;
+mod read;
 mod reconstruct;
+mod render;
 mod sources;
+mod text;
 mod version;
 
 pub use capture::{Captured, ClusterReader, capture};
 pub use config::{Arg, ComponentSettings, Config, EnvVar, Etcd, ExternalEtcd, HostPathMount, LocalEtcd};
+pub use defaults::{command_line, default_arguments};
 pub use origin::{Conflict, Origin, OriginatedField, Unknown};
 pub use plan::{
     Acceptance, Applied, Check, CheckOutcome, ComponentDiff, Difference, Installer, Options,
@@ -25,4 +30,5 @@ pub use reconstruct::{Reconstruction, reconstruct};
 pub use sources::{
     CertificateSource, EtcdDataState, ManifestOrigin, ManifestSource, RuntimeContainer, RuntimeMount, Sources,
 };
+pub use text::yaml_text;
 pub use version::{ApiVersion, KubeadmVersion};

@@ -4,18 +4,23 @@
 //! 3.3's capnslog, and container log files in CRI format (partial lines are joined), also gzipped.
 
 mod line;
+mod params;
 mod scanner;
+mod seen;
 mod signatures;
+mod table;
 
+use std::io::BufRead;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Deadline;
 
 pub use scanner::Scanner;
-pub use signatures::{Nature, SIGNATURES, Signature, SignatureId};
+pub use signatures::{Nature, Signature, SignatureId};
+pub use table::SIGNATURES;
 
 /// One kind of event that a log reports, with where it was seen.
 ///
@@ -88,8 +93,9 @@ impl Default for ScanOptions {
 /// Scans bytes that are in memory (not gzipped).
 #[must_use]
 pub fn scan_bytes(source: &str, bytes: &[u8], options: &ScanOptions) -> Scan {
-    let _ = (source, bytes, options);
-    todo!()
+    let mut scanner = Scanner::new(source, options);
+    scanner.feed(bytes);
+    scanner.finish()
 }
 
 /// Scans a stream, gzipped or not.
@@ -103,8 +109,50 @@ pub fn scan_reader(
     options: &ScanOptions,
     deadline: &Deadline,
 ) -> Result<Scan> {
-    let _ = (source, reader, options, deadline);
-    todo!()
+    let mut reader = std::io::BufReader::with_capacity(PIECE_BYTES, reader);
+    let doing = || format!("read {source}");
+    let head = reader.fill_buf().map_err(|error| Error::io(doing(), error))?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        let unpacked = flate2::bufread::MultiGzDecoder::new(reader);
+        read_pieces(source, std::io::BufReader::with_capacity(PIECE_BYTES, unpacked), options, deadline)
+            .map_err(|error| match error.kind() {
+                ErrorKind::Io | ErrorKind::Invalid => {
+                    Error::with_source(ErrorKind::Corrupt, format!("{source} is not sound gzip data"), error)
+                }
+                _ => error,
+            })
+    } else {
+        read_pieces(source, reader, options, deadline)
+    }
+}
+
+/// Size of the pieces that are read and searched.
+const PIECE_BYTES: usize = 256 << 10;
+
+fn read_pieces(
+    source: &str,
+    mut reader: impl BufRead,
+    options: &ScanOptions,
+    deadline: &Deadline,
+) -> Result<Scan> {
+    let mut scanner = Scanner::new(source, options);
+    let mut total: u64 = 0;
+    loop {
+        deadline.check(&format!("read {source}"))?;
+        let piece = match reader.fill_buf() {
+            Ok(piece) => piece,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::io(format!("read {source}"), error)),
+        };
+        // One piece past the limit lets the scanner see that something was dropped.
+        if piece.is_empty() || total > options.input_bytes {
+            return Ok(scanner.finish());
+        }
+        scanner.feed(piece);
+        let length = piece.len();
+        total = total.saturating_add(length as u64);
+        reader.consume(length);
+    }
 }
 
 /// Scans a file, gzipped or not.
@@ -112,6 +160,9 @@ pub fn scan_reader(
 /// # Errors
 /// As [`scan_reader`], and the kinds of a failed open.
 pub fn scan_file(path: &Path, options: &ScanOptions, deadline: &Deadline) -> Result<Scan> {
-    let _ = (path, options, deadline);
-    todo!()
+    let file = std::fs::File::open(path).map_err(|source| Error::path("open", path, source))?;
+    scan_reader(&path.display().to_string(), file, options, deadline)
 }
+
+#[cfg(test)]
+mod tests;

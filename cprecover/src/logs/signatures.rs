@@ -1,6 +1,9 @@
-//! The table of log signatures.
+//! Names and shape of log signatures; the rows are in the table next door.
 
 use serde::{Deserialize, Serialize};
+
+use super::params::Param;
+use super::table::SIGNATURES;
 
 /// Whether a signature can be a reason to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -139,6 +142,8 @@ signature_ids! {
     ImageMissing = "image-missing",
     /// kube-apiserver cannot listen on its port.
     ApiserverPortInUse = "apiserver-port-in-use",
+    /// etcd did not finish a request in time.
+    EtcdTimeout = "etcd-timeout",
     /// etcd's client port refuses connections.
     EtcdDialRefused = "etcd-dial-refused",
     /// The API server refuses connections.
@@ -160,6 +165,13 @@ pub struct Signature {
     pub id: SignatureId,
     /// A line that contains one of these texts is a candidate.
     pub needles: &'static [&'static str],
+    /// If not empty: the line contains one of these as well.
+    pub also: &'static [&'static str],
+    /// The line contains none of these.
+    pub never: &'static [&'static str],
+    /// What is read out of the line.
+    #[serde(skip)]
+    pub(super) params: &'static [Param],
     /// What it means, one sentence.
     pub meaning: &'static str,
     /// Cause or effect.
@@ -170,5 +182,13 @@ pub struct Signature {
     pub source: &'static str,
 }
 
-/// All signatures.
-pub static SIGNATURES: &[Signature] = &[];
+impl Signature {
+    /// Returns the row of a signature.
+    ///
+    /// # Panics
+    /// Never: a test proves that every id has a row.
+    #[must_use]
+    pub fn of(id: SignatureId) -> &'static Self {
+        SIGNATURES.iter().find(|row| row.id == id).expect("every id has a row")
+    }
+}

@@ -1,16 +1,12 @@
 //! What can be read about one port holder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::CgroupPath;
-use super::holder::Holder;
 use super::listener::Listener;
-use super::query::Query;
-use crate::error::Result;
-use crate::model::{Observed, Pid, ProcessId, SandboxId};
-use crate::sys::Deadline;
+use crate::model::{Observed, Pid, ProcessId};
 
 /// The program behind a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +31,32 @@ impl Executable {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CommandLine(pub Vec<String>);
+
+impl ProcessState {
+    /// Reads the letter.
+    #[must_use]
+    pub const fn of_letter(letter: char) -> Self {
+        match letter {
+            'R' | 'S' | 'I' => Self::Alive,
+            'T' | 't' => Self::Stopped,
+            'D' => Self::Uninterruptible,
+            'Z' => Self::Zombie,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Returns the state in words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Stopped => "stopped",
+            Self::Uninterruptible => "in uninterruptible sleep (D)",
+            Self::Zombie => "a zombie",
+            Self::Other(_) => "in an unknown state",
+        }
+    }
+}
 
 impl CommandLine {
     /// Returns the value of `--name=value` or `--name value` (also with one dash); the last one wins,
@@ -78,7 +100,7 @@ pub enum ProcessState {
 #[non_exhaustive]
 pub struct Shim {
     /// The sandbox (containerd) or container (CRI-O's conmon, docker) that it serves, by its arguments.
-    pub serves: Option<SandboxId>,
+    pub serves: Option<String>,
 }
 
 /// One process on the way from the holder to PID 1.
@@ -159,16 +181,4 @@ impl Evidence {
     pub fn metrics_url(&self) -> Option<&str> {
         self.command_line.present()?.flag("listen-metrics-urls")?.split(',').next()
     }
-}
-
-/// Reads what there is to know about a holder.
-///
-/// Facts that cannot be read become [`Observed::Unknown`]; a process that is gone, or whose pid belongs
-/// to another process by the end of the reading, gives [`Evidence::gone`].
-///
-/// # Errors
-/// [`Timeout`](crate::ErrorKind::Timeout) and [`Cancelled`](crate::ErrorKind::Cancelled) by the deadline.
-pub fn collect(holder: &Holder, query: &Query, deadline: &Deadline) -> Result<Evidence> {
-    let _ = (holder, query, deadline, Path::new("/"));
-    todo!()
 }

@@ -6,17 +6,30 @@
 //! and it reads nothing; nothing here writes or signals ([`crate::terminate`] does).
 
 mod cgroup;
+pub(crate) mod cgroupfs;
+mod collect;
 mod evidence;
+mod find;
 mod holder;
 mod judge;
 mod listener;
 mod lock;
+mod netns;
+mod nettable;
+mod owners;
+pub(crate) mod procdir;
 mod query;
+mod sockdiag;
+mod verdict;
+mod words;
 
 pub use cgroup::{CgroupDriver, CgroupPath, PodCgroup, RuntimeName, SystemdUnit};
-pub use evidence::{Ancestor, CommandLine, DataDirLock, Evidence, Executable, ProcessState, Shim, collect};
+pub use collect::collect;
+pub use evidence::{Ancestor, CommandLine, DataDirLock, Evidence, Executable, ProcessState, Shim};
+pub use find::{find, is_bindable, listeners};
 pub use holder::{Holder, Lookup, Unowned};
-pub use judge::{Action, Class, IdentityProof, NodeFacts, PodFacts, RuntimeFacts, Verdict, judge};
+pub use judge::judge;
 pub use listener::Listener;
-pub use lock::{database_file, lock_is_free};
-pub use query::{NetNamespace, Query, find};
+pub use lock::{DATABASE, database_file, lock_is_free};
+pub use query::{NetNamespace, Query};
+pub use verdict::{Action, Class, IdentityProof, NodeFacts, PodFacts, RuntimeFacts, Verdict};

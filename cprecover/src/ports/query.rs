@@ -4,11 +4,8 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::holder::Lookup;
-use crate::error::Result;
 use crate::model::{Component, Pid, Port};
 use crate::node::NodeOptions;
-use crate::sys::Deadline;
 
 /// Names the network namespace in which a port is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -102,21 +99,4 @@ impl Query {
         self.threads = threads;
         self
     }
-}
-
-/// Finds the listeners of a port and the processes that own them.
-///
-/// The search ends as soon as every listener has an owner, so an owner that shares an inherited
-/// socket may be missing; the owner's parent and children are always looked at. Another network
-/// namespace is entered on a thread of its own that ends before this call goes on, because
-/// setns(2) moves a thread for good.
-///
-/// # Errors
-/// [`NotFound`](crate::ErrorKind::NotFound) when the network namespace does not exist,
-/// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) when neither netlink nor procfs may be
-/// read, [`Timeout`](crate::ErrorKind::Timeout) and [`Cancelled`](crate::ErrorKind::Cancelled) by the
-/// deadline. A listener whose owner cannot be read is no error: [`Lookup::OwnerUnknown`].
-pub fn find(query: &Query, deadline: &Deadline) -> Result<Lookup> {
-    let _ = (query, deadline);
-    todo!()
 }

@@ -51,7 +51,7 @@ impl Cli {
         };
         match self.command {
             Command::Config => config(&ctx),
-            Command::Double { program } => program.run(),
+            Command::Double { program } => program.run(&ctx.root),
         }
     }
 }

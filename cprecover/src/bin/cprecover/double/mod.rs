@@ -6,6 +6,9 @@ mod etcd;
 pub(crate) mod fetch;
 mod flags;
 pub(crate) mod kubelet;
+mod kubeadm;
+pub(crate) mod runtime;
+pub(crate) mod runtime_client;
 pub(crate) mod serve;
 
 use cprecover::Result;
@@ -24,16 +27,31 @@ pub(crate) enum DoubleCommand {
     KubeControllerManager(flags::ProgramArgs),
     /// kube-scheduler: its health endpoints.
     KubeScheduler(flags::ProgramArgs),
+    /// kubeadm: `init phase control-plane …`, `init phase etcd local`, `version`.
+    Kubeadm(kubeadm::Args),
+    /// containerd: CRI on a unix socket.
+    Runtime(runtime::RuntimeArgs),
+    /// Ends everything that the runtime of this root ever started.
+    RuntimeCleanup,
+    /// containerd-shim-runc-v2: the parent of a sandbox's containers.
+    Shim(runtime::ShimArgs),
+    /// runc init: enters the cgroup and becomes the container's program.
+    Exec(runtime::ExecArgs),
 }
 
 impl DoubleCommand {
     /// Runs the stand-in to its end.
-    pub(crate) fn run(self) -> Result<Exit> {
+    pub(crate) fn run(self, root: &std::path::Path) -> Result<Exit> {
         match self {
             Self::Etcd(args) => etcd::run(&args)?,
             Self::KubeApiserver(args) => component::run(Component::KubeApiserver, &args)?,
             Self::KubeControllerManager(args) => component::run(Component::KubeControllerManager, &args)?,
             Self::KubeScheduler(args) => component::run(Component::KubeScheduler, &args)?,
+            Self::Kubeadm(args) => return Ok(kubeadm::run(&args)),
+            Self::Runtime(args) => runtime::run(root, args)?,
+            Self::RuntimeCleanup => runtime::cleanup(root)?,
+            Self::Shim(args) => runtime::run_shim(&args)?,
+            Self::Exec(args) => runtime::exec(&args)?,
         }
         Ok(Exit::Done)
     }

@@ -1,0 +1,28 @@
+//! The effects that the engine needs, on the machine that it runs on.
+
+use crate::node::NodeOptions;
+use crate::sys::{Clock, Commands, SystemClock, SystemCommands};
+
+/// A node and the means to look at it and to change it.
+pub struct Host<'a> {
+    /// Where things are.
+    pub node: &'a NodeOptions,
+    /// Runs programs (systemctl, crictl, kubeadm).
+    pub commands: &'a dyn Commands,
+    /// Time.
+    pub clock: &'a dyn Clock,
+}
+
+impl<'a> Host<'a> {
+    /// Returns this machine's effects for `node`.
+    #[must_use]
+    pub fn new(node: &'a NodeOptions) -> Self {
+        Self { node, commands: &SystemCommands, clock: &SystemClock }
+    }
+
+    /// Returns milliseconds since 1970.
+    #[must_use]
+    pub fn unix_ms(&self) -> u64 {
+        u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,33 @@
+//! The recovery engine: observe → diagnose → decide → act → verify, one step at a time.
+//!
+//! [`observe`](fn@observe) looks at a node; [`crate::diagnose`] explains it; a [policy](crate::policy)
+//! decides; [`Engine`] does what the guard rails let pass, re-observing after every effect, and stops at
+//! the first step that cannot be proven. Everything that is done is in the [audit log](AuditLog), which
+//! is also the engine's memory: after a crash, running it again finishes the job.
+
+mod act;
+mod audit;
+mod engine;
+mod host;
+mod lock;
+mod observation;
+mod observe;
+mod plan;
+mod regeneration;
+mod report;
+mod verification;
+mod view;
+
+pub use act::Performed;
+pub use audit::{AUDIT_FILE, AuditLog, Entry, Event, history};
+pub use engine::{Engine, NodeWorld, Progress, RecoverOptions, World};
+pub use host::Host;
+pub use lock::NodeLock;
+pub use observation::{
+    BackOffFact, BackupFact, ExpectedPod, JudgedHolder, Observation, PodSource, RegenerationFact,
+};
+pub use observe::observe;
+pub use plan::{PLAN_SCHEMA, Plan, Refusal, Step};
+pub use report::{DoneStep, Ending, Report, RoundTimes};
+pub use verification::{Check, Verification};
+pub use view::policy_view;

@@ -1,0 +1,140 @@
+//! Who holds the ports that the expected pods want, and what kind of holder that is.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::cri::{RuntimeState, RuntimeView};
+use crate::diagnose::{HolderClass, PortHolder};
+use crate::error::Result;
+use crate::model::{Component, ContainerId, Observed, Pid, Port};
+use crate::node::NodeOptions;
+use crate::ports::{self, Class, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts};
+use crate::recover::observation::{ExpectedPod, JudgedHolder};
+use crate::sys::Deadline;
+
+/// What the judge needs besides the evidence.
+pub(crate) struct Court {
+    runtime: std::result::Result<RuntimeFacts, String>,
+    facts: NodeFacts,
+}
+
+impl Court {
+    /// Gathers what the runtime and the manifests say.
+    pub(crate) fn new(
+        node: &NodeOptions,
+        pods: &[ExpectedPod],
+        runtime: Option<&dyn RuntimeView>,
+        state: &Observed<RuntimeState>,
+        deadline: &Deadline,
+    ) -> Self {
+        let runtime = match (state, runtime) {
+            (Observed::Present(state), Some(view)) => {
+                Ok(RuntimeFacts { pids: pids(state, view, deadline), state: state.clone() })
+            }
+            (Observed::Unknown(why), _) => Err(why.clone()),
+            _ => Err("there is no container runtime to ask".into()),
+        };
+        let pods = pods.iter().filter_map(|expected| {
+            let pod = expected.pod.as_ref()?;
+            let database = match pod.etcd_data_dir() {
+                Some(dir) => ports::database_file(&node.resolve(dir)),
+                None => Observed::Absent,
+            };
+            PodFacts::of_manifest(pod, database)
+        });
+        let facts = NodeFacts { pods: pods.collect(), pod_identity: node.pod_identity, expected: None };
+        Self { runtime, facts }
+    }
+
+    /// Looks up one port and judges every holder.
+    pub(crate) fn hear(
+        &self,
+        node: &NodeOptions,
+        wanted_by: Component,
+        address: SocketAddr,
+        deadline: &Deadline,
+    ) -> Result<(Lookup, Vec<JudgedHolder>)> {
+        let Some(port) = Port::new(address.port()) else { return Ok((Lookup::Free, Vec::new())) };
+        let mut query = Query::on_node(node, port).address(address.ip());
+        if let Ok(runtime) = &self.runtime {
+            query = query.likely_pids(runtime.pids.values().copied());
+        }
+        let lookup = ports::find(&query, deadline)?;
+        let mut judged = Vec::new();
+        for holder in lookup.holders() {
+            let evidence = ports::collect(holder, &query, deadline)?;
+            let mut facts = self.facts.clone();
+            facts.expected = Some(wanted_by);
+            let verdict = ports::judge(&evidence, self.runtime.as_ref().map_err(String::as_str), &facts);
+            judged.push(JudgedHolder { wanted_by, port, address, evidence, verdict });
+        }
+        Ok((lookup, judged))
+    }
+}
+
+/// First processes of the control plane's running containers; what the runtime does not tell is left out.
+fn pids(state: &RuntimeState, view: &dyn RuntimeView, deadline: &Deadline) -> BTreeMap<ContainerId, Pid> {
+    let running = Component::ALL.into_iter().flat_map(|component| state.component_containers(component));
+    running
+        .filter(|container| container.is_running())
+        .take(16)
+        .filter_map(|container| {
+            let detail = view.container_detail(&container.id, deadline).ok()?;
+            Some((container.id.clone(), detail.pid?))
+        })
+        .collect()
+}
+
+/// Judges the holders of every port that a pod wants; a look-up that failed is returned as text.
+pub(super) fn judged(
+    node: &NodeOptions,
+    pods: &[ExpectedPod],
+    court: &Court,
+    deadline: &Deadline,
+) -> (Vec<JudgedHolder>, Vec<(String, String)>) {
+    let mut holders = Vec::new();
+    let mut unread = Vec::new();
+    for expected in pods {
+        let listeners =
+            expected.pod.as_ref().map(crate::parse::manifest::StaticPod::listeners).unwrap_or_default();
+        for listener in listeners {
+            let what = || format!("holder of {} for {}", listener.address, expected.component);
+            match court.hear(node, expected.component, listener.address, deadline) {
+                Ok((Lookup::OwnerUnknown { unowned, .. }, judged)) => {
+                    holders.extend(judged);
+                    unread.extend(unowned.into_iter().map(|unowned| (what(), unowned.reason)));
+                }
+                Ok((_, judged)) => holders.extend(judged),
+                Err(error) => unread.push((what(), error.to_string())),
+            }
+        }
+    }
+    (holders, unread)
+}
+
+/// Says it in diagnosis' terms.
+pub(super) fn diagnosis_fact(holder: &JudgedHolder) -> PortHolder {
+    let (class, container, sandbox) = match &holder.verdict.class {
+        Class::Live { container, sandbox } => {
+            (HolderClass::Live, Some(container.clone()), Some(sandbox.clone()))
+        }
+        Class::Stale { container, sandbox, .. } => {
+            (HolderClass::StaleSandbox, Some(container.clone()), Some(sandbox.clone()))
+        }
+        Class::Orphan { container, .. } => (HolderClass::Orphan, container.clone(), None),
+        Class::Unit { .. } => (HolderClass::Service, None, None),
+        Class::Foreign { .. } => (HolderClass::Foreign, None, None),
+        Class::Gone | Class::Unproven { .. } => (HolderClass::Unknown, None, None),
+    };
+    PortHolder {
+        port: holder.port,
+        address: holder.address,
+        wanted_by: Some(holder.wanted_by),
+        pid: Some(holder.evidence.process.pid),
+        name: holder.evidence.comm.clone(),
+        class,
+        container,
+        sandbox,
+        evidence: holder.verdict.evidence.join("; "),
+    }
+}

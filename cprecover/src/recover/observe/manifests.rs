@@ -1,0 +1,104 @@
+//! The manifests folder, and what the pods of this node should be.
+
+use crate::backup::{self, Store};
+use crate::diagnose::{LintFact, ManifestFact};
+use crate::error::{ErrorKind, Result};
+use crate::model::{Component, Observed};
+use crate::node::NodeOptions;
+use crate::parse::manifest::StaticPod;
+use crate::recover::observation::{BackupFact, ExpectedPod, PodSource};
+use crate::sys::read_bounded;
+
+/// kubelet's limit for a manifest (kubernetes `pkg/kubelet/config/file.go`, `maxConfigLength`).
+const MAX_MANIFEST_BYTES: usize = 10 << 20;
+
+/// What the four manifests are, and which of them kubelet cannot parse.
+pub(super) fn live(node: &NodeOptions) -> (Vec<ManifestFact>, Vec<Component>) {
+    let mut invalid = Vec::new();
+    let facts = Component::ALL.into_iter().map(|component| {
+        let path = node.manifests().join(component.manifest_file());
+        let read = read_bounded(&path, MAX_MANIFEST_BYTES);
+        let pod = match read {
+            Ok(bytes) => match StaticPod::parse(&bytes) {
+                Ok(pod) => Observed::Present(pod),
+                Err(error) => {
+                    invalid.push(component);
+                    Observed::Unknown(error.to_string())
+                }
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Observed::Absent,
+            Err(error) => Observed::Unknown(error.to_string()),
+        };
+        ManifestFact { component, path: node.manifests_dir.join(component.manifest_file()), pod }
+    });
+    (facts.collect(), invalid)
+}
+
+/// What in the folder kubelet would read otherwise than its owner meant.
+pub(super) fn lint(node: &NodeOptions) -> Result<Vec<LintFact>> {
+    let findings = backup::lint(node)?;
+    let fact = |finding: backup::LintFinding| LintFact {
+        code: serde_json::to_value(finding.rule)
+            .ok()
+            .and_then(|code| code.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+        path: finding.file.as_path().to_owned(),
+        message: finding.message,
+    };
+    Ok(findings.into_iter().map(fact).collect())
+}
+
+/// The pods that this node should run: its manifests, and what only a backup still knows.
+///
+/// An etcd that neither the folder nor a backup knows is external when a manifest of the API server is
+/// known; any other component is expected on every control-plane node.
+pub(super) fn expected(
+    facts: &[ManifestFact],
+    backups: &[BackupFact],
+    store: Option<&Store>,
+    node: &NodeOptions,
+) -> Vec<ExpectedPod> {
+    let mut pods = Vec::new();
+    for component in Component::ALL {
+        let live = facts.iter().find(|fact| fact.component == component).and_then(|fact| fact.pod.present());
+        if let Some(pod) = live {
+            let source = Some(PodSource::Live);
+            pods.push(ExpectedPod { component, source, pod: Some(pod.clone()) });
+            continue;
+        }
+        let backup = backups.iter().find(|backup| backup.component == component);
+        let pod = backup.zip(store).and_then(|(backup, store)| from_backup(store, backup, node).ok());
+        match (backup, pod) {
+            (Some(backup), Some(pod)) => {
+                let source = Some(PodSource::Backup(backup.snapshot.clone()));
+                pods.push(ExpectedPod { component, source, pod: Some(pod) });
+            }
+            _ => pods.push(ExpectedPod { component, source: None, pod: None }),
+        }
+    }
+    if etcd_is_external(&pods) {
+        pods.retain(|pod| pod.component != Component::Etcd);
+    }
+    pods
+}
+
+fn from_backup(store: &Store, backup: &BackupFact, node: &NodeOptions) -> Result<StaticPod> {
+    let path = node.manifests_dir.join(backup.component.manifest_file());
+    StaticPod::parse(&store.read(&backup.snapshot.parse()?, &path)?)
+}
+
+/// Reports whether the API server's manifest names only etcd servers on other hosts.
+pub(super) fn etcd_is_external(pods: &[ExpectedPod]) -> bool {
+    let of = |component| pods.iter().find(|pod| pod.component == component).and_then(|pod| pod.pod.as_ref());
+    let Some(servers) = of(Component::KubeApiserver).and_then(|pod| pod.flag("etcd-servers")) else {
+        return false;
+    };
+    let advertised =
+        of(Component::KubeApiserver).and_then(|pod| pod.flag("advertise-address")).unwrap_or_default();
+    let local = |server: &str| {
+        let host = server.split("://").nth(1).unwrap_or(server);
+        ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| host.starts_with(name))
+            || (!advertised.is_empty() && host.starts_with(advertised))
+    };
+    of(Component::Etcd).is_none() && !servers.split(',').any(local)
+}

@@ -1,0 +1,175 @@
+//! Looks at the node: every part stands alone, and one that cannot be read hides no other.
+
+mod backups;
+mod etcd;
+mod health;
+pub(crate) mod holders;
+mod logs;
+mod manifests;
+
+use std::time::Duration;
+
+use self::holders::Court;
+use super::host::Host;
+use super::observation::{BackupFact, Observation};
+use super::regeneration;
+use super::verification::Verification;
+use crate::backup::Store;
+use crate::cri::{self, Runtime, RuntimeInfo, RuntimeState, RuntimeView};
+use crate::diagnose::{Facts, ManifestFact};
+use crate::facts;
+use crate::model::{Component, NodeName, Observed};
+use crate::policy::contract::Unobserved;
+use crate::probe::Limits;
+use crate::sys::{Deadline, read_bounded};
+
+/// How long one look at the container runtime may take.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Looks at the whole node; never fails, since what could not be read is part of the answer.
+pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
+    let node = host.node;
+    let mut unobserved = Vec::new();
+    let mut unread = |what: &str, reason: String| unobserved.push(Unobserved { what: what.into(), reason });
+
+    let name = node_name(host);
+    let (manifest_facts, invalid_manifests) = manifests::live(node);
+    let lint = manifests::lint(node).unwrap_or_else(|error| {
+        unread("manifests folder", error.to_string());
+        Vec::new()
+    });
+    let store = Store::open_read_only(node);
+    let backups = match &store {
+        Ok(store) => Observed::from_result(backups::best(store, &name, deadline)),
+        Err(error) => Observed::Unknown(error.to_string()),
+    };
+    if let Observed::Unknown(why) = &backups {
+        unread("backups", why.clone());
+    }
+    let known = backups.present().map(Vec::as_slice).unwrap_or_default();
+    let store = store.ok();
+    let pods = manifests::expected(&manifest_facts, known, store.as_ref(), node);
+
+    let (runtime, runtime_info, state) = ask_runtime(host, deadline);
+    if let Observed::Unknown(why) = &state {
+        unread("container runtime", why.clone());
+    }
+    let court = Court::new(
+        node,
+        &pods,
+        runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView),
+        &state,
+        deadline,
+    );
+    let (judged, missing) = holders::judged(node, &pods, &court, deadline);
+    for (what, why) in &missing {
+        unread(what, why.clone());
+    }
+    let port_holders = match missing.first() {
+        Some((what, why)) if judged.is_empty() => Observed::Unknown(format!("{what}: {why}")),
+        _ => Observed::Present(judged.iter().map(holders::diagnosis_fact).collect()),
+    };
+
+    let present: Vec<Component> = manifest_facts
+        .iter()
+        .filter(|fact| fact.pod.present().is_some())
+        .map(|fact| fact.component)
+        .collect();
+    let (health, missing) = health::ask(node, &present, &limits(), deadline);
+    for (what, why) in missing {
+        unread(&what, why);
+    }
+    let read_logs = logs::read(node, &state, host.commands, deadline);
+    for (what, why) in &read_logs.unread {
+        unread(what, why.clone());
+    }
+    let etcd_pod = pods.iter().find(|pod| pod.component == Component::Etcd).and_then(|pod| pod.pod.as_ref());
+    let etcd_data = etcd::data(node, etcd_pod, deadline);
+    let etcd = etcd::cluster(&pods, &health, &etcd_data);
+
+    let back_offs = logs::back_offs(&read_logs.matches, &state);
+    let lost: Vec<Component> = pods
+        .iter()
+        .map(|pod| pod.component)
+        .filter(|component| is_lost(*component, &manifest_facts, known))
+        .collect();
+    let mut observation = Observation {
+        node: name,
+        at_unix_ms: host.unix_ms(),
+        facts: Facts {
+            health,
+            log_matches: read_logs.matches,
+            logs_read: read_logs.read,
+            runtime: state,
+            port_holders,
+            manifests: manifest_facts,
+            lint,
+            host: facts::collect(node, host.clock, host.commands, deadline),
+            etcd_data,
+            backups: known.iter().filter(|backup| is_good(backup)).map(|backup| backup.component).collect(),
+        },
+        invalid_manifests,
+        regenerations: regeneration::facts(node, &lost, store.as_ref(), known),
+        pods,
+        runtime_info,
+        holders: judged,
+        back_offs,
+        backups,
+        etcd,
+        pod_dirs: Vec::new(),
+        unobserved,
+    };
+    if Verification::of(&observation).healthy {
+        // Every part is proven to work now, so what the logs tell lies in the past.
+        observation.facts.log_matches.clear();
+    }
+    observation
+}
+
+fn is_good(backup: &BackupFact) -> bool {
+    backup.verified.present() == Some(&true)
+}
+
+/// Reports whether a component's manifest is gone and no good backup holds it.
+fn is_lost(component: Component, manifests: &[ManifestFact], backups: &[BackupFact]) -> bool {
+    manifests.iter().any(|fact| fact.component == component && fact.pod.is_absent())
+        && !backups.iter().any(|backup| backup.component == component && is_good(backup))
+}
+
+/// The bounds of one health probe during a recovery: shorter than the defaults, since a hung etcd is
+/// asked again and again, and longer than the API server's own etcd check (2 s).
+fn limits() -> Limits {
+    Limits {
+        connect: Duration::from_millis(500),
+        first_byte: Duration::from_millis(2500),
+        whole: Duration::from_secs(4),
+        ..Limits::default()
+    }
+}
+
+type Connected<'a> = (Option<Box<dyn Runtime + 'a>>, Observed<RuntimeInfo>, Observed<RuntimeState>);
+
+fn ask_runtime<'a>(host: &Host<'a>, deadline: &Deadline) -> Connected<'a> {
+    let deadline = deadline.at_most(RUNTIME_TIMEOUT);
+    let runtime = match cri::connect(host.node, host.commands, &deadline) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let why = error.to_string();
+            return (None, Observed::Unknown(why.clone()), Observed::Unknown(why));
+        }
+    };
+    let info = Observed::from_result(runtime.info(&deadline));
+    let state = Observed::from_result(runtime.list(&deadline));
+    (Some(runtime), info, state)
+}
+
+/// The node's name: configured, else of kubelet's own certificate's user, else the hostname.
+fn node_name(host: &Host<'_>) -> NodeName {
+    if let Some(name) = &host.node.node_name {
+        return NodeName::new(name.clone());
+    }
+    let hostname = read_bounded(&host.node.resolve("/etc/hostname"), 4096);
+    let text =
+        hostname.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_lowercase()).unwrap_or_default();
+    NodeName::new(text)
+}

@@ -1,0 +1,172 @@
+//! Whether the node is healthy: every part proven, or named.
+
+use serde::{Deserialize, Serialize};
+
+use super::observation::Observation;
+use crate::diagnose::{HealthFact, HealthState, Subject};
+use crate::facts::UnitRole;
+use crate::healthz;
+use crate::model::{Component, Observed};
+use crate::ports::Class;
+use crate::probe;
+
+/// One thing that has to hold on a healthy node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Check {
+    /// What has to hold, in words.
+    pub what: String,
+    /// Whether it is proven; a thing that could not be read is not.
+    pub holds: bool,
+    /// What was seen.
+    pub seen: String,
+}
+
+/// The verdict on the node as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Verification {
+    /// Whether every check holds.
+    pub healthy: bool,
+    /// The checks.
+    pub checks: Vec<Check>,
+}
+
+impl Verification {
+    /// Judges an observation; pure.
+    #[must_use]
+    pub fn of(observation: &Observation) -> Self {
+        let mut checks = Vec::new();
+        for pod in &observation.pods {
+            checks.push(manifest_check(observation, pod.component));
+            checks.push(container_check(observation, pod.component));
+            checks.push(health_check(observation, pod.component));
+        }
+        checks.push(kubelet_check(observation));
+        checks.push(holders_check(observation));
+        Self { healthy: checks.iter().all(|check| check.holds), checks }
+    }
+
+    /// Returns the checks that do not hold.
+    pub fn failed(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| !check.holds)
+    }
+}
+
+fn check(what: impl Into<String>, holds: bool, seen: impl Into<String>) -> Check {
+    Check { what: what.into(), holds, seen: seen.into() }
+}
+
+fn manifest_check(observation: &Observation, component: Component) -> Check {
+    let what = format!("{} is in the manifests folder", component.manifest_file());
+    let fact = observation.facts.manifests.iter().find(|manifest| manifest.component == component);
+    match fact.map(|fact| &fact.pod) {
+        Some(Observed::Present(_)) => check(what, true, "present and valid"),
+        Some(Observed::Absent) => check(what, false, "missing"),
+        Some(Observed::Unknown(why)) => check(what, false, why.clone()),
+        None => check(what, false, "not looked at"),
+    }
+}
+
+fn container_check(observation: &Observation, component: Component) -> Check {
+    let what = format!("the {component} container runs in its pod's newest sandbox");
+    let state = match &observation.facts.runtime {
+        Observed::Present(state) => state,
+        Observed::Absent => return check(what, false, "no container runtime"),
+        Observed::Unknown(why) => return check(what, false, why.clone()),
+    };
+    let newest = state.component_sandboxes(component).into_iter().next();
+    let running = newest.and_then(|sandbox| {
+        state.containers_of(&sandbox.id).into_iter().find(|container| container.is_running())
+    });
+    match (newest, running) {
+        (_, Some(container)) => check(what, true, format!("container {} runs", container.id)),
+        (Some(sandbox), None) => {
+            check(what, false, format!("no running container in sandbox {}", sandbox.id))
+        }
+        (None, None) => check(what, false, "no sandbox"),
+    }
+}
+
+fn health_check(observation: &Observation, component: Component) -> Check {
+    let what = format!("{component} says that it is healthy");
+    let mut facts = observation
+        .facts
+        .health
+        .iter()
+        .filter(|fact| fact.subject == Some(Subject::Component(component)))
+        .peekable();
+    if facts.peek().is_none() {
+        return check(what, false, "could not be asked");
+    }
+    let bad = facts.find(|fact| !is_healthy(fact));
+    match bad {
+        Some(fact) => check(what, false, format!("{}: {}", fact.source, describe(&fact.state))),
+        None => check(what, true, "healthy"),
+    }
+}
+
+fn kubelet_check(observation: &Observation) -> Check {
+    let unit = observation.facts.host.units.iter().find(|unit| unit.role == UnitRole::Kubelet);
+    match unit.map(|unit| &unit.state) {
+        Some(Observed::Present(state)) => {
+            check("kubelet runs", state.is_up(), format!("{state:?}").to_lowercase())
+        }
+        Some(Observed::Absent) => check("kubelet runs", false, "no such service"),
+        Some(Observed::Unknown(why)) => check("kubelet runs", false, why.clone()),
+        None => check("kubelet runs", false, "not looked at"),
+    }
+}
+
+fn holders_check(observation: &Observation) -> Check {
+    let what = "every port of the control plane is held by its own container";
+    let wrong = observation
+        .holders
+        .iter()
+        .find(|holder| !matches!(holder.verdict.class, Class::Live { .. } | Class::Gone));
+    match wrong {
+        Some(holder) => check(
+            what,
+            false,
+            format!("port {} is held by {} ({})", holder.port, holder.evidence.process, holder.evidence.comm),
+        ),
+        None => check(what, true, "no foreign holder"),
+    }
+}
+
+fn is_healthy(fact: &HealthFact) -> bool {
+    let report = match &fact.state {
+        HealthState::Recorded(report) | HealthState::Probed(probe::Outcome::Answered { report }) => report,
+        HealthState::Probed(_) => return false,
+    };
+    report.verdict == healthz::Verdict::Healthy
+}
+
+/// Says in words what a health endpoint answered.
+pub(super) fn describe(state: &HealthState) -> String {
+    match state {
+        HealthState::Recorded(report) | HealthState::Probed(probe::Outcome::Answered { report }) => {
+            let failed: Vec<String> = report
+                .failed()
+                .take(5)
+                .map(|check| match &check.reason {
+                    Some(reason) => format!("[-]{} failed: {reason}", check.name),
+                    None => format!("[-]{} failed", check.name),
+                })
+                .collect();
+            if failed.is_empty() { report.verdict.as_str().to_owned() } else { failed.join(", ") }
+        }
+        HealthState::Probed(outcome) => match outcome {
+            probe::Outcome::Refused => "connection refused".to_owned(),
+            probe::Outcome::Timeout => "no connection within the deadline".to_owned(),
+            probe::Outcome::Hung { .. } => "connected, then silent: it hangs".to_owned(),
+            probe::Outcome::Tls { reason } => format!("TLS handshake failed: {reason}"),
+            probe::Outcome::Reset { .. } => "connection reset".to_owned(),
+            probe::Outcome::Unreachable { reason } => format!("unreachable: {reason}"),
+            probe::Outcome::NotHttp { reason } => format!("no HTTP: {reason}"),
+            probe::Outcome::Answered { .. } => "answered".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,90 @@
+//! What everything else stands on: runtime, disk, clock, certificates.
+
+use cprecover_policy_sdk::contract::{
+    Action, CertificateState, Consent, Disk, ServiceName, ServiceState, Verdict,
+};
+
+use super::{Case, Step, escalate};
+
+/// Below this, a manifest or an etcd log entry may not fit any more.
+const LEAST_FREE_BYTES: u64 = 16 << 20;
+const LEAST_FREE_INODES: u64 = 64;
+
+pub(super) fn runtime_down(case: &Case<'_>) -> Step {
+    let Some(runtime) = case.service(ServiceName::Runtime) else { return Step::go_on() };
+    if !matches!(runtime.state, ServiceState::Inactive | ServiceState::Failed) {
+        return Step::go_on();
+    }
+    let reason = format!("the container runtime does not run ({})", runtime.detail);
+    Step::then_stop(vec![case.act(Action::RestartRuntime, reason, Vec::new(), 0.95)])
+}
+
+pub(super) fn disk(case: &Case<'_>) -> Step {
+    let decisions = case
+        .seen
+        .disks
+        .iter()
+        .filter_map(|disk| trouble(disk).map(|trouble| (disk, trouble)))
+        .map(|(disk, trouble)| {
+            escalate(
+                format!("{} {trouble}", disk.path),
+                vec!["free space or remount; never delete etcd's wal".into()],
+                Vec::new(),
+            )
+        })
+        .collect();
+    Step::then_stop(decisions)
+}
+
+fn trouble(disk: &Disk) -> Option<String> {
+    if disk.read_only {
+        return Some("is mounted read-only".into());
+    }
+    // A size of 0 comes from file systems that do not count, such as overlays over nothing.
+    if disk.total_bytes > 0 && disk.available_bytes < LEAST_FREE_BYTES {
+        return Some(format!("has {} bytes left", disk.available_bytes));
+    }
+    if disk.total_bytes > 0 && disk.available_inodes < LEAST_FREE_INODES {
+        return Some(format!("has {} inodes left", disk.available_inodes));
+    }
+    None
+}
+
+pub(super) fn clock(case: &Case<'_>) -> Step {
+    if case.seen.clock_sane != Verdict::No {
+        return Step::go_on();
+    }
+    Step::then_stop(vec![escalate(
+        "the node's clock is not plausible".into(),
+        vec!["set the clock before anything else; certificates are judged by it".into()],
+        Vec::new(),
+    )])
+}
+
+pub(super) fn certificates(case: &Case<'_>) -> Step {
+    let decisions = case
+        .seen
+        .certificates
+        .iter()
+        .filter_map(|certificate| match certificate.state {
+            CertificateState::Expired if case.consents(Consent::RenewCertificates) => Some(case.act(
+                Action::RenewCertificate(certificate.path.clone()),
+                format!("certificate {} has expired", certificate.path),
+                Vec::new(),
+                0.95,
+            )),
+            CertificateState::Expired => Some(escalate(
+                format!("certificate {} has expired", certificate.path),
+                vec!["agree to `renew-certificates`, or run `kubeadm certs renew all`".into()],
+                Vec::new(),
+            )),
+            CertificateState::NotYetValid => Some(escalate(
+                format!("certificate {} is not valid yet", certificate.path),
+                vec!["compare the node's clock with another machine's".into()],
+                Vec::new(),
+            )),
+            CertificateState::Unreadable | CertificateState::Valid | CertificateState::Expiring => None,
+        })
+        .collect();
+    Step::then_stop(decisions)
+}
