@@ -6,6 +6,7 @@ mod health;
 pub(crate) mod holders;
 mod logs;
 mod manifests;
+pub(super) mod port;
 
 use std::time::Duration;
 
