@@ -16,6 +16,8 @@ mod model;
 pub mod parse;
 mod query;
 mod runtime;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "cri")]
 #[doc(hidden)]
 pub mod wire;

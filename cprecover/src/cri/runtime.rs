@@ -41,6 +41,10 @@ pub trait RuntimeView {
 pub trait Runtime: RuntimeView {
     /// Stops the containers of a sandbox and the sandbox itself.
     ///
+    /// containerd kills the containers with SIGKILL at once (`internal/cri/server/sandbox_stop.go`: "the
+    /// containers are forcibly terminated"), CRI-O after 10 s. An etcd that still answers is stopped with
+    /// [`stop_container`](Self::stop_container) first: SIGKILL under load damaged etcd 3.5.0 to 3.5.2.
+    ///
     /// # Errors
     /// [`Timeout`](crate::ErrorKind::Timeout), naming the sandbox, when a container does not end:
     /// the runtime goes on trying, the sandbox is in an unknown state; otherwise as

@@ -101,8 +101,10 @@ pub struct ManifestFact {
     pub component: Component,
     /// Where its manifest is, or should be.
     pub path: PathBuf,
-    /// The manifest: absent when the file is proven missing, unknown with the reason when it does not parse.
+    /// The manifest: absent when the file is proven missing, unknown when it cannot be read or parsed.
     pub pod: Observed<StaticPod>,
+    /// Why the file, which could be read, is no pod; `None` when it is one, or could not be read.
+    pub parse_error: Option<String>,
 }
 
 /// Something that the manifest linter found.
@@ -110,7 +112,7 @@ pub struct ManifestFact {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct LintFact {
-    /// The linter's name for it, as in `duplicate-pod` or `invalid-yaml`.
+    /// The linter's rule, as in `duplicate-pod`, `backup-copy` or `unparsable`.
     pub code: String,
     /// The file.
     pub path: PathBuf,

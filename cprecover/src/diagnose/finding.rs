@@ -158,11 +158,34 @@ finding_ids! {
     HostPressure = "host-pressure",
 }
 
+/// What kind of observation an evidence is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EvidenceKind {
+    /// A log line; it tells the past.
+    Log,
+    /// An answer of a health endpoint.
+    Health,
+    /// What the container runtime lists.
+    Runtime,
+    /// Who holds a port.
+    Port,
+    /// A manifest or the manifest folder.
+    Manifest,
+    /// A fact about the host.
+    Host,
+    /// The etcd data folder.
+    Data,
+}
+
 /// One thing that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Evidence {
+    /// What kind of observation it is.
+    pub kind: EvidenceKind,
     /// Where: a log's name, a URL, `CRI`, a file.
     pub source: String,
     /// The line in it.
@@ -211,6 +234,14 @@ pub struct Finding {
     pub targets: Targets,
     /// What to do, one or two sentences.
     pub remedy: String,
+}
+
+impl Finding {
+    /// Reports whether only log lines, which tell the past, speak for it.
+    #[must_use]
+    pub fn is_from_logs_only(&self) -> bool {
+        self.evidence.iter().all(|evidence| evidence.kind == EvidenceKind::Log)
+    }
 }
 
 /// One finding explains another.

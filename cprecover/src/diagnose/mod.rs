@@ -6,20 +6,27 @@
 mod chain;
 mod facts;
 mod finding;
+mod query;
+mod recording;
 mod rules;
 
 pub use facts::{
     DataVerdict, Facts, HealthFact, HealthState, HolderClass, LintFact, ManifestFact, PortHolder, Subject,
 };
 pub use finding::{
-    Candidate, Confidence, Diagnosis, Evidence, Finding, FindingId, Link, RootCause, Severity, Targets,
+    Candidate, Confidence, Diagnosis, Evidence, EvidenceKind, Finding, FindingId, Link, RootCause, Severity,
+    Targets,
 };
+
+pub use recording::from_recording;
 
 /// Finds out what is wrong.
 ///
 /// Pure: the same facts give the same diagnosis.
 #[must_use]
 pub fn diagnose(facts: &Facts) -> Diagnosis {
-    let _ = facts;
-    todo!()
+    chain::conclude(facts, rules::run(facts))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,12 @@
 //! Saving the kubeadm config while the cluster is healthy.
 
-use super::reconstruct::Reconstruction;
+use serde_json::Value;
+
+use super::reconstruct::{Reconstruction, reconstruct};
 use super::sources::Sources;
-use crate::error::Result;
+use super::version::ApiVersion;
+use crate::error::{Error, ErrorKind, Result};
+use crate::parse::yaml;
 use crate::sys::Deadline;
 
 /// Reads an object from the API server.
@@ -28,12 +32,34 @@ pub struct Captured {
 
 /// Captures the cluster's `kubeadm-config` and this node's part of the config.
 ///
-/// Source: kubeadm keeps `ClusterConfiguration` in `kube-system/kubeadm-config` and no copy on the node
-/// (kubernetes/kubeadm#1829).
+/// kubeadm keeps `ClusterConfiguration` in `kube-system/kubeadm-config`, without this node's name and
+/// address, and no copy on the node (kubernetes/kubeadm#1829). When the API does not answer, the
+/// config is reconstructed from `sources` alone and [`Captured::cluster_unread`] says why.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Invalid`] when the `ConfigMap` or a manifest is malformed.
+/// [`ErrorKind::Invalid`] when the `ConfigMap` is malformed; [`ErrorKind::Unsupported`] for a config of
+/// an API version that this crate does not know.
 pub fn capture(sources: &Sources, cluster: &dyn ClusterReader, deadline: &Deadline) -> Result<Captured> {
-    let _ = (sources, cluster, deadline);
-    todo!()
+    let mut sources = sources.clone();
+    let mut cluster_unread = None;
+    match cluster.config_map("kube-system", "kubeadm-config", deadline) {
+        Ok(object) => {
+            let document = cluster_configuration(&object)?;
+            sources.config = Some(("kube-system/kubeadm-config".into(), document));
+        }
+        Err(error) => cluster_unread = Some(error.to_string()),
+    }
+    let reconstruction = reconstruct(&sources)?;
+    let config = reconstruction.render(ApiVersion::V1Beta4)?;
+    Ok(Captured { config, reconstruction, cluster_unread })
+}
+
+/// Takes `data.ClusterConfiguration` out of the `ConfigMap`.
+fn cluster_configuration(object: &[u8]) -> Result<Vec<u8>> {
+    let value: Value = yaml::from_slice(object).map_err(|error| error.context("kubeadm-config"))?;
+    value
+        .pointer("/data/ClusterConfiguration")
+        .and_then(Value::as_str)
+        .map(|text| text.as_bytes().to_vec())
+        .ok_or_else(|| Error::new(ErrorKind::Invalid, "ConfigMap kubeadm-config has no ClusterConfiguration"))
 }

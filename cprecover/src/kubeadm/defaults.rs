@@ -11,7 +11,6 @@ pub(super) mod value {
     pub(crate) const SERVICE_SUBNET: &str = "10.96.0.0/12";
     pub(crate) const DNS_DOMAIN: &str = "cluster.local";
     pub(crate) const CLUSTER_NAME: &str = "kubernetes";
-    pub(crate) const IMAGE_REPOSITORY: &str = "registry.k8s.io";
     pub(crate) const CERTIFICATES_DIR: &str = "/etc/kubernetes/pki";
     pub(crate) const ETCD_DATA_DIR: &str = "/var/lib/etcd";
 }

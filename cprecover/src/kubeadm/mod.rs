@@ -6,27 +6,40 @@
 //! ([`plan`]), compares the result with the last known good manifests and hands the files to an
 //! [`Installer`] ([`apply`]) only when the caller accepts what is not harmless.
 
+mod apply;
 mod capture;
+mod checks;
+mod clues;
+mod compare;
 mod config;
 mod defaults;
+mod evidence;
+mod extras;
+mod facts;
+mod gather;
+mod namespace;
 mod origin;
 mod plan;
+mod program;
 mod read;
 mod reconstruct;
 mod render;
+mod severity;
 mod sources;
+mod staging;
 mod text;
 mod version;
 
+pub use apply::{Acceptance, Applied, Installer, apply};
 pub use capture::{Captured, ClusterReader, capture};
+pub use checks::{Check, CheckOutcome};
+pub use compare::{ComponentDiff, Difference, compare};
 pub use config::{Arg, ComponentSettings, Config, EnvVar, Etcd, ExternalEtcd, HostPathMount, LocalEtcd};
 pub use defaults::{command_line, default_arguments};
 pub use origin::{Conflict, Origin, OriginatedField, Unknown};
-pub use plan::{
-    Acceptance, Applied, Check, CheckOutcome, ComponentDiff, Difference, Installer, Options,
-    RegenerationPlan, Severity, StagedFile, apply, plan,
-};
+pub use plan::{Options, RegenerationPlan, StagedFile, plan};
 pub use reconstruct::{Reconstruction, reconstruct};
+pub use severity::Severity;
 pub use sources::{
     CertificateSource, EtcdDataState, ManifestOrigin, ManifestSource, RuntimeContainer, RuntimeMount, Sources,
 };

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Component;
+
 /// Says where a value was found; the order is the order of trust, best first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "source", content = "detail")]
@@ -67,8 +69,8 @@ pub struct Unknown {
     pub path: String,
     /// Why it is not known and what its absence means.
     pub reason: String,
-    /// Whether a manifest cannot be regenerated without it.
-    pub required: bool,
+    /// The manifests that depend on it and cannot be regenerated without it; may be none.
+    pub affects: Vec<Component>,
 }
 
 /// Two sources that disagree; the first one was taken.

@@ -1,98 +1,45 @@
-//! Rendering into a staging folder, the checks and the comparison, and handing the files over.
+//! A regeneration as a plan: rendered, compared and checked, with nothing live touched.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::reconstruct::Reconstruction;
-use super::sources::Sources;
+use super::checks::{self, Check, CheckOutcome};
+use super::compare::{ComponentDiff, compare};
+use super::config::Config;
+use super::defaults::pki;
+use super::program::Program;
+use super::reconstruct::{Reconstruction, reconstruct};
+use super::sources::{EtcdDataState, ManifestOrigin, ManifestSource, Sources};
+use super::staging::{LiveFolder, PhaseError, Staging};
 use super::version::{ApiVersion, KubeadmVersion};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Digest, Observed};
 use crate::node::NodeOptions;
-use crate::sys::{Commands, Deadline};
+use crate::parse::manifest::StaticPod;
+use crate::parse::yaml::MAX_DOCUMENT_BYTES;
+use crate::sys::{Clock as _, Commands, Deadline, SystemClock, read_bounded};
 
 /// How a regeneration is done.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// The kubeadm program below the root; looked for when not given.
+    /// The kubeadm program as an absolute path for us; [`NodeOptions::kubeadm`], then the node's usual
+    /// folders, when not given.
     pub kubeadm: Option<PathBuf>,
-    /// Where the staging folder is made; `NodeOptions::store_dir` when not given.
+    /// Where the staging folder is made; below the store when not given.
     pub staging_parent: Option<PathBuf>,
-    /// Uid that may own kubeadm besides root; the process's own when it is not root.
+    /// A uid that may own kubeadm besides root and ourselves.
     pub trusted_uid: Option<u32>,
-}
-
-/// How much a difference matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Severity {
-    /// It changes nothing that the cluster depends on.
-    Harmless,
-    /// A person should look at it.
-    NeedsReview,
-    /// The cluster would lose data, addresses or protection.
-    Dangerous,
-}
-
-/// One difference between the last known good manifest and the staged one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Difference {
-    /// What differs: `--service-cluster-ip-range`, `image`, `volume k8s-certs`, `livenessProbe`.
-    pub what: String,
-    /// The last known good value; `None` when it was not there.
-    pub before: Option<String>,
-    /// The staged value; `None` when it is not there.
-    pub after: Option<String>,
-    /// How much it matters.
-    pub severity: Severity,
-    /// Why.
-    pub reason: String,
-}
-
-/// All differences of one component.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct ComponentDiff {
-    /// The component.
-    pub component: Component,
-    /// What it was compared with; `None` when no manifest of it is known.
-    pub compared_with: Option<String>,
-    /// The differences, worst first.
-    pub differences: Vec<Difference>,
-}
-
-/// What a check before the installation found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum CheckOutcome {
-    /// It holds.
-    Pass,
-    /// It could not be decided, or it is doubtful.
-    Warn,
-    /// It does not hold; nothing may be installed.
-    Refuse,
-}
-
-/// One check before the installation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Check {
-    /// Its name: `version-skew`, `certificates`, `host-paths`, `external-etcd`, `etcd-data`.
-    pub name: String,
-    /// The component it is about, if one.
-    pub component: Option<Component>,
-    /// What was found.
-    pub outcome: CheckOutcome,
-    /// Why, and what to do.
-    pub message: String,
+    /// Paths of unknown values for which the caller takes kubeadm's defaults, knowingly.
+    pub assume_defaults: Vec<String>,
+    /// Refuse a kubeadm whose phases have no `--dry-run`, instead of hiding the live folder from it in
+    /// a private mount namespace.
+    pub no_mount_namespace: bool,
+    /// The wall clock, since 1970, by which certificates are judged; the system's when not given.
+    pub now: Option<Duration>,
 }
 
 /// One manifest that kubeadm rendered.
@@ -138,10 +85,10 @@ pub struct RegenerationPlan {
 /// Renders `components` with kubeadm into a staging folder and judges the result.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Missing`] when values are not known (the message lists them);
-/// [`crate::ErrorKind::Refused`] for a kubeadm that is not trustworthy; [`crate::ErrorKind::Unsupported`] for a
-/// kubeadm too old or too new; [`crate::ErrorKind::NotFound`] when there is none; [`crate::ErrorKind::Peer`]
-/// when it fails or prints or writes nonsense; [`crate::ErrorKind::Timeout`] when it hangs.
+/// [`ErrorKind::Missing`] when values are not known (the message lists them); [`ErrorKind::Refused`] for
+/// a kubeadm that others could have replaced; [`ErrorKind::Unsupported`] for a kubeadm too old or too
+/// new; [`ErrorKind::NotFound`] when there is none; [`ErrorKind::Peer`] when it fails, prints or writes
+/// nonsense, or touches the live folder; [`ErrorKind::Timeout`] when it hangs.
 pub fn plan(
     node: &NodeOptions,
     components: &[Component],
@@ -150,58 +97,173 @@ pub fn plan(
     commands: &dyn Commands,
     deadline: &Deadline,
 ) -> Result<RegenerationPlan> {
-    let _ = (node, components, sources, options, commands, deadline);
-    todo!()
+    let reconstruction = reconstruct(sources)?;
+    let (components, mut checks) = choose(components, &reconstruction.config);
+    reconstruction.require_complete(&components, &options.assume_defaults)?;
+    let program = Program::find(node, options, commands, deadline)?;
+    let api_version = program.version.api_version()?;
+    checks.push(check_skew(&program, &reconstruction.config)?);
+    let (config, env) = document(&reconstruction, &program, api_version)?;
+    let rendered = render(node, &components, &program, &config, env, options, commands, deadline)?;
+
+    let now = options.now.unwrap_or_else(|| SystemClock.unix());
+    let mut files = Vec::new();
+    let mut diffs = Vec::new();
+    for (component, bytes) in rendered {
+        let pod = StaticPod::parse(&bytes)?;
+        checks.extend(checks::certificates(node, component, &pod, &reconstruction.config, now));
+        checks.extend(checks::host_paths(node, component, &pod, &pki(&reconstruction.config)));
+        if component == Component::Etcd {
+            let data_dir = pod.etcd_data_dir().unwrap_or_else(|| node.etcd_data_dir.clone());
+            // Looked at now, not when the sources were gathered.
+            let data = EtcdDataState::look(node, &data_dir);
+            checks.push(checks::etcd_data(&pod, &data, &members(sources)));
+        }
+        diffs.push(diff(component, sources, &bytes)?);
+        let live = node.manifests().join(component.manifest_file());
+        let replaces = Observed::from_result(read_bounded(&live, MAX_DOCUMENT_BYTES).map(|b| Digest::of(&b)));
+        files.push(StagedFile { component, digest: Digest::of(&bytes), bytes, replaces });
+    }
+    Ok(RegenerationPlan {
+        kubeadm: program.path,
+        kubeadm_version: program.version,
+        api_version,
+        config,
+        reconstruction,
+        files,
+        diffs,
+        checks,
+    })
 }
 
-/// What the caller accepts beyond harmless differences.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Acceptance {
-    /// Differences up to this severity are accepted.
-    pub severity: Option<Severity>,
-    /// A component without a known good manifest to compare with is accepted.
-    pub without_comparison: bool,
+/// Each component once, in the order in which they come up; without etcd when it is external.
+fn choose(components: &[Component], config: &Config) -> (Vec<Component>, Vec<Check>) {
+    let chosen: BTreeSet<Component> = components.iter().copied().collect();
+    let mut chosen: Vec<Component> = chosen.into_iter().collect();
+    let mut checks = Vec::new();
+    if config.external_etcd().is_some() && chosen.contains(&Component::Etcd) {
+        chosen.retain(|component| *component != Component::Etcd);
+        let message = "etcd is external; kubeadm makes no manifest for it, the phase is skipped";
+        checks.push(Check::new("external-etcd", Component::Etcd, CheckOutcome::Warn, message));
+    }
+    (chosen, checks)
 }
 
-/// Puts regenerated manifests in place, all or none.
-pub trait Installer {
-    /// Installs the files atomically in one transaction, after finding each live file as
-    /// [`StagedFile::replaces`] says.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Changed`] when a live file changed since the plan; nothing was installed then.
-    fn install(&self, files: &[StagedFile], deadline: &Deadline) -> Result<()>;
-}
-
-/// What was installed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Applied {
-    /// The installed manifests.
-    pub components: Vec<(Component, Digest)>,
-}
-
-impl RegenerationPlan {
-    /// Returns why this plan may not be applied with `acceptance`; empty when it may.
-    #[must_use]
-    pub fn objections(&self, acceptance: Acceptance) -> Vec<String> {
-        let _ = acceptance;
-        todo!()
+fn check_skew(program: &Program, config: &Config) -> Result<Check> {
+    let Some(version) = &config.kubernetes_version else {
+        let message = "the cluster's version is not needed for these components";
+        return Ok(Check::new("version-skew", None, CheckOutcome::Pass, message));
+    };
+    let cluster: KubeadmVersion = version.parse()?;
+    match program.version.skew(&cluster) {
+        Some(problem) => Err(Error::new(ErrorKind::Unsupported, problem)),
+        None => Ok(Check::new(
+            "version-skew",
+            None,
+            CheckOutcome::Pass,
+            format!("kubeadm {} renders for cluster {cluster}", program.version),
+        )),
     }
 }
 
-/// Installs a plan when every check holds and every difference is accepted.
-///
-/// # Errors
-/// [`crate::ErrorKind::Refused`] with the objections; the installer's errors otherwise.
-pub fn apply(
-    plan: &RegenerationPlan,
-    acceptance: Acceptance,
-    installer: &dyn Installer,
+/// Writes the config; proxy variables that v1beta3 cannot say go into kubeadm's environment, from
+/// where it copies them into every manifest (kubeadm `app/util/env.go`).
+fn document(
+    reconstruction: &Reconstruction,
+    program: &Program,
+    api_version: ApiVersion,
+) -> Result<(Vec<u8>, Vec<(String, String)>)> {
+    let mut config = reconstruction.config.clone();
+    // Only etcd's phase comes here without a version, and it uses none; but kubeadm would ask the
+    // internet for one first.
+    config.kubernetes_version.get_or_insert_with(|| program.version.to_string());
+    let mut env: Vec<(String, String)> = Vec::new();
+    if api_version == ApiVersion::V1Beta3 {
+        for component in Component::ALL {
+            if config.settings(component).is_none() {
+                continue;
+            }
+            let Some(settings) = config.settings_mut(component) else { continue };
+            settings.extra_envs.retain(|variable| {
+                let is_proxy =
+                    variable.name.to_ascii_lowercase().ends_with("_proxy") && variable.other.is_empty();
+                let pair = (variable.name.clone(), variable.value.clone());
+                if is_proxy && !env.contains(&pair) {
+                    env.push(pair);
+                }
+                !is_proxy
+            });
+        }
+    }
+    Ok((config.render(api_version)?, env))
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is used once; a struct for one call would hide them")]
+fn render(
+    node: &NodeOptions,
+    components: &[Component],
+    program: &Program,
+    config: &[u8],
+    env: Vec<(String, String)>,
+    options: &Options,
+    commands: &dyn Commands,
     deadline: &Deadline,
-) -> Result<Applied> {
-    let _ = (plan, acceptance, installer, deadline);
-    todo!()
+) -> Result<Vec<(Component, Vec<u8>)>> {
+    let parent = options.staging_parent.clone().unwrap_or_else(|| node.store().join("staging"));
+    let staging = Staging::new(&parent, config, env)?;
+    let live = LiveFolder::look(node)?;
+    let mut rendered = Vec::new();
+    for component in components {
+        deadline.check("render manifests")?;
+        let result = match staging.render(program, *component, commands, deadline) {
+            Err(PhaseError::NoDryRun) if !options.no_mount_namespace => {
+                super::namespace::render(node, &staging, program, *component, deadline)
+            }
+            Err(PhaseError::NoDryRun) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("kubeadm {} has no --dry-run for the phase of {component}", program.version),
+            )),
+            Err(PhaseError::Failed(error)) => Err(error),
+            Ok(bytes) => Ok(bytes),
+        };
+        // Even a phase that failed may have written where it should not.
+        live.check_untouched(node)?;
+        rendered.push((*component, result?));
+    }
+    Ok(rendered)
+}
+
+/// Compares with the last known good manifest, or with the live one where there is no other.
+fn diff(component: Component, sources: &Sources, bytes: &[u8]) -> Result<ComponentDiff> {
+    let of = |origin| {
+        sources.manifests.iter().find(move |manifest: &&ManifestSource| {
+            manifest.component == component
+                && manifest.origin == origin
+                && StaticPod::parse(&manifest.bytes).is_ok()
+        })
+    };
+    let known = of(ManifestOrigin::LastKnownGood).or_else(|| of(ManifestOrigin::Live));
+    let differences = match known {
+        Some(manifest) => compare(component, &manifest.bytes, bytes)?,
+        None => Vec::new(),
+    };
+    Ok(ComponentDiff { component, compared_with: known.map(|manifest| manifest.name.clone()), differences })
+}
+
+/// The members that `--initial-cluster` of any known etcd manifest or container names.
+fn members(sources: &Sources) -> Vec<String> {
+    let manifests = sources.manifests.iter().filter(|manifest| manifest.component == Component::Etcd);
+    let in_manifests = manifests.filter_map(|manifest| {
+        Some(StaticPod::parse(&manifest.bytes).ok()?.flag("initial-cluster")?.to_owned())
+    });
+    let containers = sources.containers.iter().filter(|container| container.component == Component::Etcd);
+    let in_containers = containers
+        .flat_map(|container| container.argv.iter())
+        .filter_map(|arg| Some(arg.strip_prefix("--initial-cluster=")?.to_owned()));
+    let all: BTreeSet<String> = in_manifests
+        .chain(in_containers)
+        .flat_map(|list| list.split(',').map(ToOwned::to_owned).collect::<Vec<_>>())
+        .filter_map(|member| Some(member.split_once('=')?.0.to_owned()))
+        .collect();
+    all.into_iter().collect()
 }

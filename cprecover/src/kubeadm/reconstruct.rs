@@ -1,12 +1,22 @@
 //! The kubeadm config that this node must have had, each value with its origin.
 
-use serde::Serialize;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
-use super::config::Config;
-use super::origin::{Conflict, OriginatedField, Unknown};
+use serde::Serialize;
+use serde_json::json;
+
+use super::clues::Clues;
+use super::config::{ComponentSettings, Config, Etcd, ExternalEtcd, LocalEtcd};
+use super::defaults::pki;
+use super::evidence::{Candidates, Evidence};
+use super::extras::{section, settle};
+use super::facts::PodFacts;
+use super::origin::{Conflict, Origin, OriginatedField, Unknown};
 use super::sources::Sources;
 use super::version::ApiVersion;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Component, NodeName, Port};
 
 /// A config put together from what is left, with the origin of each value and what is not known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,27 +35,430 @@ pub struct Reconstruction {
 
 /// Reconstructs the kubeadm config from `sources`; reads nothing itself.
 ///
+/// The order of trust: the caller's own values, a backed-up config, manifests, runtime containers,
+/// kubelet's files and kubeconfigs, certificates, the etcd data folder. A value that none of them tells
+/// is listed as unknown, unless a backed-up config was silent about it: then kubeadm's default held.
+///
 /// # Errors
-/// [`crate::ErrorKind::Invalid`] when the backed-up config or a manifest is malformed; the message names it.
+/// [`ErrorKind::Invalid`] when the backed-up config is malformed. A malformed manifest is no error: it is
+/// what is to be replaced; it is listed as unknown.
 pub fn reconstruct(sources: &Sources) -> Result<Reconstruction> {
-    let _ = sources;
-    todo!()
+    let stated = match &sources.config {
+        Some((name, bytes)) => {
+            Some((Origin::Config(name.clone()), Config::parse(bytes).map_err(|error| error.context(name))?))
+        }
+        None => None,
+    };
+    let mut stated_all = vec![(Origin::Caller, &sources.overrides)];
+    stated_all.extend(stated.as_ref().map(|(origin, config)| (origin.clone(), config)));
+    let (facts, unreadable) = PodFacts::all(sources);
+    let mut work = Work {
+        evidence: Evidence::default(),
+        stated: stated_all,
+        backed_up: stated.is_some(),
+        facts: &facts,
+        clues: Clues::of(sources),
+        sources,
+    };
+    for (name, error) in unreadable {
+        work.evidence.unknown(&name, &format!("the manifest tells nothing: {error}"), &[]);
+    }
+    work.identity();
+    work.images();
+    work.network();
+    work.etcd();
+    work.components();
+    work.rest();
+    let Evidence { config, fields, unknown, conflicts } = work.evidence;
+    Ok(Reconstruction { config, fields, unknown, conflicts })
 }
 
 impl Reconstruction {
     /// Returns the config as YAML of `api_version`.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unsupported`] when a value cannot be said in that API version.
+    /// [`ErrorKind::Unsupported`] when a value cannot be said in that API version.
     pub fn render(&self, api_version: ApiVersion) -> Result<Vec<u8>> {
         self.config.render(api_version)
     }
 
-    /// Fails when a required value is unknown.
+    /// Returns the unknown values that shape the manifests of `components`.
+    #[must_use]
+    pub fn missing(&self, components: &[Component]) -> Vec<&Unknown> {
+        self.unknown.iter().filter(|unknown| unknown.affects.iter().any(|c| components.contains(c))).collect()
+    }
+
+    /// Fails when a value is unknown that shapes one of `components`; `accepted` paths are passed over.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Missing`] that lists the values.
-    pub fn require_complete(&self) -> Result<()> {
-        todo!()
+    /// [`ErrorKind::Missing`] that lists the values and why each is needed.
+    pub fn require_complete(&self, components: &[Component], accepted: &[String]) -> Result<()> {
+        let missing: Vec<String> = self
+            .missing(components)
+            .into_iter()
+            .filter(|unknown| !accepted.contains(&unknown.path))
+            .map(|unknown| format!("{} ({})", unknown.path, unknown.reason))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Missing,
+            format!("cannot be known here and must be given: {}", missing.join("; ")),
+        ))
     }
+}
+
+/// The components whose images carry the cluster's version.
+const VERSIONED: [Component; 3] =
+    [Component::KubeApiserver, Component::KubeControllerManager, Component::KubeScheduler];
+
+struct Work<'a> {
+    evidence: Evidence,
+    stated: Vec<(Origin, &'a Config)>,
+    backed_up: bool,
+    facts: &'a [PodFacts],
+    clues: Clues,
+    sources: &'a Sources,
+}
+
+impl<'a> Work<'a> {
+    /// What the caller and the backed-up config state.
+    fn said<T>(&self, field: impl Fn(&Config) -> Option<T>) -> Candidates<T> {
+        self.stated.iter().filter_map(|(origin, config)| Some((field(config)?, origin.clone()))).collect()
+    }
+
+    fn of(&self, component: Component) -> impl Iterator<Item = &'a PodFacts> + use<'a> {
+        self.facts.iter().filter(move |facts| facts.component == component)
+    }
+
+    /// What a component's flag says, in every manifest and container.
+    fn flag<T>(&self, component: Component, flag: &str, read: impl Fn(&str) -> Option<T>) -> Candidates<T> {
+        self.of(component)
+            .filter_map(|facts| Some((read(facts.flag(flag)?)?, facts.origin(&format!("--{flag}")))))
+            .collect()
+    }
+
+    fn text(&self, component: Component, flag: &str) -> Candidates<String> {
+        self.flag(component, flag, |value| Some(value.to_owned()).filter(|value| !value.is_empty()))
+    }
+
+    /// Node name, address, port, certificates' folder.
+    fn identity(&mut self) {
+        let mut names = self.said(|config| config.node_name.as_ref().map(|name| name.as_str().to_owned()));
+        names.extend(self.text(Component::Etcd, "name"));
+        names.append(&mut self.clues.node_name);
+        let name = self.evidence.choose("nodeRegistration.name", names);
+        if name.is_none() {
+            self.evidence.unknown(
+                "nodeRegistration.name",
+                "kubeadm would take the host name, and etcd would have another member name",
+                &[Component::Etcd],
+            );
+        }
+        self.evidence.config.node_name = name.map(NodeName::new);
+        self.address();
+        let mut dirs = self.said(|config| config.certificates_dir.clone());
+        for (component, flag, file) in [
+            (Component::KubeApiserver, "client-ca-file", "ca.crt"),
+            (Component::KubeControllerManager, "root-ca-file", "ca.crt"),
+            (Component::Etcd, "trusted-ca-file", "etcd/ca.crt"),
+        ] {
+            dirs.extend(self.flag(component, flag, |value| {
+                let dir = value.strip_suffix(file)?.strip_suffix('/')?;
+                (!dir.is_empty()).then(|| PathBuf::from(dir))
+            }));
+        }
+        let affects = [Component::Etcd, Component::KubeApiserver, Component::KubeControllerManager];
+        self.evidence.config.certificates_dir =
+            self.take("certificatesDir", dirs, "kubeadm's default is /etc/kubernetes/pki", &affects);
+    }
+
+    fn address(&mut self) {
+        const ENDPOINT: &str = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint";
+        const CLIENT_URLS: &str = "kubeadm.kubernetes.io/etcd.advertise-client-urls";
+        let annotated = |component, key: &'static str| {
+            self.of(component)
+                .filter_map(move |facts| Some((host_port(facts.annotations.get(key)?)?, facts.origin(key))))
+                .collect::<Candidates<(IpAddr, Port)>>()
+        };
+        let endpoints = annotated(Component::KubeApiserver, ENDPOINT);
+        let mut addresses = self.said(|config| config.advertise_address);
+        let mut ports = self.said(|config| config.bind_port);
+        addresses.extend(endpoints.iter().map(|((address, _), origin)| (*address, origin.clone())));
+        ports.extend(endpoints.into_iter().map(|((_, port), origin)| (port, origin)));
+        addresses
+            .extend(annotated(Component::Etcd, CLIENT_URLS).into_iter().map(|((a, _), origin)| (a, origin)));
+        addresses
+            .extend(self.flag(Component::KubeApiserver, "advertise-address", |value| value.parse().ok()));
+        for flag in ["initial-advertise-peer-urls", "listen-peer-urls"] {
+            addresses.extend(
+                self.flag(Component::Etcd, flag, |value| Some(host_port(value.split(',').next()?)?.0)),
+            );
+        }
+        addresses.append(&mut self.clues.advertise_address);
+        ports.extend(self.flag(Component::KubeApiserver, "secure-port", |value| value.parse().ok()));
+        let affects = [Component::Etcd, Component::KubeApiserver];
+        let address = self.evidence.choose("localAPIEndpoint.advertiseAddress", addresses);
+        if address.is_none() {
+            let reason = "kubeadm would take the address of the default route";
+            self.evidence.unknown("localAPIEndpoint.advertiseAddress", reason, &affects);
+        }
+        self.evidence.config.advertise_address = address;
+        let port = self.evidence.choose("localAPIEndpoint.bindPort", ports);
+        // A config without this node's part (the ConfigMap) is not silent about the port: it cannot say it.
+        let init_said = self.stated.iter().any(|(_, config)| config.advertise_address.is_some());
+        if port.is_none() && !(self.backed_up && init_said) {
+            let reason = "kubeadm's default is 6443";
+            self.evidence.unknown("localAPIEndpoint.bindPort", reason, &[Component::KubeApiserver]);
+        }
+        self.evidence.config.bind_port = port;
+    }
+
+    /// Takes a value, or notes that it is unknown; a silent backed-up config means kubeadm's default.
+    fn take<T: PartialEq + Serialize>(
+        &mut self,
+        path: &str,
+        candidates: Candidates<T>,
+        reason: &str,
+        affects: &[Component],
+    ) -> Option<T> {
+        let value = self.evidence.choose(path, candidates);
+        if value.is_none() && !self.backed_up {
+            self.evidence.unknown(path, reason, affects);
+        }
+        value
+    }
+
+    /// Image repository and versions, which are what keeps kubeadm from asking the internet.
+    fn images(&mut self) {
+        let mut repositories = self.said(|config| config.image_repository.clone());
+        let mut versions = self.said(|config| config.kubernetes_version.clone());
+        for facts in VERSIONED.iter().flat_map(|component| self.of(*component)) {
+            if let Some((repository, tag)) = facts.image_parts() {
+                repositories.push((repository.to_owned(), facts.origin("image")));
+                // kubeadm writes `+` as `_` in a tag (`app/util/version.go`, KubernetesVersionToImageTag).
+                versions.push((tag.replacen('_', "+", 1), facts.origin("image tag")));
+            }
+        }
+        if repositories.is_empty() {
+            repositories.extend(
+                self.of(Component::Etcd)
+                    .filter_map(|facts| Some((facts.image_parts()?.0.to_owned(), facts.origin("image")))),
+            );
+        }
+        self.evidence.config.image_repository = self.take(
+            "imageRepository",
+            repositories,
+            "kubeadm's default is registry.k8s.io",
+            &Component::ALL,
+        );
+        let version = self.evidence.choose("kubernetesVersion", versions);
+        if version.is_none() {
+            let reason = "kubeadm would ask the internet, then take its own version";
+            self.evidence.unknown("kubernetesVersion", reason, &VERSIONED);
+        }
+        self.evidence.config.kubernetes_version = version;
+    }
+
+    /// Subnets, domain, cluster name.
+    fn network(&mut self) {
+        let kcm = Component::KubeControllerManager;
+        let mut pods = self.said(|config| config.pod_subnet.clone());
+        pods.extend(self.text(kcm, "cluster-cidr"));
+        // A known command without the flag proves that there is no pod subnet.
+        let proven_unset = self.of(kcm).any(PodFacts::has_command);
+        if proven_unset {
+            self.evidence.config.pod_subnet = self.evidence.choose("networking.podSubnet", pods);
+        } else {
+            let reason = "without it the controller manager gives nodes no pod addresses";
+            self.evidence.config.pod_subnet = self.take("networking.podSubnet", pods, reason, &[kcm]);
+        }
+        let mut services = self.said(|config| config.service_subnet.clone());
+        services.extend(self.text(Component::KubeApiserver, "service-cluster-ip-range"));
+        services.extend(self.text(kcm, "service-cluster-ip-range"));
+        self.evidence.config.service_subnet = self.take(
+            "networking.serviceSubnet",
+            services,
+            "kubeadm's default is 10.96.0.0/12; another range breaks every existing service",
+            &[Component::KubeApiserver, kcm],
+        );
+        let mut domains = self.said(|config| config.dns_domain.clone());
+        domains.extend(self.flag(Component::KubeApiserver, "service-account-issuer", |issuer| {
+            issuer.strip_prefix("https://kubernetes.default.svc.").map(ToOwned::to_owned)
+        }));
+        domains.append(&mut self.clues.dns_domain);
+        self.evidence.config.dns_domain = self.take(
+            "networking.dnsDomain",
+            domains,
+            "kubeadm's default is cluster.local; tokens carry it as their issuer",
+            &[Component::KubeApiserver],
+        );
+        let mut clusters = self.said(|config| config.cluster_name.clone());
+        clusters.extend(self.text(kcm, "cluster-name"));
+        clusters.append(&mut self.clues.cluster_name);
+        self.evidence.config.cluster_name =
+            self.take("clusterName", clusters, "kubeadm's default is kubernetes", &[kcm]);
+    }
+
+    /// Where etcd is, and if it is here, its data and image.
+    fn etcd(&mut self) {
+        const LOCAL: &str = "local";
+        const EXTERNAL: &str = "external";
+        let mut places = self.said(|config| {
+            config.etcd.as_ref().map(|etcd| if matches!(etcd, Etcd::External(_)) { EXTERNAL } else { LOCAL })
+        });
+        places.extend(self.of(Component::Etcd).map(|facts| (LOCAL, facts.origin("manifest"))));
+        let dir = pki(&self.evidence.config);
+        for facts in self.of(Component::KubeApiserver).filter(|facts| facts.has_command()) {
+            let place = if uses_external_etcd(facts, &dir) { EXTERNAL } else { LOCAL };
+            places.push((place, facts.origin("--etcd-cafile")));
+        }
+        if let Some(data) = self.sources.etcd_data.as_ref().filter(|data| data.has_database()) {
+            places.push((LOCAL, Origin::EtcdData(data.data_dir.display().to_string())));
+        }
+        let affects = [Component::Etcd, Component::KubeApiserver];
+        match self.take("etcd", places, "nothing tells whether etcd runs on this node", &affects) {
+            Some(EXTERNAL) => {
+                let mut external = self.said(|config| config.external_etcd().cloned());
+                external.extend(
+                    self.of(Component::KubeApiserver)
+                        .filter_map(|facts| Some((external_etcd(facts)?, facts.origin("--etcd-servers")))),
+                );
+                let external = self.take("etcd.external", external, "the endpoints are not known", &affects);
+                self.evidence.config.etcd = external.map(Etcd::External);
+            }
+            Some(_) => self.local_etcd(),
+            // A silent backed-up config means kubeadm's default: local.
+            None if self.backed_up => self.local_etcd(),
+            None => {}
+        }
+    }
+
+    fn local_etcd(&mut self) {
+        let mut local = LocalEtcd::default();
+        let mut dirs = self.said(|config| config.local_etcd()?.data_dir.clone());
+        dirs.extend(self.flag(Component::Etcd, "data-dir", |value| Some(PathBuf::from(value))));
+        if let Some(data) = self.sources.etcd_data.as_ref().filter(|data| data.has_database()) {
+            dirs.push((data.data_dir.clone(), Origin::EtcdData("folder with a database".into())));
+        }
+        local.data_dir = self.take(
+            "etcd.local.dataDir",
+            dirs,
+            "kubeadm's default is /var/lib/etcd; a wrong folder starts an empty cluster",
+            &[Component::Etcd],
+        );
+        let mut repositories = self.said(|config| config.local_etcd()?.image_repository.clone());
+        let mut tags = self.said(|config| config.local_etcd()?.image_tag.clone());
+        for facts in self.of(Component::Etcd) {
+            if let Some((repository, tag)) = facts.image_parts() {
+                if self.evidence.config.image_repository.as_deref() != Some(repository) {
+                    repositories.push((repository.to_owned(), facts.origin("image")));
+                }
+                tags.push((tag.to_owned(), facts.origin("image tag")));
+            }
+        }
+        local.image_repository = self.evidence.choose("etcd.local.imageRepository", repositories);
+        local.image_tag = self.take(
+            "etcd.local.imageTag",
+            tags,
+            "kubeadm would take the etcd version of its own release, which may be another one than ran",
+            &[Component::Etcd],
+        );
+        self.evidence.config.etcd = Some(Etcd::Local(local));
+    }
+
+    /// Extra arguments, volumes and variables of each component; etcd first, as its arguments shape
+    /// the API server's.
+    fn components(&mut self) {
+        for component in Component::ALL {
+            if component == Component::Etcd && self.evidence.config.external_etcd().is_some() {
+                continue;
+            }
+            let stated: Vec<(Origin, &ComponentSettings)> = self
+                .stated
+                .iter()
+                .filter_map(|(origin, config)| Some((origin.clone(), config.settings(component)?)))
+                .collect();
+            // A command is needed to know what was extra; the first one is believed.
+            let facts = self.of(component).find(|facts| facts.has_command());
+            settle(&mut self.evidence, component, &stated, facts);
+            if facts.is_none() && !self.backed_up {
+                let path = format!("{}.extraArgs", section(component));
+                let reason = format!(
+                    "no manifest, container or config tells what {component} had beyond kubeadm's defaults"
+                );
+                self.evidence.unknown(&path, &reason, &[component]);
+            }
+        }
+    }
+
+    /// What shapes no manifest, or only by a config that says it.
+    fn rest(&mut self) {
+        let mut sockets = self.said(|config| config.cri_socket.clone());
+        sockets.append(&mut self.clues.cri_socket);
+        self.evidence.config.cri_socket = self.take(
+            "nodeRegistration.criSocket",
+            sockets,
+            "manifests do not tell it; kubeadm looks for the runtime itself and fails when it finds several",
+            &[],
+        );
+        let mut endpoints = self.said(|config| config.control_plane_endpoint.clone());
+        let own = self.evidence.config.advertise_address.map(|address| {
+            let port = self.evidence.config.bind_port.unwrap_or(Port::APISERVER);
+            std::net::SocketAddr::new(address, port.get()).to_string()
+        });
+        let servers = std::mem::take(&mut self.clues.servers);
+        endpoints.extend(servers.into_iter().filter(|(server, _)| Some(server) != own.as_ref()));
+        self.evidence.config.control_plane_endpoint = self.take(
+            "controlPlaneEndpoint",
+            endpoints,
+            "manifests do not carry it; only certificates and kubeconfigs depend on it",
+            &[],
+        );
+        let patches = self.said(|config| config.patches_dir.clone());
+        let reason =
+            "manifests do not tell whether patches made them; the comparison shows what they would add";
+        self.evidence.config.patches_dir = self.take("patches.directory", patches, reason, &[]);
+        for (origin, config) in &self.stated {
+            for (gate, on) in &config.feature_gates {
+                if self.evidence.config.feature_gates.insert(gate.clone(), *on).is_none() {
+                    self.evidence.field(&format!("featureGates.{gate}"), json!(on), origin.clone());
+                }
+            }
+            for (key, value) in &config.other_init {
+                self.evidence.config.other_init.entry(key).or_insert_with(|| value.clone());
+            }
+            for (key, value) in &config.other_cluster {
+                self.evidence.config.other_cluster.entry(key).or_insert_with(|| value.clone());
+            }
+        }
+        if !self.backed_up {
+            self.evidence.unknown("apiServer.certSANs", "only certificates depend on it", &[]);
+        }
+    }
+}
+
+/// Reads `10.0.0.1:6443`, `https://10.0.0.1:2379` or the IPv6 forms.
+fn host_port(text: &str) -> Option<(IpAddr, Port)> {
+    let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let address: std::net::SocketAddr = text.trim_end_matches('/').parse().ok()?;
+    Some((address.ip(), Port::new(address.port())?))
+}
+
+/// kubeadm gives the API server other certificates for an external etcd than for its own.
+fn uses_external_etcd(facts: &PodFacts, pki: &Path) -> bool {
+    let is =
+        |flag: &str, file: &str| facts.flag(flag).is_some_and(|value| Path::new(value) == pki.join(file));
+    !(is("etcd-cafile", "etcd/ca.crt") && is("etcd-certfile", "apiserver-etcd-client.crt"))
+}
+
+fn external_etcd(facts: &PodFacts) -> Option<ExternalEtcd> {
+    let path = |flag: &str| facts.flag(flag).map(PathBuf::from).unwrap_or_default();
+    Some(ExternalEtcd {
+        endpoints: facts.flag("etcd-servers")?.split(',').map(ToOwned::to_owned).collect(),
+        ca_file: path("etcd-cafile"),
+        cert_file: path("etcd-certfile"),
+        key_file: path("etcd-keyfile"),
+    })
 }

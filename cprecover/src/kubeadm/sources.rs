@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
-use crate::error::Result;
 use crate::model::{Component, Observed};
-use crate::node::NodeOptions;
 
 /// Everything that is left of the node's configuration; every part may be missing.
 #[derive(Debug, Clone, Default)]
@@ -24,8 +22,8 @@ pub struct Sources {
     pub containers: Vec<RuntimeContainer>,
     /// Certificates of the PKI folder.
     pub certificates: Vec<CertificateSource>,
-    /// `kubelet.conf` (or another kubeconfig of this node).
-    pub kubelet_conf: Option<Vec<u8>>,
+    /// kubeconfig files by name (`admin.conf`, `kubelet.conf`, …), the most telling first.
+    pub kubeconfigs: Vec<(String, Vec<u8>)>,
     /// `/var/lib/kubelet/kubeadm-flags.env`.
     pub kubeadm_flags: Option<Vec<u8>>,
     /// `/var/lib/kubelet/instance-config.yaml` (kubeadm 1.34 and later).
@@ -34,19 +32,6 @@ pub struct Sources {
     pub kubelet_config: Option<Vec<u8>>,
     /// What the etcd data directory holds.
     pub etcd_data: Option<EtcdDataState>,
-}
-
-impl Sources {
-    /// Reads what lies on the node's disk: live manifests, certificates, kubelet's files, the etcd data folder.
-    ///
-    /// Backed-up configs, last-known-good manifests and runtime containers are added by the caller.
-    ///
-    /// # Errors
-    /// The kinds of a failed read; a missing file is no error.
-    pub fn gather(node: &NodeOptions) -> Result<Self> {
-        let _ = node;
-        todo!()
-    }
 }
 
 /// Says what a manifest is.
@@ -165,5 +150,13 @@ impl EtcdDataState {
     /// Wraps an observation; sizes are in bytes.
     pub fn new(data_dir: impl Into<PathBuf>, database: Observed<u64>, wal: Observed<u64>) -> Self {
         Self { data_dir: data_dir.into(), database, wal }
+    }
+}
+
+impl EtcdDataState {
+    /// Reports whether a database with contents was found.
+    #[must_use]
+    pub fn has_database(&self) -> bool {
+        self.database.present().is_some_and(|bytes| *bytes > 0)
     }
 }

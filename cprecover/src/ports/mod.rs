@@ -25,6 +25,7 @@ mod words;
 
 pub use cgroup::{CgroupDriver, CgroupPath, PodCgroup, RuntimeName, SystemdUnit};
 pub use collect::collect;
+pub(crate) use collect::{cgroup, executable, shim};
 pub use evidence::{Ancestor, CommandLine, DataDirLock, Evidence, Executable, ProcessState, Shim};
 pub use find::{find, is_bindable, listeners};
 pub use holder::{Holder, Lookup, Unowned};

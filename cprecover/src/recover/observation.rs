@@ -22,8 +22,6 @@ pub struct Observation {
     pub at_unix_ms: u64,
     /// What diagnosis reads.
     pub facts: Facts,
-    /// Components whose manifest is there and readable, and that kubelet cannot parse.
-    pub invalid_manifests: Vec<Component>,
     /// The pods that this node should run, and where that is known from.
     pub pods: Vec<ExpectedPod>,
     /// What the runtime says about itself.

@@ -79,8 +79,8 @@ pub(crate) fn facts(
 }
 
 fn fact(component: Component, reconstruction: &Reconstruction) -> RegenerationFact {
-    let required = reconstruction.unknown.iter().filter(|unknown| unknown.required);
+    let missing = reconstruction.missing(&[component]).into_iter();
     let missing: Vec<String> =
-        required.map(|unknown| format!("{}: {}", unknown.path, unknown.reason)).collect();
+        missing.map(|unknown| format!("{}: {}", unknown.path, unknown.reason)).collect();
     RegenerationFact { component, possible: Observed::Present(missing.is_empty()), missing }
 }

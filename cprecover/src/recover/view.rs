@@ -248,7 +248,7 @@ fn manifests(observation: &Observation) -> Vec<contract::Manifest> {
         let (state, detail) = match &fact.pod {
             Observed::Present(_) => (contract::ManifestState::Present, String::new()),
             Observed::Absent => (contract::ManifestState::Missing, "no such file".to_owned()),
-            Observed::Unknown(why) if observation.invalid_manifests.contains(&fact.component) => {
+            Observed::Unknown(why) if fact.parse_error.is_some() => {
                 (contract::ManifestState::Invalid, why.clone())
             }
             Observed::Unknown(why) => (contract::ManifestState::Unreadable, why.clone()),

@@ -42,6 +42,12 @@ impl Clock for SystemClock {
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
+    /// Wraps a flag that something else sets, such as a signal handler of the embedding program.
+    #[must_use]
+    pub fn of_flag(flag: Arc<AtomicBool>) -> Self {
+        Self(flag)
+    }
+
     /// Asks every holder of this token to stop.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Release);

@@ -4,6 +4,7 @@ mod cmd;
 mod context;
 mod double;
 mod drill;
+mod present;
 
 use std::process::ExitCode;
 

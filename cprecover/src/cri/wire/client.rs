@@ -106,7 +106,10 @@ impl Client {
         // The server ends its work too; containerd passes this deadline on to its own tasks.
         request.set_timeout(deadline.remaining());
         let codec = tonic_prost::ProstCodec::<Q, A>::default();
-        grpc.unary(request, path, codec).await.map(tonic::Response::into_inner).map_err(of_status)
+        grpc.unary(request, path, codec)
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(|status| of_status(&status))
     }
 }
 
@@ -159,7 +162,7 @@ fn unreachable(source: std::io::Error) -> Error {
 }
 
 /// Codes: grpc `doc/statuscodes.md`.
-fn of_status(status: Status) -> Error {
+fn of_status(status: &Status) -> Error {
     let kind = match status.code() {
         Code::NotFound => ErrorKind::NotFound,
         Code::DeadlineExceeded => ErrorKind::Timeout,

@@ -44,7 +44,7 @@ pub struct Mount {
     /// Whether it cannot be written.
     #[prost(bool, tag = "3")]
     pub readonly: bool,
-    /// Whether it needs a new SELinux label.
+    /// Whether it needs a new `SELinux` label.
     #[prost(bool, tag = "4")]
     pub selinux_relabel: bool,
     /// 0 private, 1 host to container, 2 both ways.

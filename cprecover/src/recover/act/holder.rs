@@ -10,7 +10,7 @@ use crate::recover::host::Host;
 use crate::recover::observation::Observation;
 use crate::recover::observe::holders::Court;
 use crate::sys::Deadline;
-use crate::terminate::{self, EndOptions, EtcdVersion, Outcome, Release, Target};
+use crate::terminate::{self, EndOptions, EtcdVersion, Outcome, Target};
 
 pub(super) fn end(
     host: &Host<'_>,
@@ -69,9 +69,8 @@ fn options(
 }
 
 fn report(port: Port, process: ProcessId, comm: &str, outcome: Outcome) -> Result<Performed> {
-    let free = |release: &Release| release.port_bindable != Some(false) && release.lock_free != Some(false);
     match outcome {
-        Outcome::Ended { steps, release, notes } if free(&release) => {
+        Outcome::Ended { steps, release, notes } if release.is_complete() => {
             let killed = steps
                 .iter()
                 .any(|step| matches!(step, terminate::Step::Kill | terminate::Step::KillCgroup { .. }));
@@ -81,10 +80,13 @@ fn report(port: Port, process: ProcessId, comm: &str, outcome: Outcome) -> Resul
                 "{comm}, {process}, ended by {how}; port {port} and the lock are free{notes}"
             )))
         }
-        Outcome::AlreadyGone { release } if free(&release) => {
+        Outcome::AlreadyGone { release } if release.is_complete() => {
             Ok(Performed::new(format!("{process} had ended; port {port} and the lock are free")))
         }
-        Outcome::Ended { .. } | Outcome::AlreadyGone { .. } => Err(Error::new(
+        Outcome::LetGo { release, .. } if release.is_complete() => {
+            Ok(Performed::new(format!("{comm}, {process}, let go of port {port} and the lock after SIGTERM")))
+        }
+        Outcome::Ended { .. } | Outcome::AlreadyGone { .. } | Outcome::LetGo { .. } => Err(Error::new(
             ErrorKind::Changed,
             format!("{process} ended, but port {port} or the lock on the database is still held"),
         )),

@@ -89,9 +89,11 @@ pub(super) fn regenerate(
     let acceptance = Acceptance {
         // There is no manifest and no good backup of it, so there is nothing to lose by a new one.
         without_comparison: true,
-        severity: consents
-            .contains(&Consent::AcceptRegeneratedChanges)
-            .then_some(kubeadm::Severity::NeedsReview),
+        severity: if consents.contains(&Consent::AcceptRegeneratedChanges) {
+            kubeadm::Severity::NeedsReview
+        } else {
+            kubeadm::Severity::Harmless
+        },
     };
     let installer = StoreInstaller { node: host.node, store: &store };
     let applied = kubeadm::apply(&plan, acceptance, &installer, deadline)?;

@@ -21,9 +21,7 @@ pub(super) fn best(store: &Store, node: &NodeName, deadline: &Deadline) -> Resul
                 .entry(id.clone())
                 .or_insert_with(|| {
                     let report = store.verify(&snapshot.id, deadline);
-                    Observed::from_result(
-                        report.map(|report| report.damage.iter().all(Damage::is_harmless)),
-                    )
+                    Observed::from_result(report.map(|report| report.damage.iter().all(Damage::is_harmless)))
                 })
                 .clone();
             let good = state.present() == Some(&true);

@@ -12,26 +12,26 @@ use crate::sys::read_bounded;
 /// kubelet's limit for a manifest (kubernetes `pkg/kubelet/config/file.go`, `maxConfigLength`).
 const MAX_MANIFEST_BYTES: usize = 10 << 20;
 
-/// What the four manifests are, and which of them kubelet cannot parse.
-pub(super) fn live(node: &NodeOptions) -> (Vec<ManifestFact>, Vec<Component>) {
-    let mut invalid = Vec::new();
-    let facts = Component::ALL.into_iter().map(|component| {
+/// What the four manifests are.
+pub(super) fn live(node: &NodeOptions) -> Vec<ManifestFact> {
+    let fact = |component: Component| {
         let path = node.manifests().join(component.manifest_file());
-        let read = read_bounded(&path, MAX_MANIFEST_BYTES);
-        let pod = match read {
-            Ok(bytes) => match StaticPod::parse(&bytes) {
-                Ok(pod) => Observed::Present(pod),
-                Err(error) => {
-                    invalid.push(component);
+        let mut parse_error = None;
+        let pod = match read_bounded(&path, MAX_MANIFEST_BYTES) {
+            Ok(bytes) => StaticPod::parse(&bytes).map_or_else(
+                |error| {
+                    parse_error = Some(error.to_string());
                     Observed::Unknown(error.to_string())
-                }
-            },
+                },
+                Observed::Present,
+            ),
             Err(error) if error.kind() == ErrorKind::NotFound => Observed::Absent,
             Err(error) => Observed::Unknown(error.to_string()),
         };
-        ManifestFact { component, path: node.manifests_dir.join(component.manifest_file()), pod }
-    });
-    (facts.collect(), invalid)
+        let path = node.manifests_dir.join(component.manifest_file());
+        ManifestFact { component, path, pod, parse_error }
+    };
+    Component::ALL.into_iter().map(fact).collect()
 }
 
 /// What in the folder kubelet would read otherwise than its owner meant.

@@ -34,7 +34,7 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
     let mut unread = |what: &str, reason: String| unobserved.push(Unobserved { what: what.into(), reason });
 
     let name = node_name(host);
-    let (manifest_facts, invalid_manifests) = manifests::live(node);
+    let manifest_facts = manifests::live(node);
     let lint = manifests::lint(node).unwrap_or_else(|error| {
         unread("manifests folder", error.to_string());
         Vec::new()
@@ -109,7 +109,6 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
             etcd_data,
             backups: known.iter().filter(|backup| is_good(backup)).map(|backup| backup.component).collect(),
         },
-        invalid_manifests,
         regenerations: regeneration::facts(node, &lost, store.as_ref(), known),
         pods,
         runtime_info,

@@ -1,11 +1,25 @@
 //! The subcommands, one file each.
 
+mod audit;
+mod backup;
+mod hold;
+mod lint;
+mod observe;
+mod plan;
+mod policy_args;
+pub(crate) mod recover;
+mod restore;
+
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use cprecover::sys::CancelToken;
 use cprecover::{NodeOptions, Result};
 
+pub(crate) use self::policy_args::PolicyArgs;
 use crate::double::DoubleCommand;
+use crate::drill;
 use crate::{Context, Exit, Format};
 
 /// Brings a kubeadm-style Kubernetes control-plane node back when kubectl no longer answers.
@@ -27,6 +41,18 @@ pub(crate) struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Looks at the node and prints what it sees; changes nothing.
+    Observe(observe::Args),
+    /// Prints what would be done; changes nothing.
+    Plan(plan::PlanArgs),
+    /// Applies a plan that `plan -o json` printed.
+    Apply(plan::ApplyArgs),
+    /// Finds out what is wrong, decides, acts, and verifies.
+    Recover(recover::Args),
+    /// Shows or checks the record of everything that was done.
+    Audit(audit::Args),
+    /// Builds a disposable node, breaks it as in the outage, and recovers it.
+    Drill(drill::Args),
     /// Prints the node's options as they are in force.
     Config,
     /// Runs a stand-in for a program of the node; only the drill and the tests use it.
@@ -35,6 +61,16 @@ enum Command {
         #[command(subcommand)]
         program: DoubleCommand,
     },
+    /// Makes, lists, compares, checks and moves snapshots of the node's recovery set.
+    Backup(backup::Args),
+    /// Puts files of a snapshot back, all or nothing.
+    Restore(restore::Args),
+    /// Takes a static pod's manifest out of kubelet's sight, so that it cannot be lost.
+    Hold(hold::Args),
+    /// Puts a held manifest back.
+    Release(hold::ReleaseArgs),
+    /// Looks for manifests that kubelet reads otherwise than they were meant.
+    Lint(lint::Args),
 }
 
 impl Cli {
@@ -43,15 +79,30 @@ impl Cli {
         start_diagnostics(self.verbose);
         let root = std::path::absolute(&self.root)
             .map_err(|source| cprecover::Error::path("resolve", &self.root, source))?;
+        if let Command::Double { program } = self.command {
+            // A stand-in ends by a signal as the real program does.
+            return program.run(&root);
+        }
         let ctx = Context {
             node: NodeOptions::load(&root)?,
             root,
             format: self.format,
-            cancel: CancelToken::default(),
+            cancel: cancel_on_signals()?,
         };
         match self.command {
+            Command::Observe(args) => observe::run(&ctx, &args),
+            Command::Plan(args) => plan::plan(&ctx, &args),
+            Command::Apply(args) => plan::apply(&ctx, &args),
+            Command::Recover(args) => recover::run(&ctx, &args),
+            Command::Audit(args) => audit::run(&ctx, &args),
+            Command::Drill(args) => drill::run(&ctx, &args),
             Command::Config => config(&ctx),
             Command::Double { program } => program.run(&ctx.root),
+            Command::Backup(args) => backup::run(&ctx, args),
+            Command::Restore(args) => restore::run(&ctx, args),
+            Command::Hold(args) => hold::run(&ctx, args),
+            Command::Release(args) => hold::run_release(&ctx, args),
+            Command::Lint(args) => lint::run(&ctx, args),
         }
     }
 }
@@ -64,6 +115,17 @@ fn start_diagnostics(verbose: u8) {
         _ => tracing::Level::TRACE,
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// Lets Ctrl-C and SIGTERM end the work between two effects; a second one ends the program at once.
+fn cancel_on_signals() -> Result<CancelToken> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|source| cprecover::Error::io("handle signals", source))?;
+    }
+    Ok(CancelToken::of_flag(flag))
 }
 
 fn config(ctx: &Context) -> Result<Exit> {

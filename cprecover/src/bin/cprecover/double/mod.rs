@@ -5,8 +5,8 @@ pub(crate) mod daemon;
 mod etcd;
 pub(crate) mod fetch;
 mod flags;
-pub(crate) mod kubelet;
 mod kubeadm;
+pub(crate) mod kubelet;
 pub(crate) mod runtime;
 pub(crate) mod runtime_client;
 pub(crate) mod serve;
@@ -35,6 +35,10 @@ pub(crate) enum DoubleCommand {
     RuntimeCleanup,
     /// containerd-shim-runc-v2: the parent of a sandbox's containers.
     Shim(runtime::ShimArgs),
+    /// kubelet: runs what the manifests folder says.
+    Kubelet(kubelet::KubeletArgs),
+    /// systemd: starts, stops and asks for kubelet and containerd.
+    Daemon(daemon::DaemonArgs),
     /// runc init: enters the cgroup and becomes the container's program.
     Exec(runtime::ExecArgs),
 }
@@ -51,6 +55,8 @@ impl DoubleCommand {
             Self::Runtime(args) => runtime::run(root, args)?,
             Self::RuntimeCleanup => runtime::cleanup(root)?,
             Self::Shim(args) => runtime::run_shim(&args)?,
+            Self::Kubelet(args) => kubelet::run(root, &args)?,
+            Self::Daemon(args) => return daemon::run(root, &args),
             Self::Exec(args) => runtime::exec(&args)?,
         }
         Ok(Exit::Done)

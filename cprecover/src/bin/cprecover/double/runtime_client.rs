@@ -49,8 +49,7 @@ impl PodRuntime for CriPodRuntime {
     }
 
     fn run_sandbox(&self, spec: &SandboxSpec) -> Result<SandboxId> {
-        let request =
-            wire::RunPodSandboxRequest { config: Some(sandbox_config(spec)), ..Default::default() };
+        let request = wire::RunPodSandboxRequest { config: Some(sandbox_config(spec)), ..Default::default() };
         let answer: wire::RunPodSandboxResponse = self.call("RunPodSandbox", request)?;
         Ok(SandboxId::new(answer.pod_sandbox_id))
     }

@@ -4,9 +4,10 @@ use std::net::TcpListener;
 
 use cprecover::model::Port;
 use cprecover::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
 
 /// One port for each listener of the control plane.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Ports {
     pub(super) etcd_client: Port,
     pub(super) etcd_peer: Port,

@@ -1,13 +1,15 @@
 //! The disposable node: a root folder with everything that a kubeadm node has.
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use cprecover::model::Component;
-use cprecover::sys::{CommandSpec, Commands as _, Deadline, SystemCommands};
+use cprecover::sys::{CommandSpec, Commands as _, Deadline, SystemCommands, read_bounded};
 use cprecover::{Error, ErrorKind, NodeOptions, Result};
+use serde::{Deserialize, Serialize};
 
 use super::pki;
 use super::ports::Ports;
@@ -17,6 +19,8 @@ use crate::double::serve::{TlsFiles, anonymous_client};
 
 /// The node's name.
 pub(super) const NODE: &str = "drill";
+/// What was built, for a later run.
+const SITE_FILE: &str = "opt/drill/site.json";
 /// Folders of the node that must be there.
 const FOLDERS: [&str; 11] = [
     "etc/kubernetes/manifests",
@@ -33,6 +37,7 @@ const FOLDERS: [&str; 11] = [
 ];
 
 /// A disposable node.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Site {
     root: PathBuf,
     ports: Ports,
@@ -42,7 +47,8 @@ pub(super) struct Site {
 }
 
 /// Which etcd the node runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum EtcdProgram {
     /// A real one.
     Real(PathBuf),
@@ -67,7 +73,20 @@ impl Site {
         site.write_node_config()?;
         site.write_daemons()?;
         site.render_manifests()?;
+        let path = site.root.join(SITE_FILE);
+        let text = serde_json::to_vec(&site).map_err(|source| {
+            Error::with_source(ErrorKind::Internal, "serialise the drill's node", source)
+        })?;
+        std::fs::write(&path, text).map_err(|source| Error::path("write", &path, source))?;
         Ok(site)
+    }
+
+    /// Opens a node that was built before.
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        let path = root.join(SITE_FILE);
+        serde_json::from_slice(&read_bounded(&path, 1 << 20)?).map_err(|source| {
+            Error::with_source(ErrorKind::Invalid, format!("read {}", path.display()), source)
+        })
     }
 
     /// Returns the node's root.
@@ -94,9 +113,10 @@ impl Site {
     pub(super) fn install(&self, component: Component) -> Result<()> {
         let file = component.manifest_file();
         let folder = self.root.join("etc/kubernetes/manifests");
-        let (from, temporary, to) = (self.rendered.join(file), folder.join(format!(".{file}")), folder.join(file));
+        let (from, temporary, to) =
+            (self.rendered.join(file), folder.join(format!(".{file}")), folder.join(file));
         std::fs::copy(&from, &temporary)
-            .and_then(|_| std::fs::set_permissions(&temporary, PermissionsExt::from_mode(0o600)))
+            .and_then(|_| std::fs::set_permissions(&temporary, Permissions::from_mode(0o600)))
             .and_then(|()| std::fs::rename(&temporary, &to))
             .map_err(|source| Error::path("install", &to, source))
     }
@@ -114,7 +134,8 @@ impl Site {
 
     /// Returns etcd's client listener as a peer.
     pub(super) fn etcd_client(&self) -> Result<Peer> {
-        let (certificate, key) = (self.pki("apiserver-etcd-client.crt"), self.pki("apiserver-etcd-client.key"));
+        let (certificate, key) =
+            (self.pki("apiserver-etcd-client.crt"), self.pki("apiserver-etcd-client.key"));
         let authority = self.pki("etcd/ca.crt");
         let files = TlsFiles { certificate: &certificate, key: &key, authority: Some(&authority) };
         let address = ([127, 0, 0, 1], self.ports.etcd_client.get()).into();
@@ -135,7 +156,8 @@ impl Site {
         let own = std::env::current_exe().map_err(|source| Error::io("find this program", source))?;
         let first = self.program("cprecover");
         if std::fs::hard_link(&own, &first).is_err() {
-            std::fs::copy(&own, &first).map_err(|source| Error::path("copy this program to", &first, source))?;
+            std::fs::copy(&own, &first)
+                .map_err(|source| Error::path("copy this program to", &first, source))?;
         }
         for component in Component::ALL {
             let name = component.as_str();
@@ -147,7 +169,8 @@ impl Site {
             };
             write_script(&self.root.join("opt/drill/programs").join(name), &script)?;
         }
-        let kubeadm = format!("#!/bin/sh\nexec '{}' double kubeadm --allow-loopback -- \"$@\"\n", first.display());
+        let kubeadm =
+            format!("#!/bin/sh\nexec '{}' double kubeadm --allow-loopback -- \"$@\"\n", first.display());
         write_script(&self.root.join("usr/bin/kubeadm"), &kubeadm)
     }
 
@@ -156,7 +179,10 @@ impl Site {
         let root = self.root.display();
         let service = |name: &str| {
             let verbs = ["start", "stop", "state"].map(|verb| {
-                format!("      {verb}: ['{}', --root, '{root}', double, daemon, {verb}, {name}]\n", own.display())
+                format!(
+                    "      {verb}: ['{}', --root, '{root}', double, daemon, {verb}, {name}]\n",
+                    own.display()
+                )
             });
             format!("  commands:\n{}", verbs.concat())
         };
@@ -182,20 +208,41 @@ impl Site {
         let programs = text(self.root.join("opt/drill/programs"));
         let prefix = format!("cprecover-drill-{}", self.ports.etcd_peer);
         self.daemon("containerd").install(&argv(&[
-            &own, "--root", &root, "double", "runtime", "--socket", &socket, "--programs", &programs,
-            "--cgroup-prefix", &prefix,
+            &own,
+            "--root",
+            &root,
+            "double",
+            "runtime",
+            "--socket",
+            &socket,
+            "--programs",
+            &programs,
+            "--cgroup-prefix",
+            &prefix,
         ]))?;
         let api = format!("127.0.0.1:{}", self.ports.apiserver);
         self.daemon("kubelet").install(&argv(&[
-            &own, "--root", &root, "double", "kubelet", "--node-name", NODE, "--socket", &socket, "--api-server", &api,
+            &own,
+            "--root",
+            &root,
+            "double",
+            "kubelet",
+            "--node-name",
+            NODE,
+            "--socket",
+            &socket,
+            "--api-server",
+            &api,
         ]))
     }
 
     /// Renders the four manifests with the node's own kubeadm.
     fn render_manifests(&self) -> Result<()> {
         let config = self.root.join("opt/drill/kubeadm-config.yaml");
-        std::fs::write(&config, self.kubeadm_config()).map_err(|source| Error::path("write", &config, source))?;
-        std::fs::create_dir_all(&self.rendered).map_err(|source| Error::path("create", &self.rendered, source))?;
+        std::fs::write(&config, self.kubeadm_config())
+            .map_err(|source| Error::path("write", &config, source))?;
+        std::fs::create_dir_all(&self.rendered)
+            .map_err(|source| Error::path("create", &self.rendered, source))?;
         for phase in [["control-plane", "all"], ["etcd", "local"]] {
             let spec = CommandSpec::new(self.root.join("usr/bin/kubeadm"))
                 .args(["init", "phase"])
@@ -205,14 +252,18 @@ impl Site {
                 .timeout(Duration::from_secs(10));
             let output = SystemCommands.run(&spec, &Deadline::after(Duration::from_secs(10)))?;
             if !output.is_success() {
-                return Err(Error::new(ErrorKind::Peer, format!("kubeadm {phase:?}: {}", output.stderr_tail())));
+                return Err(Error::new(
+                    ErrorKind::Peer,
+                    format!("kubeadm {phase:?}: {}", output.stderr_tail()),
+                ));
             }
         }
         Ok(())
     }
 
     fn kubeadm_config(&self) -> String {
-        let Ports { etcd_client, etcd_peer, etcd_metrics, apiserver, controller_manager, scheduler } = self.ports;
+        let Ports { etcd_client, etcd_peer, etcd_metrics, apiserver, controller_manager, scheduler } =
+            self.ports;
         format!(
             "apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
@@ -273,7 +324,9 @@ pub(super) fn find_etcd() -> EtcdProgram {
     std::env::split_paths(&path)
         .map(|folder| folder.join("etcd"))
         .find(|program| program.is_absolute() && program.is_file())
-        .filter(|program| Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success()))
+        .filter(|program| {
+            Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+        })
         .map_or(EtcdProgram::StandIn, EtcdProgram::Real)
 }
 
@@ -294,6 +347,6 @@ fn write_script(path: &Path, text: &str) -> Result<()> {
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    std::fs::set_permissions(path, PermissionsExt::from_mode(mode))
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
         .map_err(|source| Error::path("set the mode of", path, source))
 }

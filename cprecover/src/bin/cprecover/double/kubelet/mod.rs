@@ -13,15 +13,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cprecover::Result;
 use cprecover::cri::{Container, RuntimeState, SandboxState};
 use cprecover::model::{ContainerId, PodUid};
 use cprecover::parse::manifest::Container as ContainerManifest;
+use cprecover::{NodeOptions, Result};
 
 use self::backoff::BackOff;
 use self::runtime::{ContainerSpec, PodRuntime, SandboxSpec};
 use self::source::Desired;
 use super::fetch::Peer;
+use super::runtime_client::CriPodRuntime;
 
 /// How the stand-in runs.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +52,7 @@ pub(crate) struct Kubelet<'a> {
     node: String,
     manifests: PathBuf,
     runtime: &'a dyn PodRuntime,
-    api: Option<Peer>,
+    api: Peer,
     back_off: BackOff,
     sources_ready: bool,
     ended: HashMap<ContainerId, Instant>,
@@ -65,7 +66,7 @@ impl<'a> Kubelet<'a> {
         args: &KubeletArgs,
         manifests: PathBuf,
         runtime: &'a dyn PodRuntime,
-        api: Option<Peer>,
+        api: Peer,
     ) -> Self {
         Self {
             node: args.node_name.clone(),
@@ -81,7 +82,7 @@ impl<'a> Kubelet<'a> {
     }
 
     /// Runs until the process is ended.
-    pub(crate) fn run(&mut self, poll: Duration) {
+    pub(crate) fn run(&mut self, poll: Duration) -> ! {
         loop {
             if let Err(error) = self.sync() {
                 self.say_once('E', format!("\"Skipping pod synchronization\" err=\"{error}\""));
@@ -119,16 +120,12 @@ impl<'a> Kubelet<'a> {
         if self.sources_ready {
             return;
         }
-        let Some(api) = &self.api else {
-            self.sources_ready = true;
-            return;
-        };
-        match api.send_blocking("/readyz", None, Duration::from_millis(500)) {
+        match self.api.send_blocking("/readyz", None, Duration::from_millis(500)) {
             Ok((200, _)) => {
                 self.sources_ready = true;
                 say('I', "\"SyncLoop ADD\" source=\"api\" pods=[]");
             }
-            _ => self.say_once('E', format!("\"Failed to ensure lease exists, will retry\" err=\"Get \\\"https://{}/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{}\\\": connect: connection refused\" interval=\"7s\"", api.address, self.node)),
+            _ => self.say_once('E', format!("\"Failed to ensure lease exists, will retry\" err=\"Get \\\"https://{}/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{}\\\": connect: connection refused\" interval=\"7s\"", self.api.address, self.node)),
         }
     }
 
@@ -309,8 +306,12 @@ fn container_spec(pod: &Desired, manifest: &ContainerManifest, attempt: u32) -> 
     }
 }
 
-/// Makes the client for the API server's health, without a client certificate.
-pub(crate) fn api_peer(args: &KubeletArgs, root_authority: &Path) -> Result<Peer> {
-    let tls = super::serve::anonymous_client(root_authority)?;
-    Ok(Peer { address: args.api_server, tls: Some(tls) })
+/// Runs what the manifests folder of the node at `root` says, until the process is ended.
+pub(super) fn run(root: &Path, args: &KubeletArgs) -> Result<()> {
+    let node = NodeOptions::load(root)?;
+    let tls = super::serve::anonymous_client(&node.resolve(&args.authority))?;
+    let api = Peer { address: args.api_server, tls: Some(tls) };
+    let runtime = CriPodRuntime::new(&args.socket);
+    say('I', "\"Started kubelet\"");
+    Kubelet::new(args, node.manifests(), &runtime, api).run(Duration::from_millis(args.poll_ms))
 }

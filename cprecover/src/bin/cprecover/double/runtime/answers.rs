@@ -32,7 +32,10 @@ pub(super) fn status() -> wire::StatusResponse {
     wire::StatusResponse { status: Some(wire::RuntimeStatus { conditions: conditions.into() }) }
 }
 
-pub(super) fn sandboxes(memory: &Memory, request: wire::ListPodSandboxRequest) -> wire::ListPodSandboxResponse {
+pub(super) fn sandboxes(
+    memory: &Memory,
+    request: wire::ListPodSandboxRequest,
+) -> wire::ListPodSandboxResponse {
     let filter = request.filter.unwrap_or_default();
     let mut items: Vec<wire::PodSandbox> = memory
         .sandboxes
@@ -61,10 +64,9 @@ pub(super) fn sandbox_status(
     request: &wire::PodSandboxStatusRequest,
 ) -> Result<wire::PodSandboxStatusResponse, Status> {
     let id = &request.pod_sandbox_id;
-    let sandbox = memory
-        .sandboxes
-        .get(id)
-        .ok_or_else(|| Status::not_found(format!("an error occurred when try to find sandbox: {id:?}: not found")))?;
+    let sandbox = memory.sandboxes.get(id).ok_or_else(|| {
+        Status::not_found(format!("an error occurred when try to find sandbox: {id:?}: not found"))
+    })?;
     let status = wire::PodSandboxStatus {
         id: id.clone(),
         metadata: Some(sandbox_metadata(sandbox)),
@@ -77,7 +79,10 @@ pub(super) fn sandbox_status(
     Ok(wire::PodSandboxStatusResponse { status: Some(status), ..Default::default() })
 }
 
-pub(super) fn containers(memory: &Memory, request: wire::ListContainersRequest) -> wire::ListContainersResponse {
+pub(super) fn containers(
+    memory: &Memory,
+    request: wire::ListContainersRequest,
+) -> wire::ListContainersResponse {
     let filter = request.filter.unwrap_or_default();
     let mut containers: Vec<wire::Container> = memory
         .containers

@@ -29,9 +29,9 @@ impl Host<'_> {
         sandbox: &SandboxRecord,
     ) -> Result<Launch, Status> {
         let mounts = container.mounts.iter().map(|(inside, host)| (inside.as_str(), host.as_str()));
-        let map = PathMap::new(self.root, mounts);
-        let mut argv = container.argv.iter().map(|arg| map.apply(arg));
-        let arg0 = argv.next().ok_or_else(|| Status::invalid_argument("the container has no command"))?;
+        let paths = PathMap::new(self.root, mounts);
+        let mut mapped = container.argv.iter().map(|arg| paths.apply(arg));
+        let arg0 = mapped.next().ok_or_else(|| Status::invalid_argument("the container has no command"))?;
         let program = self.find(&arg0).ok_or_else(|| {
             Status::unknown(format!(
                 "failed to create containerd task: failed to create shim task: OCI runtime create failed: \
@@ -48,13 +48,13 @@ impl Host<'_> {
             }
         }
         let mut env = vec![("PATH".to_owned(), PATH.to_owned())];
-        env.extend(container.env.iter().map(|(key, value)| (key.clone(), map.apply(value))));
+        env.extend(container.env.iter().map(|(key, value)| (key.clone(), paths.apply(value))));
         let working_dir = Path::new(&container.working_dir);
         Ok(Launch {
             container: id.to_owned(),
             program,
             arg0,
-            args: argv.collect(),
+            args: mapped.collect(),
             env,
             working_dir: if working_dir.is_dir() { working_dir.to_path_buf() } else { "/".into() },
             log: log_path(container, sandbox)

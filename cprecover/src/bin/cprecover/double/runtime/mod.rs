@@ -8,6 +8,7 @@
 mod answers;
 mod cgroup;
 mod cleanup;
+mod ending;
 mod engine;
 mod launch;
 mod log;
@@ -17,6 +18,7 @@ mod rewrite;
 mod service;
 mod shim;
 mod socket;
+mod starting;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,6 @@
 //! What the runtime and its shims say to each other: one line of JSON each way.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,6 +69,7 @@ pub(super) fn read_line<T: serde::de::DeserializeOwned>(stream: impl std::io::Re
     BufReader::new(stream.take(MAX_LINE_BYTES))
         .read_until(b'\n', &mut line)
         .map_err(|source| Error::io("read from the shim's socket", source))?;
-    serde_json::from_slice(&line)
-        .map_err(|source| Error::with_source(ErrorKind::Peer, "a line on the shim's socket is no JSON", source))
+    serde_json::from_slice(&line).map_err(|source| {
+        Error::with_source(ErrorKind::Peer, "a line on the shim's socket is no JSON", source)
+    })
 }

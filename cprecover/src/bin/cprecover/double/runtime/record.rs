@@ -147,10 +147,11 @@ impl Folder {
     }
 }
 
-/// Returns who a running process is.
+/// Returns who a process is; one that ended and is not waited for yet has a name too.
 pub(super) fn identify(pid: u32) -> Option<ProcessId> {
-    let pid = i32::try_from(pid).ok()?;
-    Some(ProcessId { pid: Pid::new(pid)?, start_ticks: start_ticks(pid)? })
+    let pid = Pid::new(i32::try_from(pid).ok()?)?;
+    let stat = procfs::process::Process::new(pid.get()).and_then(|process| process.stat()).ok()?;
+    Some(ProcessId { pid, start_ticks: stat.starttime })
 }
 
 /// Reports whether this very process runs; a zombie does not.

@@ -39,9 +39,9 @@ pub(crate) struct ShimArgs {
 impl ShimArgs {
     fn value(&self, option: &str) -> Result<&str> {
         let at = self.args.iter().position(|arg| arg == option);
-        at.and_then(|at| self.args.get(at + 1)).map(String::as_str).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, format!("the shim needs {option}"))
-        })
+        at.and_then(|at| self.args.get(at + 1))
+            .map(String::as_str)
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("the shim needs {option}")))
     }
 }
 
@@ -182,12 +182,11 @@ impl Shim {
             .stderr(stderr)
             .spawn()
             .map_err(|source| Error::path("start", &launch.program, source))?;
-        let process = identify(child.id())
-            .ok_or_else(|| Error::new(ErrorKind::Peer, format!("{} ended at once", launch.program.display())))?;
-        children.insert(
-            process.pid.get(),
-            Child { container: launch.container, exit_file: launch.exit_file },
-        );
+        let process = identify(child.id()).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("{} is not in /proc", launch.program.display()))
+        })?;
+        children
+            .insert(process.pid.get(), Child { container: launch.container, exit_file: launch.exit_file });
         drop(children);
         for (name, reader) in streams {
             let log = Arc::clone(&log);
@@ -215,9 +214,7 @@ impl Shim {
             let reaped = {
                 let mut children = self.children();
                 match wait(WaitOptions::NOHANG) {
-                    Ok(Some((pid, status))) => {
-                        Some((children.remove(&pid.as_raw_nonzero().get()), status))
-                    }
+                    Ok(Some((pid, status))) => Some((children.remove(&pid.as_raw_nonzero().get()), status)),
                     _ => None,
                 }
             };
@@ -267,7 +264,8 @@ fn open_log(path: &Path) -> Result<Arc<Mutex<File>>> {
 /// SIGPIPE at its next log line, which is what lets an orphaned etcd keep its port.
 fn self_read_pipe() -> std::io::Result<(std::io::PipeReader, File)> {
     let (reader, writer) = std::io::pipe()?;
-    let both = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", writer.as_raw_fd()))?;
+    let both =
+        File::options().read(true).write(true).open(format!("/proc/self/fd/{}", writer.as_raw_fd()))?;
     // Best effort: an unprivileged user may have used up his allowance for pipes.
     let _ = rustix::pipe::fcntl_setpipe_size(&both, PIPE_BYTES);
     Ok((reader, both))
@@ -283,7 +281,7 @@ pub(crate) struct ExecArgs {
 
 /// Enters the cgroup and becomes the container's program.
 pub(crate) fn exec(args: &ExecArgs) -> Result<()> {
-    let [cgroup, program, arg0, rest @ ..] = args.args.as_slice() else {
+    let [cgroup, program, shown_as, rest @ ..] = args.args.as_slice() else {
         return Err(Error::new(ErrorKind::Invalid, "exec needs a cgroup, a program and its name"));
     };
     rustix::process::setsid().map_err(|source| Error::io("setsid", source))?;
@@ -291,6 +289,6 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<()> {
         let procs = Path::new(cgroup).join("cgroup.procs");
         std::fs::write(&procs, "0").map_err(|source| Error::path("enter", &procs, source))?;
     }
-    let source = Command::new(program).arg0(arg0).args(rest).exec();
+    let source = Command::new(program).arg0(shown_as).args(rest).exec();
     Err(Error::path("run", program, source))
 }

@@ -1,0 +1,64 @@
+//! `cprecover audit`: what was done to this node, and whether the record is whole.
+
+use std::fmt::Write as _;
+
+use cprecover::Result;
+use cprecover::recover::{AuditLog, Entry, Event};
+
+use crate::{Context, Exit};
+
+/// Shows or checks the audit log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Prints every effect, oldest first.
+    Show,
+    /// Checks that no line was changed, added or removed.
+    Verify,
+}
+
+#[derive(serde::Serialize)]
+struct Verified {
+    entries: usize,
+    intact: bool,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
+    let entries = AuditLog::read(&ctx.node.store())?;
+    match args.verb {
+        Verb::Show => ctx.emit("cprecover.dev/audit/v1", &entries, || table(&entries))?,
+        Verb::Verify => {
+            let verified = Verified { entries: entries.len(), intact: true };
+            ctx.emit("cprecover.dev/audit-verification/v1", &verified, || {
+                format!("{} entries, the chain is intact", verified.entries)
+            })?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn table(entries: &[Entry]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        let at =
+            i64::try_from(entry.at_unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let at = at.map_or_else(|| entry.at_unix_ms.to_string(), |at| at.to_string());
+        let what = match &entry.event {
+            Event::Begin { action, reason, rule, policy } => {
+                format!("begin {action} ({reason}; rule {rule} of {policy})")
+            }
+            Event::End { begun, outcome, detail } => format!("end of {begun}: {outcome:?}, {detail}"),
+            Event::Healthy => "verified healthy".into(),
+            Event::Escalated { summary } => format!("a person was called: {summary}"),
+            Event::TornTail { bytes } => format!("{bytes} bytes of a torn line were cut off"),
+            other => format!("{other:?}"),
+        };
+        let _ = writeln!(text, "{:>5} {at} {what}", entry.sequence);
+    }
+    text
+}

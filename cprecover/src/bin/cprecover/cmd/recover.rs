@@ -1,0 +1,174 @@
+//! `cprecover recover`: the whole street, on any root.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use cprecover::policy::contract::Consent;
+use cprecover::recover::{
+    AuditLog, Ending, Engine, Host, NodeLock, NodeWorld, Progress, RecoverOptions, Report,
+};
+use cprecover::sys::{CancelToken, Clock as _, Deadline, SystemClock};
+use cprecover::{Error, ErrorKind, NodeOptions, Result};
+
+use super::PolicyArgs;
+use super::policy_args::LoadedPolicy;
+use crate::{Context, Exit, present};
+
+/// Finds out what is wrong, decides, acts, and verifies.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print the plan and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask before the first effect.
+    #[arg(long, short)]
+    yes: bool,
+    /// End after so many seconds, healthy or not.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+    /// Agree to installing regenerated manifests that need a review.
+    #[arg(long)]
+    accept_regenerated_changes: bool,
+    /// Agree to acting on an etcd member although the cluster's quorum is not known.
+    #[arg(long)]
+    accept_unknown_quorum: bool,
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+/// What the caller agreed to, and how long it may take.
+pub(crate) struct Consented {
+    pub(crate) timeout: Duration,
+    pub(crate) options: RecoverOptions,
+}
+
+impl Consented {
+    /// What a drill agrees to: its node is its own.
+    pub(crate) fn drill(dry_run: bool) -> Self {
+        let mut options = RecoverOptions::default();
+        options.dry_run = dry_run;
+        Self { timeout: Duration::from_mins(1), options }
+    }
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
+    let mut options = RecoverOptions::default();
+    options.dry_run = args.dry_run;
+    if args.accept_regenerated_changes {
+        options.consents.push(Consent::AcceptRegeneratedChanges);
+    }
+    if args.accept_unknown_quorum {
+        options.consents.push(Consent::UnknownQuorum);
+    }
+    let policy = args.policy.load()?;
+    let timeout = Duration::from_secs(args.timeout);
+    if !args.dry_run && !args.yes {
+        // What is shown is what is applied: the plan's digest binds the run that follows.
+        let mut shown = options.clone();
+        shown.dry_run = true;
+        let shown = Consented { timeout, options: shown };
+        let preview = recover_node(&ctx.node, &policy, shown, &ctx.cancel)?;
+        if preview.ending != Ending::Healthy {
+            confirm(&preview)?;
+            options.approved.clone_from(&preview.plan);
+        }
+    }
+    let consented = Consented { timeout, options };
+    let report = recover_node(&ctx.node, &policy, consented, &ctx.cancel)?;
+    ctx.emit("cprecover.dev/recovery/v1", &report, || present::report(&report))?;
+    Ok(exit(&report))
+}
+
+fn confirm(preview: &Report) -> Result<()> {
+    eprintln!("{}", present::report(preview));
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::new(ErrorKind::Refused, "nobody to ask on this terminal; run again with --yes"));
+    }
+    eprint!("Apply this plan? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(|source| Error::io("read the answer", source))?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Error::new(ErrorKind::Refused, "not agreed to; nothing was changed")),
+    }
+}
+
+/// Returns how the program ends after a recovery.
+pub(crate) fn exit(report: &Report) -> Exit {
+    match &report.ending {
+        Ending::Healthy => Exit::Done,
+        Ending::DryRun if report.verification.healthy => Exit::Done,
+        Ending::Refused { .. } => Exit::Refused,
+        Ending::Failed { .. } | Ending::Cancelled => Exit::Error,
+        _ => Exit::Unhealthy,
+    }
+}
+
+/// Runs the engine on a node, with progress on stderr.
+pub(crate) fn recover_node(
+    node: &NodeOptions,
+    policy: &LoadedPolicy,
+    consented: Consented,
+    cancel: &CancelToken,
+) -> Result<Report> {
+    let deadline = Deadline::after(consented.timeout).with_cancel(cancel.clone());
+    let mut world = NodeWorld::new(Host::new(node), consented.options.consents.clone());
+    let decide = |observation: &cprecover::policy::Observation| policy.decide(observation);
+    let clock = SystemClock;
+    let mut shown = Shown::new();
+    if consented.options.dry_run {
+        let mut engine = Engine::new(&mut world, &decide, &clock, None, &consented.options);
+        return engine.run(&deadline, &mut |progress| shown.show(&progress));
+    }
+    let store = node.store();
+    let _lock = NodeLock::acquire(&store)?;
+    let now_unix_ms = u64::try_from(clock.unix().as_millis()).unwrap_or(u64::MAX);
+    let mut log = AuditLog::open(&store, now_unix_ms)?;
+    let mut engine = Engine::new(&mut world, &decide, &clock, Some(&mut log), &consented.options);
+    engine.run(&deadline, &mut |progress| shown.show(&progress))
+}
+
+/// The progress display: one line an event, a status line while waiting.
+struct Shown {
+    started: Instant,
+    terminal: bool,
+    waiting: Option<String>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        Self { started: Instant::now(), terminal: std::io::stderr().is_terminal(), waiting: None }
+    }
+
+    fn show(&mut self, progress: &Progress<'_>) {
+        match progress {
+            Progress::Planned(plan) if !plan.steps.is_empty() => {
+                self.line(&format!("{} step(s) decided by policy {}", plan.steps.len(), plan.policy.name));
+            }
+            Progress::Begins(step) => self.line(&format!("{} …", step.action)),
+            Progress::Ended(done) => self.line(&format!("{}: {}", done.action, done.detail)),
+            Progress::Waiting(verification) => {
+                let open: Vec<&str> = verification.failed().map(|check| check.what.as_str()).collect();
+                let text =
+                    format!("waiting for {} check(s): {}", open.len(), open.first().unwrap_or(&"none"));
+                if self.waiting.as_ref() != Some(&text) {
+                    self.status(&text);
+                    self.waiting = Some(text);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a status line and prints one that stays.
+    fn line(&mut self, text: &str) {
+        let clear = if self.terminal && self.waiting.take().is_some() { "\r\x1b[K" } else { "" };
+        eprintln!("{clear}recover: {:5.1} s  {text}", self.started.elapsed().as_secs_f64());
+    }
+
+    /// Prints a line that the next one replaces on a terminal.
+    fn status(&self, text: &str) {
+        let (start, end) = if self.terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+        eprint!("{start}recover: {:5.1} s  {text}{end}", self.started.elapsed().as_secs_f64());
+    }
+}

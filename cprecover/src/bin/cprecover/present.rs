@@ -1,0 +1,197 @@
+//! Results as text for a person at a terminal.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use cprecover::diagnose::{Diagnosis, Finding, RootCause};
+use cprecover::policy::contract;
+use cprecover::recover::{Ending, Observation, Plan, Report, Verification};
+
+/// How many pieces of evidence are shown for one finding.
+const MAX_EVIDENCE: usize = 3;
+/// The longest evidence line, in characters.
+const MAX_LINE: usize = 160;
+
+/// A recovery's report: what was wrong and why, what was done, how it is now.
+pub(crate) fn report(report: &Report) -> String {
+    let mut text = String::new();
+    text += &diagnosis(&report.diagnosis);
+    if report.ending == Ending::DryRun {
+        if let Some(shown) = &report.plan {
+            text += &plan(shown);
+        }
+    } else {
+        text += &done(report);
+    }
+    text += &verified(&report.verification);
+    let _ = write!(text, "\nRESULT\n  {}\n", ending(&report.ending));
+    text
+}
+
+/// The cause first, then what follows from it, each with its evidence.
+pub(crate) fn diagnosis(diagnosis: &Diagnosis) -> String {
+    let mut text = String::from("WHAT IS WRONG\n");
+    match &diagnosis.root_cause {
+        RootCause::Healthy => text += "  nothing that a rule knows\n",
+        RootCause::Undetermined { left } => {
+            text += "  the cause is undetermined; these are left:\n";
+            for candidate in left {
+                let _ = writeln!(text, "    {}: {}", candidate.id, candidate.missing);
+            }
+        }
+        RootCause::Found { id } => {
+            if let Some(root) = diagnosis.finding(*id) {
+                text += "  root cause\n";
+                text += &finding(root);
+            }
+        }
+        _ => {}
+    }
+    let root = match &diagnosis.root_cause {
+        RootCause::Found { id } => Some(*id),
+        _ => None,
+    };
+    let others: Vec<&Finding> =
+        diagnosis.findings.iter().filter(|finding| Some(finding.id) != root).collect();
+    if !others.is_empty() {
+        text += "  also\n";
+    }
+    for other in others {
+        text += &finding(other);
+        let causes: Vec<&str> = diagnosis
+            .links
+            .iter()
+            .filter(|link| link.effect == other.id)
+            .map(|link| link.cause.as_str())
+            .collect();
+        if !causes.is_empty() {
+            let _ = writeln!(text, "      because of: {}", causes.join(", "));
+        }
+    }
+    text
+}
+
+fn finding(finding: &Finding) -> String {
+    let mut text = format!("    {}: {}\n", finding.id, finding.summary);
+    for seen in finding.evidence.iter().take(MAX_EVIDENCE) {
+        let line = seen.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let _ = writeln!(text, "      seen in {}{line}: {}", seen.source, cut(&seen.text));
+    }
+    if finding.evidence.len() > MAX_EVIDENCE {
+        let _ = writeln!(text, "      and {} more", finding.evidence.len() - MAX_EVIDENCE);
+    }
+    text
+}
+
+/// What would be done.
+pub(crate) fn plan(plan: &Plan) -> String {
+    let mut text =
+        format!("\nPLAN (policy {} {}, digest {})\n", plan.policy.name, plan.policy.version, plan.digest);
+    if plan.steps.is_empty() {
+        text += "  nothing to do\n";
+    }
+    for (index, step) in plan.steps.iter().enumerate() {
+        let _ = writeln!(text, "  {}. {}", index + 1, step.action);
+        let _ = writeln!(text, "     why: {}", step.reason);
+        let _ = writeln!(text, "     only if: {}", step.precondition);
+        let _ = writeln!(text, "     proven by: {}", step.expected);
+        let _ = writeln!(text, "     undo: {}", step.undo);
+    }
+    for refusal in &plan.refused {
+        let _ = writeln!(text, "  refused: {} ({})", refusal.action, refusal.reason);
+    }
+    for escalation in &plan.escalations {
+        let _ = writeln!(text, "  a person is needed: {escalation}");
+    }
+    text
+}
+
+fn done(report: &Report) -> String {
+    let mut text = String::from("\nWHAT WAS DONE\n");
+    for resumed in &report.resumed {
+        let _ = writeln!(text, "  resumed: {resumed}");
+    }
+    if report.steps.is_empty() {
+        text += "  nothing\n";
+    }
+    for (index, step) in report.steps.iter().enumerate() {
+        let took = Duration::from_millis(step.took_ms).as_secs_f64();
+        let mark = match step.outcome {
+            contract::Outcome::Done => "ok",
+            contract::Outcome::Refused => "REFUSED",
+            _ => "FAILED",
+        };
+        let _ = writeln!(text, "  {}. {} [{mark}, {took:.2} s]", index + 1, step.action);
+        let _ = writeln!(text, "     why: {}", step.reason);
+        let _ = writeln!(text, "     {}", step.detail);
+    }
+    let looks = report.rounds.iter().map(|round| round.observe_ms).sum::<u64>();
+    let _ = writeln!(
+        text,
+        "  {} looks at the node took {:.2} s; in all {:.2} s",
+        report.rounds.len(),
+        Duration::from_millis(looks).as_secs_f64(),
+        Duration::from_millis(report.total_ms).as_secs_f64()
+    );
+    text
+}
+
+fn verified(verification: &Verification) -> String {
+    let mut text = String::from("\nVERIFIED\n");
+    for check in &verification.checks {
+        let mark = if check.holds { "+" } else { "-" };
+        let _ = writeln!(text, "  [{mark}] {}: {}", check.what, cut(&check.seen));
+    }
+    text
+}
+
+fn ending(ending: &Ending) -> String {
+    match ending {
+        Ending::Healthy => "the node is verified healthy".into(),
+        Ending::DryRun => "dry run: nothing was changed".into(),
+        Ending::Escalated { reason } => format!("a person is needed: {reason}"),
+        Ending::Refused { reason } => format!("refused: {reason}"),
+        Ending::TimedOut => "the time was up before the node was healthy".into(),
+        Ending::Cancelled => "cancelled".into(),
+        Ending::Failed { reason } => format!("failed: {reason}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What was seen, in short.
+pub(crate) fn observation(seen: &Observation) -> String {
+    let mut text = format!("node {}\n", seen.node);
+    text += &verified(&Verification::of(seen));
+    text += "\nPORTS\n";
+    for holder in &seen.holders {
+        let _ = writeln!(
+            text,
+            "  {} for {}: {} ({})",
+            holder.address, holder.wanted_by, holder.evidence.process, holder.evidence.comm
+        );
+        for evidence in &holder.verdict.evidence {
+            let _ = writeln!(text, "      {}", cut(evidence));
+        }
+    }
+    text += "\nBACKUPS\n";
+    for backup in seen.backups.present().into_iter().flatten() {
+        let good = if backup.last_known_good { ", taken while healthy" } else { "" };
+        let _ = writeln!(
+            text,
+            "  {}: snapshot {}{good}, verified: {:?}",
+            backup.component, backup.snapshot, backup.verified
+        );
+    }
+    if !seen.unobserved.is_empty() {
+        text += "\nCOULD NOT BE READ\n";
+    }
+    for unread in &seen.unobserved {
+        let _ = writeln!(text, "  {}: {}", unread.what, cut(&unread.reason));
+    }
+    text
+}
+
+fn cut(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_LINE).collect();
+    if text.chars().count() > MAX_LINE { line + "…" } else { line }
+}

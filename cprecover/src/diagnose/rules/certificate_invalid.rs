@@ -1,0 +1,65 @@
+//! Mode 22: a certificate has expired, is not valid yet or is not trusted.
+
+use super::{Answer, Rule, draft};
+use crate::diagnose::facts::Facts;
+use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity, Targets};
+use crate::diagnose::query::note;
+use crate::facts::CertificateFact;
+use crate::logs::SignatureId as S;
+
+pub(super) const RULE: Rule = Rule {
+    id: FindingId::CertificateInvalid,
+    is_effect: false,
+    effects: &[
+        FindingId::KubeletDown,
+        FindingId::QuorumLost,
+        FindingId::CrashLoop,
+        FindingId::EtcdDown,
+        FindingId::EtcdUnreachable,
+        FindingId::ApiserverDown,
+        FindingId::ControllersDown,
+        FindingId::KubeletDisconnected,
+    ],
+    check,
+};
+
+const EXPIRED: &[S] = &[S::CertificateExpired, S::CertificateNotYetValid, S::BootstrapKubeconfigMissing];
+
+fn check(facts: &Facts) -> Answer {
+    let now = facts.host.now_unix;
+    let certificates = &facts.host.certificates;
+    let invalid: Vec<&CertificateFact> = certificates
+        .iter()
+        .filter(|certificate| now < certificate.not_before_unix || certificate.not_after_unix < now)
+        .collect();
+    let untrusted = facts.log_evidence(&[S::UnknownAuthority]);
+    let mut logged = facts.log_evidence(EXPIRED);
+    let has_no_bootstrap = facts.logs(&[S::BootstrapKubeconfigMissing]).next().is_some();
+    if invalid.is_empty() && !certificates.is_empty() && !has_no_bootstrap {
+        // All certificates of the node are valid now: an expired one is somebody else's, or of the past.
+        logged.clear();
+    }
+    if invalid.is_empty() && logged.is_empty() && untrusted.is_empty() {
+        return Answer::unless(!certificates.is_empty(), "the node's certificates");
+    }
+    let (confidence, summary) = match invalid.first() {
+        Some(first) => (
+            Confidence::Proven,
+            format!("{} of the node's certificates are not valid now, the first is {}", invalid.len(), first.path.display()),
+        ),
+        None if logged.is_empty() => {
+            (Confidence::Possible, "a certificate is not trusted by the one that it is shown to".to_owned())
+        }
+        None => (Confidence::Likely, "a certificate that the control plane needs is not valid".to_owned()),
+    };
+    let seen = invalid.iter().map(|certificate| {
+        let text = if certificate.not_after_unix < now { "has expired" } else { "is not valid yet" };
+        note(EvidenceKind::Host, certificate.path.display().to_string(), format!("{} {text}", certificate.subject))
+    });
+    let mut targets = Targets::default();
+    targets.paths.extend(invalid.iter().map(|certificate| certificate.path.clone()));
+    draft(FindingId::CertificateInvalid, Severity::Critical, confidence, summary)
+        .evidence(seen.chain(logged).chain(untrusted))
+        .targets(targets)
+        .remedy("`kubeadm certs renew all`, `kubeadm init phase kubeconfig kubelet` where kubelet's own has expired, then restart the static pods and kubelet.")
+}

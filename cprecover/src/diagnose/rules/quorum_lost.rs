@@ -1,0 +1,42 @@
+//! Mode 18: etcd has no quorum.
+
+use super::{Answer, Rule, draft};
+use crate::diagnose::facts::Facts;
+use crate::diagnose::finding::{Confidence, FindingId, Severity, Targets};
+use crate::logs::SignatureId as S;
+use crate::model::Component;
+
+pub(super) const RULE: Rule = Rule {
+    id: FindingId::QuorumLost,
+    is_effect: false,
+    effects: super::ETCD_STOPS,
+    check,
+};
+
+fn check(facts: &Facts) -> Answer {
+    let said = facts.health_message("RAFT NO LEADER").into_iter().chain(facts.failed_check("linearizable_read"));
+    let said: Vec<_> = said.collect();
+    let logged = facts.log_evidence(&[S::NoLeader]);
+    if said.is_empty() && logged.is_empty() {
+        return Answer::unless(facts.has_logs() || facts.health_of(Component::Etcd).is_some(), "the health of etcd");
+    }
+    let members = facts
+        .manifests
+        .iter()
+        .find(|fact| fact.component == Component::Etcd)
+        .and_then(|fact| fact.pod.present())
+        .and_then(|pod| pod.flag("initial-cluster"))
+        .map(|members| members.split(',').count());
+    // A cluster of one has lost its quorum only while it starts or cannot write.
+    let (confidence, summary) = match (members, said.is_empty()) {
+        (Some(1), _) => (Confidence::Possible, "etcd, a cluster of one, has no leader: it starts, or cannot write"),
+        (_, false) => (Confidence::Proven, "etcd has no quorum: too few of its members are up and connected"),
+        (_, true) => (Confidence::Likely, "etcd had no leader: too few of its members were up and connected"),
+    };
+    let mut targets = Targets::default();
+    targets.components.push(Component::Etcd);
+    draft(FindingId::QuorumLost, Severity::Critical, confidence, summary)
+        .evidence(said.into_iter().chain(logged))
+        .targets(targets)
+        .remedy("Bring the other members back, or the network between them. Only when they are lost for good: restore from this member with --force-new-cluster, after a copy of its data.")
+}

@@ -1,0 +1,297 @@
+//! What can be known of a kubeadm config when the cluster does not answer.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod kubeadm_support;
+
+use cprecover::ErrorKind;
+use cprecover::kubeadm::{
+    ApiVersion, CertificateSource, Config, EtcdDataState, ManifestOrigin, ManifestSource, Origin,
+    RuntimeContainer, Sources, command_line, reconstruct,
+};
+use cprecover::model::{Component, Observed};
+use cprecover::parse::manifest::StaticPod;
+use kubeadm_support::{CONFIG, manifests_only, recorded};
+use serde_json::{Value, json};
+
+/// Flattens a config to `path: value`, so that it can be compared field by field.
+fn flat(config: &Config) -> std::collections::BTreeMap<String, Value> {
+    fn walk(value: &Value, path: &str, out: &mut std::collections::BTreeMap<String, Value>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, v)| walk(v, &format!("{path}/{key}"), out)),
+            Value::Array(list) => {
+                list.iter().enumerate().for_each(|(i, v)| walk(v, &format!("{path}/{i}"), out))
+            }
+            Value::Null => {}
+            other => {
+                out.insert(path.to_owned(), other.clone());
+            }
+        }
+    }
+    let mut out = std::collections::BTreeMap::new();
+    walk(&serde_json::to_value(config).unwrap(), "", &mut out);
+    out
+}
+
+/// The first "must hold".
+#[test]
+fn four_manifests_give_the_recorded_config_back() {
+    let found = reconstruct(&manifests_only()).unwrap();
+    let want = flat(&Config::parse(CONFIG).unwrap());
+    let got = flat(&found.config);
+    let unknown: Vec<&str> = found.unknown.iter().map(|unknown| unknown.path.as_str()).collect();
+    // The CRI socket is the only field of the recorded config that no manifest carries.
+    for (path, value) in want.iter().filter(|(path, _)| *path != "/criSocket") {
+        assert_eq!(got.get(path), Some(value), "{path}");
+    }
+    assert!(!got.contains_key("/criSocket"));
+    assert_eq!(
+        unknown,
+        ["nodeRegistration.criSocket", "controlPlaneEndpoint", "patches.directory", "apiServer.certSANs"]
+    );
+    assert!(found.conflicts.is_empty(), "{:?}", found.conflicts);
+    // What is there beyond the recorded config are kubeadm's defaults, and the pin of etcd's image.
+    let extra: Vec<(&str, &Value)> =
+        got.iter().filter(|(path, _)| !want.contains_key(*path)).map(|(p, v)| (p.as_str(), v)).collect();
+    assert_eq!(
+        extra,
+        [
+            ("/certificatesDir", &json!("/etc/kubernetes/pki")),
+            ("/dnsDomain", &json!("cluster.local")),
+            ("/etcd/local/imageTag", &json!("3.6.8-0")),
+            ("/imageRepository", &json!("registry.k8s.io")),
+        ]
+    );
+    // And nothing is missing for a manifest: every command comes out as it was.
+    found.require_complete(&Component::ALL, &[]).unwrap();
+    for component in Component::ALL {
+        let argv = StaticPod::parse(recorded(component)).unwrap().main().unwrap().argv.clone();
+        assert_eq!(command_line(component, &found.config, false), argv, "{component}");
+    }
+}
+
+#[test]
+fn every_field_has_an_origin() {
+    let found = reconstruct(&manifests_only()).unwrap();
+    let origin =
+        |path: &str| found.fields.iter().find(|field| field.path == path).map(|f| f.origin.to_string());
+    assert_eq!(
+        origin("networking.podSubnet").as_deref(),
+        Some("manifest snapshot kube-controller-manager.yaml --cluster-cidr")
+    );
+    assert_eq!(
+        origin("apiServer.extraArgs[audit-log-maxage]").as_deref(),
+        Some("manifest snapshot kube-apiserver.yaml --audit-log-maxage")
+    );
+    assert_eq!(
+        origin("kubernetesVersion").as_deref(),
+        Some("manifest snapshot kube-apiserver.yaml image tag")
+    );
+    assert_eq!(origin("etcd.local.dataDir").as_deref(), Some("manifest snapshot etcd.yaml --data-dir"));
+}
+
+#[test]
+fn nothing_at_all_is_asked_for_not_guessed() {
+    let found = reconstruct(&Sources::default()).unwrap();
+    assert_eq!(found.config, Config::default());
+    let error = found.require_complete(&Component::ALL, &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Missing);
+    for path in [
+        "nodeRegistration.name",
+        "localAPIEndpoint.advertiseAddress",
+        "localAPIEndpoint.bindPort",
+        "kubernetesVersion",
+        "imageRepository",
+        "certificatesDir",
+        "networking.podSubnet",
+        "networking.serviceSubnet",
+        "networking.dnsDomain",
+        "clusterName",
+        "apiServer.extraArgs",
+        "controllerManager.extraArgs",
+        "scheduler.extraArgs",
+    ] {
+        assert!(error.to_string().contains(path), "{path}: {error}");
+    }
+    // The scheduler needs little.
+    let scheduler = found.require_complete(&[Component::KubeScheduler], &[]).unwrap_err().to_string();
+    assert!(!scheduler.contains("podSubnet") && scheduler.contains("kubernetesVersion"), "{scheduler}");
+    let accepted = ["kubernetesVersion", "imageRepository", "scheduler.extraArgs"].map(String::from);
+    found.require_complete(&[Component::KubeScheduler], &accepted).unwrap();
+}
+
+#[test]
+fn one_lost_manifest_is_known_by_the_others_but_for_its_extra_arguments() {
+    let mut sources = manifests_only();
+    sources.manifests.retain(|manifest| manifest.component != Component::KubeControllerManager);
+    let found = reconstruct(&sources).unwrap();
+    let missing: Vec<&str> = found
+        .missing(&[Component::KubeControllerManager])
+        .iter()
+        .map(|unknown| unknown.path.as_str())
+        .collect();
+    assert_eq!(missing, ["networking.podSubnet", "clusterName", "controllerManager.extraArgs"]);
+    // A container that the runtime still knows tells all of it.
+    let pod = StaticPod::parse(recorded(Component::KubeControllerManager)).unwrap();
+    let mut container = RuntimeContainer::new(Component::KubeControllerManager, &pod.main().unwrap().image);
+    container.argv.clone_from(&pod.main().unwrap().argv);
+    sources.containers.push(container);
+    let found = reconstruct(&sources).unwrap();
+    assert_eq!(found.missing(&Component::ALL), Vec::<&cprecover::kubeadm::Unknown>::new());
+    assert_eq!(found.config.pod_subnet.as_deref(), Some("10.244.0.0/16"));
+    assert_eq!(found.config.controller_manager.arg("node-cidr-mask-size"), Some("24"));
+    let field = found.fields.iter().find(|field| field.path == "clusterName").unwrap();
+    assert!(matches!(field.origin, Origin::Runtime(_)), "{:?}", field.origin);
+}
+
+#[test]
+fn a_backed_up_config_wins_and_disagreement_is_shown() {
+    let mut sources = manifests_only();
+    let config = String::from_utf8(CONFIG.to_vec()).unwrap().replace("10.244.0.0/16", "10.9.0.0/16");
+    sources.config = Some(("backup".into(), config.into_bytes()));
+    let found = reconstruct(&sources).unwrap();
+    assert_eq!(found.config.pod_subnet.as_deref(), Some("10.9.0.0/16"));
+    let conflict = found.conflicts.iter().find(|conflict| conflict.path == "networking.podSubnet").unwrap();
+    assert_eq!(conflict.other.0, json!("10.244.0.0/16"));
+    // The caller wins over both.
+    sources.overrides.pod_subnet = Some("10.8.0.0/16".into());
+    assert_eq!(reconstruct(&sources).unwrap().config.pod_subnet.as_deref(), Some("10.8.0.0/16"));
+    // A config alone, without any manifest, leaves nothing to ask but etcd's image.
+    let mut alone = Sources::default();
+    alone.config = Some(("backup".into(), CONFIG.to_vec()));
+    let found = reconstruct(&alone).unwrap();
+    found.require_complete(&Component::ALL, &[]).unwrap();
+    assert_eq!(found.config.cri_socket.as_deref(), Some("unix:///run/containerd/containerd.sock"));
+}
+
+#[test]
+fn flags_that_were_added_by_hand_are_kept_beside_a_config() {
+    let text = String::from_utf8(recorded(Component::KubeApiserver).to_vec()).unwrap();
+    let text = text.replace(
+        "    - --audit-log-maxage=7\n",
+        "    - --audit-log-maxage=7\n    - --encryption-provider-config=/etc/kubernetes/enc.yaml\n",
+    );
+    let mut sources = manifests_only();
+    sources.config = Some(("backup".into(), CONFIG.to_vec()));
+    sources.manifests.retain(|manifest| manifest.component != Component::KubeApiserver);
+    sources.manifests.push(ManifestSource::new(
+        Component::KubeApiserver,
+        ManifestOrigin::LastKnownGood,
+        "edited",
+        text.as_bytes(),
+    ));
+    let found = reconstruct(&sources).unwrap();
+    assert_eq!(found.config.api_server.arg("encryption-provider-config"), Some("/etc/kubernetes/enc.yaml"));
+    assert_eq!(found.config.api_server.arg("audit-log-maxage"), Some("7"));
+    assert_eq!(found.config.api_server.extra_args.len(), 3);
+}
+
+#[test]
+fn volumes_variables_overrides_and_repeated_flags_come_back() {
+    let text = String::from_utf8(recorded(Component::KubeApiserver).to_vec()).unwrap();
+    let text = text
+        .replace(
+            "    - --service-account-issuer=https://kubernetes.default.svc.cluster.local\n",
+            "    - --service-account-issuer=https://new.example\n    - --service-account-issuer=https://kubernetes.default.svc.cluster.local\n",
+        )
+        .replace("    - --secure-port=6443\n", "    - --secure-port=16443\n")
+        .replace("    image: ", "    env:\n    - name: HTTPS_PROXY\n      value: http://proxy:3128\n    image: ")
+        .replace(
+            "    volumeMounts:\n",
+            "    volumeMounts:\n    - mountPath: /var/log/audit\n      name: audit\n",
+        )
+        .replace("  volumes:\n", "  volumes:\n  - hostPath:\n      path: /srv/audit\n      type: Directory\n    name: audit\n");
+    let mut sources = Sources::default();
+    sources.manifests.push(ManifestSource::new(Component::KubeApiserver, ManifestOrigin::Live, "live", text));
+    let found = reconstruct(&sources).unwrap();
+    let api = &found.config.api_server;
+    let issuers: Vec<&str> = api
+        .extra_args
+        .iter()
+        .filter(|a| a.name == "service-account-issuer")
+        .map(|a| a.value.as_str())
+        .collect();
+    assert_eq!(issuers, ["https://new.example", "https://kubernetes.default.svc.cluster.local"]);
+    // The annotation, not the flag, is what the config said.
+    assert_eq!(found.config.bind_port.map(|port| port.get()), Some(6443));
+    assert_eq!(api.arg("secure-port"), Some("16443"));
+    assert_eq!(api.extra_envs[0].name, "HTTPS_PROXY");
+    let volume = &api.extra_volumes[0];
+    assert_eq!(
+        (volume.name.as_str(), volume.path_type.as_str(), volume.read_only),
+        ("audit", "Directory", false)
+    );
+    assert_eq!(api.extra_volumes.len(), 1, "{:?}", api.extra_volumes);
+    assert!(found.render(ApiVersion::V1Beta4).is_ok());
+    assert_eq!(found.render(ApiVersion::V1Beta3).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn external_etcd_is_told_from_a_local_one() {
+    let text = String::from_utf8(recorded(Component::KubeApiserver).to_vec()).unwrap();
+    let text = text
+        .replace("--etcd-servers=https://127.0.0.1:2379", "--etcd-servers=https://e1:2379,https://e2:2379")
+        .replace("--etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt", "--etcd-cafile=/etc/etcd/ca.crt")
+        .replace("apiserver-etcd-client", "external-client");
+    let mut sources = Sources::default();
+    sources.manifests.push(ManifestSource::new(Component::KubeApiserver, ManifestOrigin::Live, "live", text));
+    let found = reconstruct(&sources).unwrap();
+    let external = found.config.external_etcd().expect("external");
+    assert_eq!(external.endpoints, ["https://e1:2379", "https://e2:2379"]);
+    assert_eq!(external.ca_file.to_str(), Some("/etc/etcd/ca.crt"));
+    assert!(found.config.api_server.extra_args.iter().all(|arg| !arg.name.starts_with("etcd-")));
+}
+
+#[test]
+fn files_of_the_node_fill_the_gaps() {
+    let node = kubeadm_support::Node::new(&[]);
+    let read = |path: &str| Observed::Present(std::fs::read(node.path(path)).unwrap());
+    let mut sources = Sources::default();
+    sources
+        .certificates
+        .push(CertificateSource::new("etcd/server.crt", read("etc/kubernetes/pki/etcd/server.crt")));
+    sources
+        .certificates
+        .push(CertificateSource::new("apiserver.crt", read("etc/kubernetes/pki/apiserver.crt")));
+    sources
+        .certificates
+        .push(CertificateSource::new("etcd/peer.crt", Observed::Unknown("no permission".into())));
+    let kubeconfig = b"clusters: [{name: lab, cluster: {server: 'https://api.example:6443'}}]\nusers: [{name: kubernetes-admin}]\n";
+    sources.kubeconfigs.push(("admin.conf".into(), kubeconfig.to_vec()));
+    sources.kubeadm_flags =
+        Some(b"KUBELET_KUBEADM_ARGS=\"--container-runtime-endpoint=unix:///run/crio/crio.sock --node-ip=1.2.3.4\"\n".to_vec());
+    sources.etcd_data =
+        Some(EtcdDataState::new("/data/etcd", Observed::Present(4096), Observed::Present(4096)));
+    let found = reconstruct(&sources).unwrap();
+    let config = &found.config;
+    assert_eq!(config.node_name.as_ref().map(|name| name.as_str()), Some("cp1"));
+    assert_eq!(config.advertise_address.map(|a| a.to_string()).as_deref(), Some(kubeadm_support::ADDRESS));
+    assert_eq!(config.dns_domain.as_deref(), Some("cluster.local"));
+    assert_eq!(config.cluster_name.as_deref(), Some("lab"));
+    assert_eq!(config.control_plane_endpoint.as_deref(), Some("api.example:6443"));
+    assert_eq!(config.cri_socket.as_deref(), Some("unix:///run/crio/crio.sock"));
+    assert_eq!(config.local_etcd().unwrap().data_dir.as_deref(), Some("/data/etcd".as_ref()));
+    let origin =
+        &found.fields.iter().find(|field| field.path == "nodeRegistration.criSocket").unwrap().origin;
+    assert!(matches!(origin, Origin::KubeletFile(_)), "{origin:?}");
+    let error = found.require_complete(&Component::ALL, &[]).unwrap_err();
+    assert!(
+        error.to_string().contains("kubernetesVersion") && !error.to_string().contains("dataDir"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_half_written_manifest_tells_nothing_and_is_listed() {
+    let mut sources = manifests_only();
+    let half = recorded(Component::Etcd).split_at(300).0;
+    sources
+        .manifests
+        .insert(0, ManifestSource::new(Component::Etcd, ManifestOrigin::Live, "/live/etcd.yaml", half));
+    let found = reconstruct(&sources).unwrap();
+    assert_eq!(found.config.node_name.as_ref().map(|name| name.as_str()), Some("cp1"));
+    assert!(found.unknown.iter().any(|unknown| unknown.path == "/live/etcd.yaml"));
+    sources.config = Some(("broken".into(), b"kind: [".to_vec()));
+    let error = reconstruct(&sources).unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("broken"), "{error}");
+}
