@@ -17,6 +17,7 @@ pub mod logs;
 pub mod model;
 pub mod node;
 pub mod parse;
+pub mod pods;
 pub mod policy;
 pub mod ports;
 pub mod probe;

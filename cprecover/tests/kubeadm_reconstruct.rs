@@ -9,7 +9,7 @@ use cprecover::kubeadm::{
     ApiVersion, CertificateSource, Config, EtcdDataState, ManifestOrigin, ManifestSource, Origin,
     RuntimeContainer, Sources, command_line, reconstruct,
 };
-use cprecover::model::{Component, Observed};
+use cprecover::model::{Component, NodeName, Observed, Port};
 use cprecover::parse::manifest::StaticPod;
 use kubeadm_support::{CONFIG, manifests_only, recorded};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn flat(config: &Config) -> std::collections::BTreeMap<String, Value> {
         match value {
             Value::Object(map) => map.iter().for_each(|(key, v)| walk(v, &format!("{path}/{key}"), out)),
             Value::Array(list) => {
-                list.iter().enumerate().for_each(|(i, v)| walk(v, &format!("{path}/{i}"), out))
+                list.iter().enumerate().for_each(|(i, v)| walk(v, &format!("{path}/{i}"), out));
             }
             Value::Null => {}
             other => {
@@ -213,7 +213,7 @@ fn volumes_variables_overrides_and_repeated_flags_come_back() {
         .collect();
     assert_eq!(issuers, ["https://new.example", "https://kubernetes.default.svc.cluster.local"]);
     // The annotation, not the flag, is what the config said.
-    assert_eq!(found.config.bind_port.map(|port| port.get()), Some(6443));
+    assert_eq!(found.config.bind_port.map(Port::get), Some(6443));
     assert_eq!(api.arg("secure-port"), Some("16443"));
     assert_eq!(api.extra_envs[0].name, "HTTPS_PROXY");
     let volume = &api.extra_volumes[0];
@@ -264,7 +264,7 @@ fn files_of_the_node_fill_the_gaps() {
         Some(EtcdDataState::new("/data/etcd", Observed::Present(4096), Observed::Present(4096)));
     let found = reconstruct(&sources).unwrap();
     let config = &found.config;
-    assert_eq!(config.node_name.as_ref().map(|name| name.as_str()), Some("cp1"));
+    assert_eq!(config.node_name.as_ref().map(NodeName::as_str), Some("cp1"));
     assert_eq!(config.advertise_address.map(|a| a.to_string()).as_deref(), Some(kubeadm_support::ADDRESS));
     assert_eq!(config.dns_domain.as_deref(), Some("cluster.local"));
     assert_eq!(config.cluster_name.as_deref(), Some("lab"));
@@ -289,7 +289,7 @@ fn a_half_written_manifest_tells_nothing_and_is_listed() {
         .manifests
         .insert(0, ManifestSource::new(Component::Etcd, ManifestOrigin::Live, "/live/etcd.yaml", half));
     let found = reconstruct(&sources).unwrap();
-    assert_eq!(found.config.node_name.as_ref().map(|name| name.as_str()), Some("cp1"));
+    assert_eq!(found.config.node_name.as_ref().map(NodeName::as_str), Some("cp1"));
     assert!(found.unknown.iter().any(|unknown| unknown.path == "/live/etcd.yaml"));
     sources.config = Some(("broken".into(), b"kind: [".to_vec()));
     let error = reconstruct(&sources).unwrap_err();

@@ -7,6 +7,8 @@
 
 mod profile;
 mod rules;
+#[cfg(feature = "components")]
+pub mod shipped;
 
 use cprecover_policy_sdk::contract::{Decision, Metadata, Observation, Rule};
 

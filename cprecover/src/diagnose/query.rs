@@ -8,7 +8,7 @@ use crate::logs::{LogMatch, SignatureId};
 use crate::model::{Component, Observed, Port};
 use crate::probe::Outcome;
 
-/// What is known of a component's health, the worst answer first.
+/// What is known of a component's health; of several answers the first of these counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Health {
     /// It listens and does not answer.
@@ -17,10 +17,10 @@ pub(super) enum Health {
     Gone,
     /// It says that it is not healthy.
     Unhealthy,
-    /// It is alive, and no more is known.
-    Alive,
     /// It says that it is healthy.
     Healthy,
+    /// It is alive, and no more is known; any other answer says more.
+    Alive,
 }
 
 /// Ports of kubeadm's static pods (kubernetes `cmd/kubeadm/app/constants/constants.go`).

@@ -1,10 +1,20 @@
 //! The offline check of a data directory.
 
+mod files;
+mod judge;
+
 use std::path::{Path, PathBuf};
 
+use super::bolt::{self, Depth};
 use super::ids::{ClusterId, MemberId};
-use super::verdict::DataVerdict;
+use super::lock::{self, DataLock};
+use super::verdict::{DataReport, DataState, DataVerdict, Finding, FindingKind};
+use super::wal::{self, WalScan};
+use super::{snap, verdict};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Observed;
 use crate::sys::Deadline;
+use files::Files;
 
 /// Whom the data directory should belong to; what is `None` or empty is not compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +28,20 @@ pub struct Expected {
     pub name: Option<String>,
     /// `--initial-advertise-peer-urls` of the manifest.
     pub peer_urls: Vec<String>,
+}
+
+impl Expected {
+    /// Takes name and peer URLs from etcd's manifest. The ids are not in it: etcd derives them from the
+    /// names of the founding members, or from the time of a join.
+    #[must_use]
+    pub fn of_manifest(etcd: &crate::parse::manifest::StaticPod) -> Self {
+        let urls = etcd.flag("initial-advertise-peer-urls").unwrap_or_default();
+        Self {
+            name: etcd.flag("name").map(str::to_owned),
+            peer_urls: urls.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 /// What to compare with, where the WAL is, and how much is read at most.
@@ -67,6 +91,173 @@ pub fn check(data_dir: &Path, deadline: &Deadline) -> DataVerdict {
 /// As [`check`], with something to compare with and limits of the caller's own.
 #[must_use]
 pub fn check_with(data_dir: &Path, options: &CheckOptions, deadline: &Deadline) -> DataVerdict {
-    let _ = (data_dir, options, deadline);
-    todo!()
+    let mut check = Check {
+        options,
+        deadline,
+        findings: Vec::new(),
+        report: DataReport {
+            data_dir: data_dir.to_owned(),
+            mode: None,
+            lock: DataLock::NoFile,
+            member_id: None,
+            cluster_id: None,
+            wal: Observed::Absent,
+            snapshots: Vec::new(),
+            db: Observed::Absent,
+            space: None,
+        },
+    };
+    if let Err(error) = check.run(data_dir) {
+        let message = error.to_string();
+        check.remark(data_dir, FindingKind::Unreadable, DataState::Unreadable, message);
+    }
+    verdict::conclude(check.findings, check.report)
+}
+
+struct Check<'a> {
+    options: &'a CheckOptions,
+    deadline: &'a Deadline,
+    findings: Vec<Finding>,
+    report: DataReport,
+}
+
+impl Check<'_> {
+    fn remark(&mut self, file: &Path, kind: FindingKind, state: DataState, message: String) {
+        self.findings.push(Finding {
+            kind,
+            state,
+            file: file.to_owned(),
+            offset: None,
+            record: None,
+            message,
+        });
+    }
+
+    fn run(&mut self, data_dir: &Path) -> Result<()> {
+        let files = match files::list(data_dir, self.options, &mut self.findings) {
+            Ok(files) => files,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let message = "data directory does not exist".to_owned();
+                self.remark(data_dir, FindingKind::Unreadable, DataState::Missing, message);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.report.mode = Some(files.mode);
+        self.report.space = files.space;
+        files.judge_place(&mut self.findings);
+        if files.is_empty() {
+            let message = "no WAL, no snapshot, no database: etcd would start as a new member".to_owned();
+            self.remark(data_dir, FindingKind::WalMissing, DataState::Empty, message);
+            return Ok(());
+        }
+        let wal_paths = files.wal_paths();
+        self.report.lock = lock::probe(&files.db, &wal_paths, &self.options.proc_dir, self.deadline);
+        if let DataLock::Unknown { reason } = &self.report.lock {
+            let message = format!("lock: {reason}");
+            self.remark(&files.db, FindingKind::Unreadable, DataState::Unreadable, message);
+        }
+        if self.report.lock.is_held() {
+            self.read_in_use(&files);
+            return Ok(());
+        }
+        let before = self.findings.len();
+        let scan = self.read_at_rest(&files);
+        self.judge(&files, scan.as_ref());
+        self.check_unchanged(&files, &wal_paths, before);
+        Ok(())
+    }
+
+    /// Reads what can be read while etcd runs: the WAL is only appended to, and each of the two meta
+    /// pages is whole; what looks broken at the moving end is no finding.
+    fn read_in_use(&mut self, files: &Files) {
+        let message = format!("database is in use: lock {}", self.report.lock);
+        self.remark(&files.db, FindingKind::Locked, DataState::Locked, message);
+        if let Ok(scan) = wal::scan(&files.wal_dir, &files.wal, self.options.wal_bytes, self.deadline) {
+            self.report.member_id = scan.member_id;
+            self.report.cluster_id = scan.cluster_id;
+            self.report.wal = Observed::Present(scan.report);
+        }
+        if let Ok(scan) = bolt::scan(&files.db, Depth::MetaPages, self.options.db_bytes, self.deadline) {
+            self.report.db = Observed::Present(scan.report);
+        }
+        let mut ignored = Vec::new();
+        self.report.snapshots = self.read_snapshots(files, &mut ignored);
+    }
+
+    /// Reads everything; returns what the WAL says, where there is one that can be read.
+    fn read_at_rest(&mut self, files: &Files) -> Option<WalScan> {
+        let mut found = Vec::new();
+        self.report.snapshots = self.read_snapshots(files, &mut found);
+        self.findings.append(&mut found);
+        match bolt::scan(&files.db, Depth::Everything, self.options.db_bytes, self.deadline) {
+            Ok(mut scan) => {
+                self.findings.append(&mut scan.findings);
+                self.report.db = Observed::Present(scan.report);
+            }
+            Err(error) => self.report.db = self.unreadable(&files.db, &error),
+        }
+        if files.wal.is_empty() {
+            return None;
+        }
+        match wal::scan(&files.wal_dir, &files.wal, self.options.wal_bytes, self.deadline) {
+            Ok(mut scan) => {
+                self.findings.append(&mut scan.findings);
+                self.report.member_id = scan.member_id;
+                self.report.cluster_id = scan.cluster_id;
+                self.report.wal = Observed::Present(scan.report.clone());
+                Some(scan)
+            }
+            Err(error) => {
+                self.report.wal = self.unreadable(&files.wal_dir, &error);
+                None
+            }
+        }
+    }
+
+    /// Turns a failed read into an observation, and into a finding unless the file is proven absent.
+    fn unreadable<T>(&mut self, path: &Path, error: &Error) -> Observed<T> {
+        if error.kind() == ErrorKind::NotFound {
+            return Observed::Absent;
+        }
+        self.remark(path, FindingKind::Unreadable, DataState::Unreadable, error.to_string());
+        Observed::Unknown(error.to_string())
+    }
+
+    fn read_snapshots(&mut self, files: &Files, findings: &mut Vec<Finding>) -> Vec<super::SnapFile> {
+        let mut snapshots = Vec::new();
+        for name in &files.snapshots {
+            if let Err(stop) = self.deadline.check("read snapshots") {
+                let message = stop.to_string();
+                self.remark(&files.snap_dir, FindingKind::Limit, DataState::Unfinished, message);
+                break;
+            }
+            let path = files.snap_dir.join(name);
+            match snap::read(&path, name, findings) {
+                Ok(file) => snapshots.extend(file),
+                Err(error) => {
+                    let message = error.to_string();
+                    self.remark(&path, FindingKind::Unreadable, DataState::Unreadable, message);
+                }
+            }
+        }
+        // Newest first, by name, as etcd takes them.
+        snapshots.sort_by(|a, b| b.name.cmp(&a.name));
+        snapshots
+    }
+
+    /// Makes sure that nothing was written while it was read; otherwise the findings mean nothing.
+    fn check_unchanged(&mut self, files: &Files, wal_paths: &[PathBuf], before: usize) {
+        let lock = lock::probe(&files.db, wal_paths, &self.options.proc_dir, self.deadline);
+        if lock.is_held() {
+            self.findings.truncate(before);
+            let message = format!("database came into use while it was read: lock {lock}");
+            self.remark(&files.db, FindingKind::Locked, DataState::Locked, message);
+            self.report.lock = lock;
+        } else if !files.is_unchanged() {
+            self.findings.truncate(before);
+            let message = "files changed while they were read".to_owned();
+            self.remark(&files.db, FindingKind::Changed, DataState::Changed, message);
+        }
+    }
 }

@@ -97,6 +97,8 @@ pub enum Startup {
     RepairsItself,
     /// It waits for the lock, for ever.
     Waits,
+    /// It starts, but on data that lacks writes it has acknowledged.
+    Diverges,
     /// It starts as a new member: right for a join, the end of the data for everyone else.
     Bootstraps,
     /// It exits or panics.
@@ -363,6 +365,45 @@ pub enum AlarmKind {
     Corrupt,
     /// One that this version does not know.
     Other,
+}
+
+impl AlarmKind {
+    /// `NOSPACE` = 1, `CORRUPT` = 2.
+    pub(super) const fn of_number(number: u64) -> Self {
+        match number {
+            1 => Self::NoSpace,
+            2 => Self::Corrupt,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl std::fmt::Display for AlarmKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NoSpace => "NOSPACE",
+            Self::Corrupt => "CORRUPT",
+            Self::Other => "of unknown kind",
+        })
+    }
+}
+
+/// How many findings a verdict keeps.
+const MAX_FINDINGS: usize = 32;
+
+/// Makes the verdict: the worst finding decides.
+pub(super) fn conclude(mut findings: Vec<Finding>, report: DataReport) -> DataVerdict {
+    findings.sort_by(|a, b| b.state.cmp(&a.state));
+    findings.truncate(MAX_FINDINGS);
+    let state = findings.first().map_or(DataState::Intact, |finding| finding.state);
+    let startup = match findings.first().map(|finding| finding.kind) {
+        // etcd notices neither that the log lost its end nor that there is none.
+        Some(FindingKind::DbNewerThanWal | FindingKind::WalMissing) if state == DataState::Mismatch => {
+            Startup::Diverges
+        }
+        _ => state.startup(),
+    };
+    DataVerdict { state, startup, findings, report }
 }
 
 /// Room on the file system of the data directory.

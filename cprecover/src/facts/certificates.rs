@@ -1,1 +1,157 @@
+//! Certificates of the node, read from files: every `.crt` and `.pem` of the pki folder and of
+//! kubelet, and what is embedded in the kubeconfigs.
 
+use std::path::{Path, PathBuf};
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::Pem;
+
+use super::CertificateFact;
+use crate::error::{Error, ErrorKind, Result};
+use crate::node::NodeOptions;
+use crate::sys::read_bounded;
+
+const MAX_FILE: usize = 1 << 20;
+const MAX_FILES: usize = 256;
+const MAX_IN_FILE: usize = 64;
+/// Files of kubeadm (`constants.go`); kubelet's certificate is named by the last one.
+const KUBECONFIGS: [&str; 5] =
+    ["admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf"];
+
+/// Reads all certificates; files that cannot be read are listed with the reason.
+pub(super) fn read(node: &NodeOptions) -> (Vec<CertificateFact>, Vec<(PathBuf, String)>) {
+    let mut found = Vec::new();
+    let mut failed = Vec::new();
+    let mut files: Vec<PathBuf> = Vec::new();
+    for folder in [node.pki_dir.clone(), node.pki_dir.join("etcd")] {
+        match names(&node.resolve(&folder)) {
+            Ok(names) => files.extend(
+                names.into_iter().filter(|name| has_extension(name, "crt")).map(|name| folder.join(name)),
+            ),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => failed.push((folder, error.to_string())),
+        }
+    }
+    files.push(node.kubelet_dir.join("pki/kubelet-client-current.pem"));
+    for path in files.into_iter().take(MAX_FILES) {
+        keep(&path, read_pem(node, &path), &mut found, &mut failed);
+    }
+    for name in KUBECONFIGS {
+        let path = node.kubernetes_dir.join(name);
+        keep(&path, read_kubeconfig(node, &path), &mut found, &mut failed);
+    }
+    (found, failed)
+}
+
+fn keep(
+    path: &Path,
+    read: Result<Vec<CertificateFact>>,
+    found: &mut Vec<CertificateFact>,
+    failed: &mut Vec<(PathBuf, String)>,
+) {
+    match read {
+        Ok(certificates) => found.extend(certificates),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => failed.push((path.to_owned(), error.to_string())),
+    }
+}
+
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|source| Error::path("open", folder, source))? {
+        let entry = entry.map_err(|source| Error::path("read", folder, source))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+        if names.len() >= MAX_FILES {
+            break;
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
+fn read_pem(node: &NodeOptions, path: &Path) -> Result<Vec<CertificateFact>> {
+    parse_pem(path, &read_bounded(&node.resolve(path), MAX_FILE)?)
+}
+
+/// Reads the certificates of a PEM text; keys and other blocks are passed over.
+pub(super) fn parse_pem(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateFact>> {
+    let invalid = |what: String| Error::new(ErrorKind::Invalid, format!("{}: {what}", path.display()));
+    let mut found = Vec::new();
+    for block in Pem::iter_from_buffer(bytes).take(MAX_IN_FILE) {
+        let block = block.map_err(|error| invalid(error.to_string()))?;
+        if block.label == "CERTIFICATE" {
+            let certificate = block.parse_x509().map_err(|error| invalid(error.to_string()))?;
+            found.push(fact(path, &certificate));
+        }
+    }
+    if found.is_empty() { Err(invalid("holds no certificate".to_owned())) } else { Ok(found) }
+}
+
+fn fact(path: &Path, certificate: &X509Certificate<'_>) -> CertificateFact {
+    let name = |name: &x509_parser::x509::X509Name<'_>| {
+        let common = name.iter_common_name().next().and_then(|attribute| attribute.as_str().ok());
+        common.map_or_else(|| name.to_string(), str::to_owned)
+    };
+    let names = certificate
+        .subject_alternative_name()
+        .ok()
+        .flatten()
+        .map(|extension| extension.value.general_names.iter().take(128).filter_map(alternative).collect())
+        .unwrap_or_default();
+    CertificateFact {
+        path: path.to_owned(),
+        subject: name(certificate.subject()),
+        issuer: name(certificate.issuer()),
+        not_before_unix: certificate.validity().not_before.timestamp(),
+        not_after_unix: certificate.validity().not_after.timestamp(),
+        is_ca: certificate.is_ca(),
+        names,
+    }
+}
+
+fn alternative(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|ip| std::net::Ipv4Addr::from(ip).to_string()),
+            16 => <[u8; 16]>::try_from(*bytes).ok().map(|ip| std::net::Ipv6Addr::from(ip).to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Reads what `client-certificate-data` and `certificate-authority-data` hold.
+///
+/// The values are base64 on one line (client-go `tools/clientcmd/api/v1`); PEM is base64 as well, so
+/// that the PEM reader does the work once it stands between its markers.
+fn read_kubeconfig(node: &NodeOptions, path: &Path) -> Result<Vec<CertificateFact>> {
+    let bytes = read_bounded(&node.resolve(path), MAX_FILE)?;
+    let value: serde_json::Value =
+        crate::parse::yaml::from_slice(&bytes).map_err(|error| error.context(path.display()))?;
+    let mut found = Vec::new();
+    let lists =
+        [("users", "user", "client-certificate-data"), ("clusters", "cluster", "certificate-authority-data")];
+    for (list, inner, key) in lists {
+        for entry in
+            value.get(list).and_then(serde_json::Value::as_array).into_iter().flatten().take(MAX_IN_FILE)
+        {
+            let Some(text) =
+                entry.get(inner).and_then(|inner| inner.get(key)).and_then(serde_json::Value::as_str)
+            else {
+                continue;
+            };
+            let wrapped = format!("-----BEGIN X-----\n{}\n-----END X-----\n", text.trim());
+            let (block, _) = Pem::read(std::io::Cursor::new(wrapped.as_bytes())).map_err(|error| {
+                Error::new(ErrorKind::Invalid, format!("{}: {key}: {error}", path.display()))
+            })?;
+            found.extend(parse_pem(path, &block.contents)?);
+        }
+    }
+    Ok(found)
+}

@@ -217,6 +217,31 @@ pub fn collect(
     commands: &dyn Commands,
     deadline: &Deadline,
 ) -> HostFacts {
-    let _ = (node, clock, commands, deadline);
-    todo!()
+    let now_unix = i64::try_from(clock.unix().as_secs()).unwrap_or(i64::MAX);
+    let (certificates, unreadable_certificates) = certificates::read(node);
+    let data_dir = data_dir::place(node);
+    let folders = [
+        data_dir.clone(),
+        node.kubelet_dir.clone(),
+        node.pod_logs_dir.clone(),
+        node.manifests_dir.clone(),
+        node.store_dir.clone(),
+    ];
+    let disks = folders.iter().filter_map(|path| disk::read(node, path).ok()).collect();
+    HostFacts {
+        now_unix,
+        disks,
+        memory: Observed::from_result(pressure::memory(&node.proc_dir)),
+        load: Observed::from_result(pressure::load(&node.proc_dir)),
+        pressure: Observed::from_result(pressure::pressure(&node.proc_dir)),
+        clock: Observed::Present(clock::judge(now_unix, &certificates)),
+        units: units::read(node, commands, deadline),
+        addresses: Observed::from_result(addresses::read(&node.proc_dir)),
+        data_dir: Observed::from_result(data_dir::read(node, &data_dir)),
+        certificates,
+        unreadable_certificates,
+    }
 }
+
+#[cfg(test)]
+mod tests;

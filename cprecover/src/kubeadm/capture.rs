@@ -6,6 +6,7 @@ use super::reconstruct::{Reconstruction, reconstruct};
 use super::sources::Sources;
 use super::version::ApiVersion;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Component;
 use crate::parse::yaml;
 use crate::sys::Deadline;
 
@@ -38,7 +39,8 @@ pub struct Captured {
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] when the `ConfigMap` is malformed; [`ErrorKind::Unsupported`] for a config of
-/// an API version that this crate does not know.
+/// an API version that this crate does not know; [`ErrorKind::Missing`] when the API does not answer and
+/// the node's disk does not tell everything.
 pub fn capture(sources: &Sources, cluster: &dyn ClusterReader, deadline: &Deadline) -> Result<Captured> {
     let mut sources = sources.clone();
     let mut cluster_unread = None;
@@ -50,6 +52,10 @@ pub fn capture(sources: &Sources, cluster: &dyn ClusterReader, deadline: &Deadli
         Err(error) => cluster_unread = Some(error.to_string()),
     }
     let reconstruction = reconstruct(&sources)?;
+    if cluster_unread.is_some() {
+        // What a saved config does not say counts as kubeadm's default later; so it must say all.
+        reconstruction.require_complete(&Component::ALL, &[])?;
+    }
     let config = reconstruction.render(ApiVersion::V1Beta4)?;
     Ok(Captured { config, reconstruction, cluster_unread })
 }

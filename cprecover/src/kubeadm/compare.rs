@@ -163,7 +163,8 @@ fn volume_texts(hosts: &Value, mounts: &Value) -> BTreeMap<String, String> {
         let path = mount.get("mountPath").and_then(Value::as_str).unwrap_or_default();
         let read_only = mount.get("readOnly").and_then(Value::as_bool).unwrap_or(false);
         let text = texts.entry(name_of(mount).to_owned()).or_default();
-        text.push_str(&format!(" at {path}{}", if read_only { ", read-only" } else { "" }));
+        let suffix = if read_only { ", read-only" } else { "" };
+        text.extend([" at ", path, suffix]);
     }
     texts
 }

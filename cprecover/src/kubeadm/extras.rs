@@ -49,7 +49,7 @@ pub(super) fn settle(
         for arg in &other.extra_args {
             // A repeated flag is repeated within one source; a second source does not add to it.
             let elsewhere = settings.extra_args.iter().any(|known| known.name == arg.name)
-                && !other.extra_args.iter().filter(|same| same.name == arg.name).nth(1).is_some();
+                && other.extra_args.iter().filter(|same| same.name == arg.name).nth(1).is_none();
             if !elsewhere {
                 note_arg(evidence, path, arg, origin);
                 settings.extra_args.push(arg.clone());
@@ -91,6 +91,32 @@ fn note_arg(evidence: &mut Evidence, path: &str, arg: &Arg, origin: &Origin) {
     evidence.field(&format!("{path}.extraArgs[{}]", arg.name), arg.value.clone().into(), origin.clone());
 }
 
+/// Reports whether the caller or the backed-up config said something else than the manifests.
+fn is_overruled(evidence: &Evidence, field: &str) -> bool {
+    let mut conflicts = evidence.conflicts.iter().filter(|conflict| conflict.path == field);
+    conflicts.any(|conflict| matches!(conflict.taken.1, Origin::Caller | Origin::Config(_)))
+}
+
+/// Returns the field of the config that kubeadm makes a flag from.
+fn base_field(flag: &str) -> Option<&'static str> {
+    Some(match flag {
+        "service-cluster-ip-range" => "networking.serviceSubnet",
+        "cluster-cidr" | "allocate-node-cidrs" => "networking.podSubnet",
+        "cluster-name" => "clusterName",
+        "name" => "nodeRegistration.name",
+        "data-dir" => "etcd.local.dataDir",
+        "service-account-issuer" => "networking.dnsDomain",
+        "secure-port" => "localAPIEndpoint.bindPort",
+        "advertise-address"
+        | "advertise-client-urls"
+        | "listen-client-urls"
+        | "listen-peer-urls"
+        | "initial-advertise-peer-urls" => "localAPIEndpoint.advertiseAddress",
+        _ if flag.ends_with("file") => "certificatesDir",
+        _ => return None,
+    })
+}
+
 fn add_args(evidence: &mut Evidence, settings: &mut ComponentSettings, facts: &PodFacts) {
     let defaults: BTreeMap<String, String> = default_arguments(facts.component, &evidence.config, false)
         .into_iter()
@@ -110,9 +136,13 @@ fn add_args(evidence: &mut Evidence, settings: &mut ComponentSettings, facts: &P
             }
             continue;
         }
+        // A more trusted source said another base value; the flag must not bring the old one back.
+        if base_field(name).is_some_and(|field| is_overruled(evidence, field)) {
+            continue;
+        }
         let once = facts.flags.iter().filter(|(other, _)| other == name).count() == 1;
         let by_kubeadm = defaults.get(name) == Some(value)
-            || OLD_DEFAULTS.iter().any(|old| *old == (facts.component, name.as_str(), value.as_str()));
+            || OLD_DEFAULTS.contains(&(facts.component, name.as_str(), value.as_str()));
         if once && by_kubeadm {
             continue;
         }

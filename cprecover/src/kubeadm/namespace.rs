@@ -61,7 +61,7 @@ pub(super) fn render(
             .join()
             .map_err(|_| Error::new(ErrorKind::Internal, "the rendering thread ended unexpectedly"))?
     })?;
-    staging.judge(component, &output)?;
+    Staging::judge(component, &output)?;
     staging.collect(component)
 }
 

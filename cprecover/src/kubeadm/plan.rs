@@ -166,18 +166,21 @@ fn check_skew(program: &Program, config: &Config) -> Result<Check> {
     }
 }
 
+/// Variables for kubeadm's process.
+type Env = Vec<(String, String)>;
+
 /// Writes the config; proxy variables that v1beta3 cannot say go into kubeadm's environment, from
 /// where it copies them into every manifest (kubeadm `app/util/env.go`).
 fn document(
     reconstruction: &Reconstruction,
     program: &Program,
     api_version: ApiVersion,
-) -> Result<(Vec<u8>, Vec<(String, String)>)> {
+) -> Result<(Vec<u8>, Env)> {
     let mut config = reconstruction.config.clone();
     // Only etcd's phase comes here without a version, and it uses none; but kubeadm would ask the
     // internet for one first.
     config.kubernetes_version.get_or_insert_with(|| program.version.to_string());
-    let mut env: Vec<(String, String)> = Vec::new();
+    let mut env: Env = Vec::new();
     if api_version == ApiVersion::V1Beta3 {
         for component in Component::ALL {
             if config.settings(component).is_none() {
@@ -204,7 +207,7 @@ fn render(
     components: &[Component],
     program: &Program,
     config: &[u8],
-    env: Vec<(String, String)>,
+    env: Env,
     options: &Options,
     commands: &dyn Commands,
     deadline: &Deadline,

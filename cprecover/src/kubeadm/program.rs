@@ -43,7 +43,7 @@ impl Program {
 }
 
 /// Refuses a program that someone else than root (or ourselves) could have replaced.
-fn check_owner(path: &Path, trusted_uid: Option<u32>) -> Result<()> {
+pub(super) fn check_owner(path: &Path, trusted_uid: Option<u32>) -> Result<()> {
     let own = rustix::process::geteuid().as_raw();
     let trusted = |uid: u32| uid == 0 || uid == own || Some(uid) == trusted_uid;
     let refuse = |path: &Path, what: String| {

@@ -283,7 +283,7 @@ mod tests {
         ] {
             assert_eq!(Config::parse(bad).expect_err("bad").kind(), kind, "{}", String::from_utf8_lossy(bad));
         }
-        assert_eq!(Config::parse(&[b' '; (1 << 20) + 1]).expect_err("long").kind(), ErrorKind::Limit);
+        assert_eq!(Config::parse(&vec![b' '; (1 << 20) + 1]).expect_err("long").kind(), ErrorKind::Limit);
         assert_eq!(Config::parse("---\n".repeat(100).as_bytes()).expect_err("many").kind(), ErrorKind::Limit);
     }
 }

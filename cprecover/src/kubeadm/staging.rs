@@ -100,12 +100,12 @@ impl Staging {
         if !output.is_success() && stderr.contains("unknown flag: --dry-run") {
             return Err(PhaseError::NoDryRun);
         }
-        self.judge(component, &output)?;
+        Self::judge(component, &output)?;
         Ok(self.collect(component)?)
     }
 
     /// Fails unless the phase ended well.
-    pub(super) fn judge(&self, component: Component, output: &CommandOutput) -> Result<()> {
+    pub(super) fn judge(component: Component, output: &CommandOutput) -> Result<()> {
         if output.truncated {
             return Err(Error::new(
                 ErrorKind::Peer,

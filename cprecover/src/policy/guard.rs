@@ -4,8 +4,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::action::Decision;
-use super::contract::Observation;
+use super::action::{Action, Decision};
+use super::contract::{
+    Backup, Component as Name, Consent, HolderClass, ManifestState, Observation, Outcome, SandboxRole,
+    ServiceName, Verdict,
+};
+use crate::model::Component;
+
+/// Attempts for one target are counted over this time, in milliseconds.
+const WINDOW_MS: u64 = 60 * 60 * 1000;
+/// No policy gets more attempts than this for one target in one hour.
+const MAX_ATTEMPTS: u32 = 10;
 
 /// Names a guard rail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -70,6 +79,324 @@ pub struct Guarded {
 
 /// Rules on every decision, in order; the result has as many items as `decisions`.
 #[must_use]
-pub fn check(_observation: &Observation, _decisions: &[Decision]) -> Vec<Guarded> {
-    todo!("follows")
+pub fn check(observation: &Observation, decisions: &[Decision]) -> Vec<Guarded> {
+    let mut disruption = false;
+    decisions
+        .iter()
+        .map(|decision| {
+            let ruling = rule(observation, decision, disruption);
+            disruption |= ruling == Ruling::Allowed && decision.action.is_disruptive();
+            Guarded { decision: decision.clone(), ruling }
+        })
+        .collect()
+}
+
+fn rule(seen: &Observation, decision: &Decision, disruption: bool) -> Ruling {
+    if !decision.action.is_effect() {
+        return Ruling::Allowed;
+    }
+    let rails = [evidence, healthy, precondition, quorum, consent, rate];
+    for rail in rails {
+        if let Err(ruling) = rail(seen, decision) {
+            return ruling;
+        }
+    }
+    if disruption && decision.action.is_disruptive() {
+        return deferred(
+            Rail::OneAtATime,
+            "another disruptive step comes first; the node is observed again after it",
+        );
+    }
+    Ruling::Allowed
+}
+
+fn refused(rail: Rail, reason: impl Into<String>) -> Ruling {
+    Ruling::Refused { rail, reason: reason.into() }
+}
+
+fn deferred(rail: Rail, reason: impl Into<String>) -> Ruling {
+    Ruling::Deferred { rail, reason: reason.into() }
+}
+
+type Passed = Result<(), Ruling>;
+
+fn evidence(seen: &Observation, decision: &Decision) -> Passed {
+    let known = |id: &String| seen.evidence.iter().any(|evidence| evidence.id == *id);
+    match decision.evidence.iter().find(|id| !known(id)) {
+        Some(id) => Err(refused(Rail::Evidence, format!("evidence {id:?} is not in the observation"))),
+        None => Ok(()),
+    }
+}
+
+fn healthy(seen: &Observation, decision: &Decision) -> Passed {
+    // A renewal is meant for a node that still works, and needs the caller's consent anyway.
+    if seen.healthy == Verdict::Yes && !matches!(decision.action, Action::RenewCertificate { .. }) {
+        return Err(refused(Rail::Healthy, "the node is verified healthy"));
+    }
+    Ok(())
+}
+
+fn precondition(seen: &Observation, decision: &Decision) -> Passed {
+    match &decision.action {
+        Action::TerminateHolder { port, process } => {
+            let holder = seen.holders.iter().find(|holder| {
+                holder.port == port.get()
+                    && i64::from(holder.pid) == i64::from(process.pid.get())
+                    && holder.start_ticks == process.start_ticks
+            });
+            let Some(holder) = holder else {
+                return Err(refused(Rail::Precondition, format!("{process} was not seen on port {port}")));
+            };
+            if holder.class != HolderClass::Orphan {
+                return Err(refused(
+                    Rail::UnprovenTarget,
+                    format!("{process} is not proven to be an orphan"),
+                ));
+            }
+            replaceable(seen, holder.wanted_by)
+        }
+        Action::RemoveSandbox { sandbox } => {
+            let found = seen.sandboxes.iter().find(|known| known.id == sandbox.as_str());
+            let Some(found) = found else {
+                return Err(refused(
+                    Rail::Precondition,
+                    format!("the runtime does not list sandbox {sandbox}"),
+                ));
+            };
+            if found.role != SandboxRole::Stale {
+                return Err(refused(
+                    Rail::UnprovenTarget,
+                    format!("sandbox {sandbox} is not proven to be stale"),
+                ));
+            }
+            replaceable(seen, found.component)
+        }
+        Action::RestoreManifest { component, backup_id } => restore(seen, *component, backup_id),
+        Action::RegenerateComponent { component } => regenerate(seen, *component),
+        Action::BounceStaticPod { component } => {
+            if state(seen, *component) != Some(ManifestState::Present) {
+                return Err(refused(
+                    Rail::Precondition,
+                    format!("{} is not in place", component.manifest_file()),
+                ));
+            }
+            match good_backup(seen, contract(*component)) {
+                Some(_) => Ok(()),
+                None => Err(no_backup(*component)),
+            }
+        }
+        Action::QuarantineManifest { file } => quarantine(seen, file),
+        Action::QuarantinePodDir { uid } => {
+            let left_over = seen.pod_dirs.iter().any(|dir| {
+                dir.uid == uid.as_str()
+                    && dir.known_to_runtime == Verdict::No
+                    && dir.known_to_manifests == Verdict::No
+                    && dir.mounts.is_empty()
+            });
+            if left_over {
+                return Ok(());
+            }
+            Err(refused(
+                Rail::UnprovenTarget,
+                format!("pod folder {uid} is not proven to be left over and unmounted"),
+            ))
+        }
+        Action::RenewCertificate { path } => {
+            if seen.certificates.iter().any(|certificate| certificate.path == *path) {
+                return Ok(());
+            }
+            Err(refused(Rail::Precondition, format!("certificate {path} was not seen")))
+        }
+        Action::RestartKubelet => service(seen, ServiceName::Kubelet),
+        Action::RestartRuntime => service(seen, ServiceName::Runtime),
+        Action::Wait { .. } | Action::Escalate { .. } => Ok(()),
+    }
+}
+
+fn service(seen: &Observation, name: ServiceName) -> Passed {
+    if seen.services.iter().any(|service| service.name == name) {
+        return Ok(());
+    }
+    Err(refused(Rail::Precondition, "the service was not seen"))
+}
+
+/// Ending something of a component needs a manifest, or a verified backup of one, to come back from.
+fn replaceable(seen: &Observation, component: Option<Name>) -> Passed {
+    let Some(component) = component else {
+        return Err(refused(Rail::UnprovenTarget, "it is not known whose it is"));
+    };
+    let present = seen
+        .manifests
+        .iter()
+        .any(|manifest| manifest.component == Some(component) && manifest.state == ManifestState::Present);
+    if present || good_backup(seen, component).is_some() {
+        return Ok(());
+    }
+    Err(refused(
+        Rail::NoVerifiedBackup,
+        "neither its manifest nor a verified backup of it is there to come back from",
+    ))
+}
+
+fn restore(seen: &Observation, component: Component, backup_id: &str) -> Passed {
+    if !matches!(state(seen, component), Some(ManifestState::Missing | ManifestState::Invalid)) {
+        let why = format!("{} is not proven missing or invalid", component.manifest_file());
+        return Err(refused(Rail::Precondition, why));
+    }
+    let good = seen
+        .backups
+        .iter()
+        .any(|backup| backup.id == backup_id && backup.component == contract(component) && is_good(backup));
+    if good { Ok(()) } else { Err(no_backup(component)) }
+}
+
+fn regenerate(seen: &Observation, component: Component) -> Passed {
+    if !matches!(state(seen, component), Some(ManifestState::Missing | ManifestState::Invalid)) {
+        let why = format!("{} is not proven missing or invalid", component.manifest_file());
+        return Err(refused(Rail::Precondition, why));
+    }
+    let fact = seen.regenerations.iter().find(|fact| fact.component == contract(component));
+    let Some(fact) = fact.filter(|fact| fact.possible == Verdict::Yes) else {
+        return Err(refused(
+            Rail::Precondition,
+            format!("it is not proven that kubeadm can make {component}"),
+        ));
+    };
+    if !fact.dangerous.is_empty() && !seen.consents.contains(&Consent::AcceptRegeneratedChanges) {
+        return Err(refused(
+            Rail::Consent,
+            format!("it would change behaviour: {}", fact.dangerous.join(", ")),
+        ));
+    }
+    // An etcd with lost data would begin a new cluster.
+    let data_is_there =
+        matches!(seen.etcd.data, super::contract::EtcdData::Intact | super::contract::EtcdData::Locked);
+    if component == Component::Etcd && !data_is_there {
+        return Err(refused(
+            Rail::Quorum,
+            "etcd's data folder is not proven intact; a new etcd could begin an empty cluster",
+        ));
+    }
+    Ok(())
+}
+
+fn quarantine(seen: &Observation, file: &str) -> Passed {
+    let duplicate = seen.manifests.iter().find(|manifest| manifest.file == file);
+    let duplicate = duplicate.filter(|manifest| manifest.state == ManifestState::Duplicate);
+    let Some(component) = duplicate.and_then(|manifest| manifest.component) else {
+        return Err(refused(Rail::UnprovenTarget, format!("{file} is not proven to be a duplicate")));
+    };
+    let own = seen.manifests.iter().any(|manifest| {
+        manifest.component == Some(component)
+            && manifest.file != file
+            && manifest.state == ManifestState::Present
+    });
+    if own {
+        return Ok(());
+    }
+    Err(refused(Rail::Precondition, format!("{file} is the only manifest of its pod")))
+}
+
+/// Acting on an etcd member must leave the other voters with a quorum, unless the member is dead already.
+fn quorum(seen: &Observation, decision: &Decision) -> Passed {
+    if seen.etcd.external || !touches_etcd(seen, &decision.action) {
+        return Ok(());
+    }
+    let voters: Vec<_> = seen.etcd.members.iter().filter(|member| !member.learner).collect();
+    if voters.is_empty() || seen.etcd.quorum == 0 {
+        if seen.consents.contains(&Consent::UnknownQuorum) {
+            return Ok(());
+        }
+        return Err(refused(Rail::Quorum, "the members of the etcd cluster are not known"));
+    }
+    let local_votes = voters.iter().any(|member| member.local && member.healthy != Verdict::No);
+    let others = voters.iter().filter(|member| !member.local && member.healthy == Verdict::Yes).count();
+    let needed = usize::try_from(seen.etcd.quorum).unwrap_or(usize::MAX);
+    if !local_votes || others >= needed {
+        return Ok(());
+    }
+    Err(refused(
+        Rail::Quorum,
+        format!(
+            "after this step {others} of {} members are known to be healthy, quorum is {needed}",
+            voters.len()
+        ),
+    ))
+}
+
+fn touches_etcd(seen: &Observation, action: &Action) -> bool {
+    match action {
+        Action::TerminateHolder { port, .. } => {
+            let holders = seen.holders.iter().filter(|holder| holder.port == port.get());
+            holders.into_iter().any(|holder| holder.wanted_by == Some(Name::Etcd))
+        }
+        Action::RemoveSandbox { sandbox } => seen
+            .sandboxes
+            .iter()
+            .any(|known| known.id == sandbox.as_str() && known.component == Some(Name::Etcd)),
+        Action::BounceStaticPod { component } => *component == Component::Etcd,
+        _ => false,
+    }
+}
+
+fn consent(seen: &Observation, decision: &Decision) -> Passed {
+    if matches!(decision.action, Action::RenewCertificate { .. })
+        && !seen.consents.contains(&Consent::RenewCertificates)
+    {
+        return Err(refused(Rail::Consent, "the caller has not agreed to renewing certificates"));
+    }
+    Ok(())
+}
+
+fn rate(seen: &Observation, decision: &Decision) -> Passed {
+    if seen.history.iter().any(|past| past.outcome == Outcome::Running) {
+        return Err(deferred(Rail::OneAtATime, "an earlier action has not ended"));
+    }
+    let target = decision.action.target();
+    let past: Vec<_> = seen
+        .history
+        .iter()
+        .filter(|past| past.kind == decision.action.kind() && past.target == target)
+        .filter(|past| seen.now_ms.saturating_sub(past.started_ms) < WINDOW_MS)
+        .collect();
+    let allowed = decision.max_attempts.min(MAX_ATTEMPTS);
+    if past.len() >= usize::try_from(allowed).unwrap_or(usize::MAX) {
+        let why = format!("{} was tried {} times in the last hour", decision.action, past.len());
+        return Err(refused(Rail::RateLimit, why));
+    }
+    let last = past.iter().map(|past| past.ended_ms.unwrap_or(past.started_ms)).max();
+    if last.is_some_and(|last| seen.now_ms.saturating_sub(last) < decision.cool_down_ms) {
+        return Err(deferred(
+            Rail::CoolDown,
+            format!("the cool-down of {} ms has not passed", decision.cool_down_ms),
+        ));
+    }
+    Ok(())
+}
+
+fn state(seen: &Observation, component: Component) -> Option<ManifestState> {
+    let manifest = seen.manifests.iter().find(|manifest| manifest.file == component.manifest_file())?;
+    Some(manifest.state)
+}
+
+fn is_good(backup: &Backup) -> bool {
+    backup.verified == Verdict::Yes && backup.same_node != Verdict::No
+}
+
+fn good_backup(seen: &Observation, component: Name) -> Option<&Backup> {
+    seen.backups.iter().find(|backup| backup.component == component && is_good(backup))
+}
+
+fn no_backup(component: Component) -> Ruling {
+    let file = component.manifest_file();
+    refused(Rail::NoVerifiedBackup, format!("there is no verified backup of {file} from this node"))
+}
+
+fn contract(component: Component) -> Name {
+    match component {
+        Component::Etcd => Name::Etcd,
+        Component::KubeApiserver => Name::KubeApiserver,
+        Component::KubeControllerManager => Name::KubeControllerManager,
+        Component::KubeScheduler => Name::KubeScheduler,
+    }
 }

@@ -5,9 +5,15 @@
 
 #[cfg(feature = "probe")]
 mod client;
+#[cfg(feature = "probe")]
+mod http;
 mod outcome;
 #[cfg(feature = "probe")]
 mod target;
+#[cfg(all(test, feature = "probe"))]
+mod tests;
+#[cfg(feature = "probe")]
+mod tls;
 
 #[cfg(feature = "probe")]
 pub use client::probe;

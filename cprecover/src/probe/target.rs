@@ -1,11 +1,14 @@
 //! Whom to ask, and how it proves who it is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::error::Result;
-use crate::model::Component;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Component, Port};
 use crate::node::NodeOptions;
+use crate::parse::manifest::StaticPod;
+use crate::parse::yaml;
+use crate::sys::read_bounded;
 
 /// How the server proves who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,14 @@ pub struct Target {
     pub identity: Option<ClientIdentity>,
 }
 
+impl Target {
+    /// Asks `path` at `address`.
+    #[must_use]
+    pub fn new(address: SocketAddr, path: impl Into<String>, trust: Trust) -> Self {
+        Self { address, path: path.into(), trust, identity: None }
+    }
+}
+
 /// Bounds of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,6 +104,99 @@ impl Default for Limits {
 /// [`crate::ErrorKind::Refused`] when only `insecure` would work and it is not given; the kinds of a
 /// failed read of the CA or the client certificate.
 pub fn target_of(component: Component, node: &NodeOptions, insecure: bool) -> Result<Target> {
-    let _ = (component, node, insecure);
-    todo!()
+    if component == Component::Etcd {
+        return etcd(node);
+    }
+    let manifest = manifest_of(component, node)?;
+    let flag = |name: &str| manifest.as_ref().and_then(|pod| pod.flag(name)).map(str::to_owned);
+    let (port_flag, default_port) = match component {
+        Component::KubeApiserver => ("secure-port", 6443),
+        Component::KubeControllerManager => ("secure-port", 10257),
+        _ => ("secure-port", 10259),
+    };
+    let port = match flag(port_flag) {
+        Some(text) => {
+            text.parse::<Port>().map_err(|error| error.context(format!("{component}: --{port_flag}")))?.get()
+        }
+        None => default_port,
+    };
+    let ip = flag("bind-address")
+        .and_then(|text| text.parse::<IpAddr>().ok())
+        .filter(|ip| !ip.is_unspecified())
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let address = SocketAddr::new(ip, port);
+    let path = "/healthz?verbose".to_owned();
+    if insecure {
+        return Ok(Target { address, path, trust: Trust::Insecure, identity: None });
+    }
+    if component != Component::KubeApiserver && flag("tls-cert-file").is_none() {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("{component} signs its own certificate, so that only an insecure probe can ask it"),
+        ));
+    }
+    let trust = Trust::Ca {
+        roots_pem: read(node, "ca.crt")?,
+        // The one name that kubeadm puts into every API server's certificate, whatever the address
+        // (kubeadm `util/pkiutil`, GetAPIServerAltNames).
+        server_name: "kubernetes.default.svc".to_owned(),
+    };
+    let identity = identity(node, "apiserver-kubelet-client")?;
+    Ok(Target { address, path, trust, identity })
+}
+
+/// How to ask etcd: its metrics listener in plain HTTP where it has one, as kubelet does, else its
+/// client port.
+fn etcd(node: &NodeOptions) -> Result<Target> {
+    let manifest = manifest_of(Component::Etcd, node)?;
+    let listeners = manifest.as_ref().map(StaticPod::listeners).unwrap_or_default();
+    let metrics = listeners.iter().find(|listener| listener.flag == "listen-metrics-urls" && !listener.tls);
+    // /health is there in every version; with `?serializable=false` it would be the same.
+    let path = "/health".to_owned();
+    if let Some(listener) = metrics {
+        let address = reachable(listener.address);
+        return Ok(Target { address, path, trust: Trust::PlainHttp, identity: None });
+    }
+    let client = listeners.iter().find(|listener| listener.flag == "listen-client-urls");
+    let address = reachable(
+        client.map_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 2379), |listener| listener.address),
+    );
+    let trust = Trust::Ca { roots_pem: read(node, "etcd/ca.crt")?, server_name: address.ip().to_string() };
+    let identity = identity(node, "etcd/healthcheck-client")?;
+    Ok(Target { address, path, trust, identity })
+}
+
+/// A listener on all addresses is asked on the loopback one.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
+}
+
+/// Reads a component's manifest; `None` when there is none or it does not parse, for then the
+/// defaults are as good as anything.
+fn manifest_of(component: Component, node: &NodeOptions) -> Result<Option<StaticPod>> {
+    let path = node.manifests().join(component.manifest_file());
+    match read_bounded(&path, yaml::MAX_DOCUMENT_BYTES) {
+        Ok(bytes) => Ok(StaticPod::parse(&bytes).ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read(node: &NodeOptions, name: &str) -> Result<Vec<u8>> {
+    read_bounded(&node.resolve(node.pki_dir.join(name)), yaml::MAX_DOCUMENT_BYTES)
+}
+
+/// Reads a client certificate and its key; a node without one asks anonymously.
+fn identity(node: &NodeOptions, name: &str) -> Result<Option<ClientIdentity>> {
+    let chain = read(node, &format!("{name}.crt"));
+    let key = read(node, &format!("{name}.key"));
+    match (chain, key) {
+        (Ok(chain_pem), Ok(key_pem)) => Ok(Some(ClientIdentity { chain_pem, key_pem })),
+        (Err(error), _) | (_, Err(error)) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(None),
+    }
 }

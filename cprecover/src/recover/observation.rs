@@ -34,6 +34,8 @@ pub struct Observation {
     pub regenerations: Vec<RegenerationFact>,
     /// Crash-loop pauses of kubelet that still run.
     pub back_offs: Vec<BackOffFact>,
+    /// How long a restart of a service takes until the control plane runs, in milliseconds.
+    pub restart_ms: u64,
     /// The etcd cluster as far as it can be seen from here.
     pub etcd: contract::Etcd,
     /// Left-over pod folders.

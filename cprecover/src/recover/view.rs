@@ -12,9 +12,6 @@ use crate::ports::Class;
 use crate::probe;
 use crate::units::ServiceState;
 
-/// How long a restart of kubelet or the runtime takes, in milliseconds: measured on a real node, 16 s
-/// from a restart to a healthy control plane (`testdata/README.md`).
-const RESTART_MS: u64 = 16_000;
 /// A certificate that ends sooner is called expiring (kubeadm warns 180 days ahead; a week is urgent).
 const EXPIRING_S: i64 = 7 * 24 * 60 * 60;
 
@@ -364,7 +361,7 @@ fn services(observation: &Observation) -> Vec<contract::Service> {
                 Some(_) => contract::ServiceState::Inactive,
                 None => contract::ServiceState::Unknown,
             },
-            restart_ms: RESTART_MS,
+            restart_ms: observation.restart_ms,
             detail: unit.name.clone(),
         })
         .collect()

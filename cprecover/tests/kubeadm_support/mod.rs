@@ -14,13 +14,13 @@ use cprecover::model::{Component, Digest};
 use cprecover::sys::Deadline;
 
 /// The recorded config.
-pub const CONFIG: &[u8] = include_bytes!("../../testdata/kubeadm-1.36/kubeadm-config.yaml");
+pub(crate) const CONFIG: &[u8] = include_bytes!("../../testdata/kubeadm-1.36/kubeadm-config.yaml");
 
 /// The address in the recorded config.
-pub const ADDRESS: &str = "10.10.17.210";
+pub(crate) const ADDRESS: &str = "10.10.17.210";
 
 /// Returns a recorded manifest.
-pub fn recorded(component: Component) -> &'static [u8] {
+pub(crate) fn recorded(component: Component) -> &'static [u8] {
     match component {
         Component::Etcd => include_bytes!("../../testdata/kubeadm-1.36/manifests/etcd.yaml"),
         Component::KubeApiserver => {
@@ -34,7 +34,7 @@ pub fn recorded(component: Component) -> &'static [u8] {
 }
 
 /// The four recorded manifests as last known good.
-pub fn known_good() -> Vec<ManifestSource> {
+pub(crate) fn known_good() -> Vec<ManifestSource> {
     Component::ALL
         .into_iter()
         .map(|component| {
@@ -45,21 +45,21 @@ pub fn known_good() -> Vec<ManifestSource> {
 }
 
 /// Sources with the four recorded manifests and nothing else.
-pub fn manifests_only() -> Sources {
+pub(crate) fn manifests_only() -> Sources {
     let mut sources = Sources::default();
     sources.manifests = known_good();
     sources
 }
 
 /// A node's file system.
-pub struct Node {
-    pub dir: tempfile::TempDir,
-    pub options: NodeOptions,
+pub(crate) struct Node {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) options: NodeOptions,
 }
 
 impl Node {
     /// Makes a healthy node with the four recorded manifests live, and the double as its kubeadm.
-    pub fn new(double_flags: &[&str]) -> Self {
+    pub(crate) fn new(double_flags: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("cprecover-kubeadm-").tempdir().expect("temp dir");
         let options = NodeOptions::at(dir.path()).expect("absolute");
         let node = Self { dir, options };
@@ -94,17 +94,17 @@ impl Node {
     }
 
     /// Returns a path below the root.
-    pub fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }
 
     /// Writes a file below the root.
-    pub fn write(&self, below: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, below: &str, bytes: &[u8]) {
         std::fs::write(self.path(below), bytes).expect("write");
     }
 
     /// Puts a two-line wrapper of the double at `usr/bin/kubeadm`.
-    pub fn install_kubeadm(&self, double_flags: &[&str]) {
+    pub(crate) fn install_kubeadm(&self, double_flags: &[&str]) {
         let path = self.path("usr/bin/kubeadm");
         let script = match std::env::var("KUBEADM") {
             Ok(real) if double_flags.is_empty() => format!("#!/bin/sh\nexec '{real}' \"$@\"\n"),
@@ -120,7 +120,7 @@ impl Node {
     }
 
     /// Makes all certificates and keys, for `address`, valid between the given years.
-    pub fn certificates(&self, address: &str, from_year: i32, to_year: i32) {
+    pub(crate) fn certificates(&self, address: &str, from_year: i32, to_year: i32) {
         let address: IpAddr = address.parse().expect("address");
         for name in ["ca", "front-proxy-ca", "etcd/ca"] {
             self.certificate(name, "ca", &[], &[], from_year, to_year);
@@ -154,7 +154,7 @@ impl Node {
     }
 
     /// Returns inode, times and digest of every file in the live folder.
-    pub fn live(&self) -> BTreeMap<PathBuf, (u64, i64, i64, Digest)> {
+    pub(crate) fn live(&self) -> BTreeMap<PathBuf, (u64, i64, i64, Digest)> {
         std::fs::read_dir(self.path("etc/kubernetes/manifests"))
             .expect("list")
             .map(|entry| {
@@ -167,15 +167,15 @@ impl Node {
     }
 
     /// Returns options that judge certificates by a fixed day.
-    pub fn plan_options(&self) -> Options {
+    pub(crate) fn plan_options() -> Options {
         let mut options = Options::default();
         // 2026-11-24
-        options.now = Some(Duration::from_secs(1_795_500_000));
+        options.now = Some(Duration::from_hours(498_750));
         options
     }
 
     /// Fails unless the staging folder is gone.
-    pub fn assert_no_staging(&self) {
+    pub(crate) fn assert_no_staging(&self) {
         let staging = self.path("var/lib/cprecover/staging");
         let left: Vec<_> = std::fs::read_dir(&staging).map(|dir| dir.flatten().collect()).unwrap_or_default();
         assert!(left.is_empty(), "{left:?}");
@@ -183,12 +183,12 @@ impl Node {
 }
 
 /// A deadline that no healthy test reaches.
-pub fn deadline() -> Deadline {
-    Deadline::after(Duration::from_secs(60))
+pub(crate) fn deadline() -> Deadline {
+    Deadline::after(Duration::from_mins(1))
 }
 
 /// Runs the kubeadm under test; returns exit code, stdout, stderr.
-pub fn kubeadm(
+pub(crate) fn kubeadm(
     root: &Path,
     double_flags: &[&str],
     args: &[&str],

@@ -114,6 +114,7 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
         runtime_info,
         holders: judged,
         back_offs,
+        restart_ms: node.restart_ms,
         backups,
         etcd,
         pod_dirs: Vec::new(),

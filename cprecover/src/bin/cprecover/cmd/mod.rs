@@ -8,6 +8,7 @@ mod observe;
 mod plan;
 mod policy_args;
 pub(crate) mod recover;
+mod regenerate;
 mod restore;
 
 use std::path::PathBuf;
@@ -69,6 +70,8 @@ enum Command {
     Hold(hold::Args),
     /// Puts a held manifest back.
     Release(hold::ReleaseArgs),
+    /// Regenerates lost manifests with the node's own kubeadm, in a staging folder first.
+    Regenerate(regenerate::Args),
     /// Looks for manifests that kubelet reads otherwise than they were meant.
     Lint(lint::Args),
 }
@@ -102,6 +105,7 @@ impl Cli {
             Command::Restore(args) => restore::run(&ctx, args),
             Command::Hold(args) => hold::run(&ctx, args),
             Command::Release(args) => hold::run_release(&ctx, args),
+            Command::Regenerate(args) => regenerate::run(&ctx, args),
             Command::Lint(args) => lint::run(&ctx, args),
         }
     }

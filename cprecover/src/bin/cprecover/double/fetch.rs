@@ -84,6 +84,7 @@ impl Peer {
             .method(method)
             .uri(path)
             .header("host", self.address.to_string())
+            .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body.unwrap_or_default())))?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();

@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_loopback: bool,
     /// Where the optional host folders and the live manifests are looked for.
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", default_value = "/", overrides_with = "host_root")]
     host_root: PathBuf,
     /// kubeadm's own arguments.
     #[arg(last = true, allow_hyphen_values = true)]
@@ -93,16 +93,16 @@ fn version(args: &Args, rest: &[&str]) -> Result<()> {
     misbehave(args, At::Version);
     let version = &args.report_version;
     match rest {
-        ["-o", "short"] | ["-o=short" | "-oshort" | "--output=short"] | ["--output", "short"] => {
-            println!("{version}")
+        ["-o" | "--output", "short"] | ["-o=short" | "-oshort" | "--output=short"] => {
+            println!("{version}");
         }
-        ["-o", "json"] | ["-o=json" | "-ojson" | "--output=json"] | ["--output", "json"] => {
+        ["-o" | "--output", "json"] | ["-o=json" | "-ojson" | "--output=json"] => {
             let value =
                 serde_json::json!({"clientVersion": {"gitVersion": version, "platform": "linux/amd64"}});
             println!("{value:#}");
         }
         [] => {
-            println!("kubeadm version: &version.Info{{GitVersion:\"{version}\", Platform:\"linux/amd64\"}}")
+            println!("kubeadm version: &version.Info{{GitVersion:\"{version}\", Platform:\"linux/amd64\"}}");
         }
         _ => return Err(wrong("invalid output format")),
     }

@@ -78,7 +78,7 @@ impl PodRuntime for CriPodRuntime {
 
     /// As kubelet's `killPod`: containers first, with their grace, since a runtime stops a sandbox
     /// without one.
-    fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
+    fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
         let filter = wire::ContainerFilter { pod_sandbox_id: id.as_str().into(), ..Default::default() };
         let request = wire::ListContainersRequest { filter: Some(filter) };
         let own: wire::ListContainersResponse = self.call("ListContainers", request)?;
@@ -87,7 +87,10 @@ impl PodRuntime for CriPodRuntime {
             self.call::<_, wire::StopContainerResponse>("StopContainer", request)?;
         }
         let request = wire::StopPodSandboxRequest { pod_sandbox_id: id.as_str().into() };
-        self.call::<_, wire::StopPodSandboxResponse>("StopPodSandbox", request)?;
+        self.call::<_, wire::StopPodSandboxResponse>("StopPodSandbox", request).map(|_| ())
+    }
+
+    fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
         let request = wire::RemovePodSandboxRequest { pod_sandbox_id: id.as_str().into() };
         self.call::<_, wire::RemovePodSandboxResponse>("RemovePodSandbox", request).map(|_| ())
     }

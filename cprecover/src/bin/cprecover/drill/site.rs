@@ -190,7 +190,7 @@ impl Site {
         // second proof of who a port holder is.
         let text = format!(
             "nodeName: {NODE}\nruntimeEndpoint: unix:///run/containerd/containerd.sock\n\
-             kubeletLog: /var/log/kubelet.log\npodIdentity: cgroup-or-manifest\ngraceSeconds: 1\n\
+             kubeletLog: /var/log/kubelet.log\npodIdentity: cgroup-or-manifest\ngraceSeconds: 1\nrestartMs: 500\n\
              kubelet:\n{}runtime:\n{}",
             service("kubelet"),
             service("containerd")

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cprecover::cri::{Container, RuntimeState, SandboxState};
-use cprecover::model::{ContainerId, PodUid};
+use cprecover::cri::{Container, RuntimeState, Sandbox, SandboxState};
+use cprecover::model::{ContainerId, PodUid, SandboxId};
 use cprecover::parse::manifest::Container as ContainerManifest;
 use cprecover::{NodeOptions, Result};
 
@@ -23,6 +23,9 @@ use self::runtime::{ContainerSpec, PodRuntime, SandboxSpec};
 use self::source::Desired;
 use super::fetch::Peer;
 use super::runtime_client::CriPodRuntime;
+
+/// How long a stopped sandbox is kept (`--minimum-container-ttl-duration` and kubelet's period of a minute).
+const GARBAGE_AGE: Duration = Duration::from_mins(1);
 
 /// How the stand-in runs.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,6 +59,7 @@ pub(crate) struct Kubelet<'a> {
     back_off: BackOff,
     sources_ready: bool,
     ended: HashMap<ContainerId, Instant>,
+    stopped: HashMap<SandboxId, Instant>,
     known: HashSet<PodUid>,
     said: HashSet<String>,
 }
@@ -76,6 +80,7 @@ impl<'a> Kubelet<'a> {
             back_off: BackOff::new(Duration::from_secs(args.back_off_s)),
             sources_ready: false,
             ended: HashMap::new(),
+            stopped: HashMap::new(),
             known: HashSet::new(),
             said: HashSet::new(),
         }
@@ -101,7 +106,8 @@ impl<'a> Kubelet<'a> {
         }
         let state = self.runtime.list()?;
         let wanted: HashSet<&PodUid> = desired.iter().map(|pod| &pod.uid).collect();
-        self.delete_unwanted(&state, &wanted);
+        self.stop_unwanted(&state, &wanted);
+        self.collect_garbage(&state, &wanted)?;
         for pod in &desired {
             if let Err(error) = self.sync_pod(pod, &state) {
                 self.say_once(
@@ -129,23 +135,19 @@ impl<'a> Kubelet<'a> {
         }
     }
 
-    /// Removes sandboxes of static pods that no manifest asks for any more.
-    fn delete_unwanted(&mut self, state: &RuntimeState, wanted: &HashSet<&PodUid>) {
-        for sandbox in
-            state.sandboxes.iter().filter(|sandbox| sandbox.is_static() && !wanted.contains(&sandbox.uid))
-        {
+    /// Stops sandboxes of static pods that no manifest asks for any more.
+    fn stop_unwanted(&mut self, state: &RuntimeState, wanted: &HashSet<&PodUid>) {
+        let unwanted = |sandbox: &&Sandbox| {
+            sandbox.is_static() && sandbox.state == SandboxState::Ready && !wanted.contains(&sandbox.uid)
+        };
+        for sandbox in state.sandboxes.iter().filter(unwanted) {
+            let pod = format!("{}/{}", sandbox.namespace, sandbox.pod_name);
             if !self.sources_ready {
-                self.say_once('I', format!("\"Failed to delete pod\" err=\"skipping delete because sources aren't ready yet\" pod=\"{}/{}\" podUID=\"{}\"", sandbox.namespace, sandbox.pod_name, sandbox.uid));
+                self.say_once('I', format!("\"Failed to delete pod\" err=\"skipping delete because sources aren't ready yet\" pod=\"{pod}\" podUID=\"{}\"", sandbox.uid));
                 continue;
             }
-            match self.runtime.remove_sandbox(&sandbox.id) {
-                Ok(()) => say(
-                    'I',
-                    &format!(
-                        "\"SyncLoop REMOVE\" source=\"file\" pods=[\"{}/{}\"]",
-                        sandbox.namespace, sandbox.pod_name
-                    ),
-                ),
+            match self.runtime.stop_sandbox(&sandbox.id) {
+                Ok(()) => say('I', &format!("\"SyncLoop REMOVE\" source=\"file\" pods=[\"{pod}\"]")),
                 Err(error) => self.say_once(
                     'E',
                     format!("\"Failed to stop sandbox\" podSandboxID=\"{}\" err=\"{error}\"", sandbox.id),
@@ -155,10 +157,34 @@ impl<'a> Kubelet<'a> {
         }
     }
 
+    /// Removes what has been stopped for a minute (`pkg/kubelet/kuberuntime/kuberuntime_gc.go`), but keeps the
+    /// newest sandbox of a pod that should run: its dead containers tell how long to back off.
+    fn collect_garbage(&mut self, state: &RuntimeState, wanted: &HashSet<&PodUid>) -> Result<()> {
+        let now = Instant::now();
+        for sandbox in state.sandboxes.iter().filter(|sandbox| sandbox.state == SandboxState::NotReady) {
+            let newest = state
+                .sandboxes
+                .iter()
+                .filter(|other| other.uid == sandbox.uid)
+                .map(|other| other.attempt)
+                .max();
+            let stopped = *self.stopped.entry(sandbox.id.clone()).or_insert(now);
+            let needed = wanted.contains(&sandbox.uid) && Some(sandbox.attempt) == newest;
+            if !needed && now.duration_since(stopped) > GARBAGE_AGE {
+                self.runtime.remove_sandbox(&sandbox.id)?;
+                self.stopped.remove(&sandbox.id);
+            }
+        }
+        Ok(())
+    }
+
     fn sync_pod(&mut self, pod: &Desired, state: &RuntimeState) -> Result<()> {
         // A pod of the same name that this run of kubelet started must end first: one worker per name.
         let busy = state.sandboxes.iter().any(|sandbox| {
-            sandbox.pod_name == pod.full_name && sandbox.uid != pod.uid && self.known.contains(&sandbox.uid)
+            sandbox.pod_name == pod.full_name
+                && sandbox.uid != pod.uid
+                && sandbox.state == SandboxState::Ready
+                && self.known.contains(&sandbox.uid)
         });
         if busy {
             self.say_once(

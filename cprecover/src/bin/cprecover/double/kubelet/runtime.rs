@@ -58,6 +58,8 @@ pub(crate) trait PodRuntime {
     ) -> Result<ContainerId>;
     /// Removes a container that has ended.
     fn remove_container(&self, id: &ContainerId) -> Result<()>;
-    /// Stops a sandbox with its containers and removes it.
+    /// Stops a sandbox with its containers; the runtime goes on listing both.
+    fn stop_sandbox(&self, id: &SandboxId) -> Result<()>;
+    /// Removes a stopped sandbox and what is left of its containers.
     fn remove_sandbox(&self, id: &SandboxId) -> Result<()>;
 }

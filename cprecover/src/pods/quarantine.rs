@@ -1,0 +1,269 @@
+//! Leftover folders are moved aside, with an index, and back.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, fsync, mkdirat, renameat_with, statat};
+use serde::{Deserialize, Serialize};
+
+use super::known::KnownPods;
+use super::survey::{Place, list, open_folder};
+use super::{Obstacle, Standing};
+use crate::cri::UnixNanos;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::PodUid;
+use crate::node::NodeOptions;
+use crate::sys::{Clock, Deadline, read_bounded};
+
+/// Name of the folder of quarantines, below the store or below kubelet's folder.
+const FOLDER: &str = "pods-quarantine";
+const INDEX: &str = "index.json";
+const SCHEMA: &str = "cprecover.dev/pods-quarantine/v1";
+const MAX_INDEX_BYTES: usize = 16 << 20;
+const MAX_QUARANTINES: usize = 10_000;
+
+/// Folders that were moved aside together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantine {
+    /// `cprecover.dev/pods-quarantine/v1`.
+    pub schema: String,
+    /// Where they are now, one folder per UID beside the index.
+    pub folder: PathBuf,
+    /// Where they were.
+    pub origin: PathBuf,
+    /// When it was made.
+    pub made_at: UnixNanos,
+    /// What was moved, in this order. Written before the first move: after a crash some may still be
+    /// where they were.
+    pub moved: Vec<Moved>,
+}
+
+/// One folder of a quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// The pod.
+    pub uid: PodUid,
+    /// The folder's inode, by which it is told from one that kubelet made since.
+    pub inode: u64,
+}
+
+/// Moves the folders of these pods into a new quarantine on the same file system.
+///
+/// Every folder is judged again right before anything is moved; when one of them is not a leftover any
+/// more, nothing is moved at all. A failure in the middle moves back what was moved.
+///
+/// # Errors
+/// [`ErrorKind::Refused`], naming the mount, file or knower that forbids it; otherwise as
+/// [`survey`](super::survey()).
+pub fn quarantine(
+    node: &NodeOptions,
+    known: &KnownPods,
+    pods: &[PodUid],
+    clock: &dyn Clock,
+    deadline: &Deadline,
+) -> Result<Quarantine> {
+    let place = Place::open(node)?;
+    let mut moved = Vec::with_capacity(pods.len());
+    for uid in pods {
+        deadline.check("judge pod folders")?;
+        let standing = place.standing(OsStr::new(uid.as_str()), known, deadline)?;
+        if standing != Standing::Leftover {
+            return Err(refused(uid, &standing.to_string()));
+        }
+        moved.push(Moved { uid: uid.clone(), inode: inode_of(&place.folder, uid)? });
+    }
+    let made_at = UnixNanos(i64::try_from(clock.unix().as_nanos()).unwrap_or(i64::MAX));
+    let (folder, path) = make_folder(node, &place, made_at)?;
+    let quarantine =
+        Quarantine { schema: SCHEMA.to_owned(), folder: path, origin: place.path.clone(), made_at, moved };
+    write_index(&folder, &quarantine)?;
+    for (count, entry) in quarantine.moved.iter().enumerate() {
+        let result = deadline
+            .check("move pod folders")
+            .and_then(|()| move_one(&place.folder, &folder, entry, &quarantine.origin));
+        if let Err(error) = result {
+            for back in quarantine.moved.iter().take(count).rev() {
+                move_one(&folder, &place.folder, back, &quarantine.folder).map_err(|second| {
+                    second.context(format!("{error}; undo from {}", quarantine.folder.display()))
+                })?;
+            }
+            discard(&folder, &quarantine.folder)?;
+            return Err(error);
+        }
+    }
+    for end in [&place.folder, &folder] {
+        fsync(end).map_err(|source| Error::path("sync", &quarantine.folder, source))?;
+    }
+    tracing::info!(folder = %quarantine.folder.display(), count = quarantine.moved.len(), "pod folders moved aside");
+    Ok(quarantine)
+}
+
+/// Moves the folders of a quarantine back to where they were and removes the quarantine.
+///
+/// It can be called again after a crash: what is back already is left alone.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] when there is a folder of the same pod again; nothing is moved then.
+/// [`ErrorKind::Changed`] when a folder is in neither place.
+pub fn undo(quarantine: &Quarantine, deadline: &Deadline) -> Result<()> {
+    let folder = open(&quarantine.folder)?;
+    let origin = open(&quarantine.origin)?;
+    let mut waiting = Vec::new();
+    for entry in &quarantine.moved {
+        let (here, there) = (find(&folder, &entry.uid)?, find(&origin, &entry.uid)?);
+        match (here == Some(entry.inode), there) {
+            (true, None) => waiting.push(entry),
+            (false, Some(inode)) if inode == entry.inode => {}
+            (true, Some(_)) => {
+                let path = quarantine.origin.join(entry.uid.as_str());
+                let message = format!("{} is there again; nothing was moved back", path.display());
+                return Err(Error::new(ErrorKind::AlreadyExists, message));
+            }
+            (false, _) => {
+                let message =
+                    format!("the folder of pod {} is not in {}", entry.uid, quarantine.folder.display());
+                return Err(Error::new(ErrorKind::Changed, message));
+            }
+        }
+    }
+    for entry in waiting.into_iter().rev() {
+        deadline.check("move pod folders back")?;
+        move_one(&folder, &origin, entry, &quarantine.folder)?;
+    }
+    fsync(&origin).map_err(|source| Error::path("sync", &quarantine.origin, source))?;
+    discard(&folder, &quarantine.folder)
+}
+
+/// Lists the quarantines of a node, oldest first.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] for an index that cannot be read, and the kinds of a failed read.
+pub fn quarantines(node: &NodeOptions) -> Result<Vec<Quarantine>> {
+    let mut found = Vec::new();
+    for base in bases(node) {
+        let path = base.join(FOLDER);
+        let folder = match open(&path) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let names = list(&folder, MAX_QUARANTINES).map_err(|source| Error::path("list", &path, source))?;
+        for name in names {
+            let index = path.join(name).join(INDEX);
+            match read_bounded(&index, MAX_INDEX_BYTES) {
+                Ok(bytes) => found.push(serde_json::from_slice(&bytes).map_err(|source| {
+                    Error::with_source(ErrorKind::Corrupt, format!("read {}", index.display()), source)
+                })?),
+                // Made, but nothing was moved yet.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    found.sort_by_key(|quarantine: &Quarantine| quarantine.made_at);
+    Ok(found)
+}
+
+/// The store if it is on the same file system, else kubelet's own folder. Never `pods` itself: kubelet
+/// takes every name in there for a pod.
+fn bases(node: &NodeOptions) -> [PathBuf; 2] {
+    [node.store(), node.resolve(&node.kubelet_dir)]
+}
+
+fn make_folder(node: &NodeOptions, place: &Place, made_at: UnixNanos) -> Result<(OwnedFd, PathBuf)> {
+    for base in bases(node) {
+        let Ok(stat) = rustix::fs::stat(&base) else { continue };
+        if stat.st_dev != place.device {
+            continue;
+        }
+        let base = base.canonicalize().map_err(|source| Error::path("resolve", &base, source))?;
+        let parent = base.join(FOLDER);
+        let path = parent.join(made_at.0.to_string());
+        for folder in [&parent, &path] {
+            match mkdirat(CWD, folder, Mode::RWXU) {
+                Err(rustix::io::Errno::EXIST) if folder == &parent => {}
+                other => other.map_err(|source| Error::path("create", folder, source))?,
+            }
+        }
+        for folder in [&base, &parent] {
+            fsync(open(folder)?).map_err(|source| Error::path("sync", folder, source))?;
+        }
+        return Ok((open(&path)?, path));
+    }
+    let [store, kubelet] = bases(node);
+    Err(Error::new(
+        ErrorKind::Refused,
+        format!(
+            "neither {} nor {} is on the file system of {}",
+            store.display(),
+            kubelet.display(),
+            place.path.display()
+        ),
+    ))
+}
+
+fn write_index(folder: &OwnedFd, quarantine: &Quarantine) -> Result<()> {
+    let path = quarantine.folder.join(INDEX);
+    let bytes = serde_json::to_vec_pretty(quarantine)
+        .map_err(|source| Error::with_source(ErrorKind::Internal, "serialise a quarantine", source))?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    // The folder is new and ours alone; a half-written index means that nothing was moved.
+    let file = rustix::fs::openat(folder, INDEX, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|source| Error::path("create", &path, source))?;
+    let mut file = File::from(file);
+    file.write_all(&bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(|source| Error::path("write", &path, source))?;
+    fsync(folder).map_err(|source| Error::path("sync", &quarantine.folder, source))
+}
+
+fn move_one(from: &OwnedFd, to: &OwnedFd, entry: &Moved, where_from: &Path) -> Result<()> {
+    let name = entry.uid.as_str();
+    // It must still be the folder that was judged.
+    if find(from, &entry.uid)? != Some(entry.inode) {
+        let path = where_from.join(name);
+        return Err(Error::new(ErrorKind::Changed, format!("{} was replaced", path.display())));
+    }
+    match renameat_with(from, name, to, name, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // Something was mounted on it since the judgement.
+        Err(rustix::io::Errno::BUSY) => {
+            let at = where_from.join(name);
+            Err(refused(&entry.uid, &Obstacle::Mount { at }.to_string()))
+        }
+        Err(source) => Err(Error::path("move", where_from.join(name), source)),
+    }
+}
+
+/// Removes an empty quarantine: its index and itself, never a folder of a pod.
+fn discard(folder: &OwnedFd, path: &Path) -> Result<()> {
+    rustix::fs::unlinkat(folder, INDEX, AtFlags::empty())
+        .map_err(|source| Error::path("remove", path.join(INDEX), source))?;
+    rustix::fs::rmdir(path).map_err(|source| Error::path("remove", path, source))
+}
+
+fn inode_of(folder: &OwnedFd, uid: &PodUid) -> Result<u64> {
+    find(folder, uid)?
+        .ok_or_else(|| Error::new(ErrorKind::Changed, format!("the folder of pod {uid} is gone")))
+}
+
+fn find(folder: &OwnedFd, uid: &PodUid) -> Result<Option<u64>> {
+    match statat(folder.as_fd(), uid.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat.st_ino)),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(source) => Err(Error::path("stat", uid.as_str(), source)),
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    open_folder(CWD, path.as_os_str()).map_err(|source| Error::path("open", path, source))
+}
+
+fn refused(uid: &PodUid, why: &str) -> Error {
+    Error::new(ErrorKind::Refused, format!("the folder of pod {uid} stays: {why}"))
+}
