@@ -179,7 +179,8 @@ mod tests {
                 Some(CPR_E_ARGUMENT)
             );
             for size in [4097, usize::MAX] {
-                let failure = options(&raw const Example { a: 0, b: 0 }, size).expect_err("too large");
+                let example = Example { a: 0, b: 0 };
+                let failure = options(&raw const example, size).expect_err("too large");
                 assert_eq!(failure.status(), CPR_E_ARGUMENT);
             }
         }

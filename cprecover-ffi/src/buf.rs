@@ -73,9 +73,9 @@ mod tests {
             cpr_buf_free(std::ptr::null_mut());
         }
         assert!(buf.ptr.is_null() && copy.ptr.is_null());
-        let empty = cpr_buf::new(Vec::new());
+        let mut empty = cpr_buf::new(Vec::new());
         assert!(!empty.ptr.is_null() && empty.len == 0);
         // SAFETY: a variable.
-        unsafe { cpr_buf_free(&raw mut { empty }) };
+        unsafe { cpr_buf_free(&raw mut empty) };
     }
 }

@@ -124,7 +124,6 @@ impl Call {
     }
 
     /// Returns what ends the call early.
-    #[allow(dead_code, reason = "used by the calls of the engine")]
     pub(crate) const fn cancel(&self) -> &CancelToken {
         &self.cancel
     }

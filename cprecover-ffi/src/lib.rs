@@ -7,6 +7,8 @@
 #![allow(clippy::missing_safety_doc, reason = "the contract is one for all functions and stands in the header")]
 
 mod args;
+mod audit;
+mod backup;
 mod buf;
 mod call;
 mod cancel;
@@ -17,16 +19,32 @@ mod handle;
 mod healthz;
 mod json;
 mod log;
+mod names;
 mod node;
+mod observe;
+mod plan;
+mod policy;
+mod port;
+mod regenerate;
 mod status;
 mod table;
+#[cfg(feature = "test-panic")]
+mod trial;
 mod version;
 
+pub use audit::*;
+pub use backup::*;
 pub use buf::*;
 pub use call::*;
 pub use cancel::*;
 pub use error::*;
 pub use healthz::*;
+pub use names::*;
 pub use node::*;
+pub use observe::*;
+pub use plan::*;
+pub use policy::*;
+pub use port::*;
+pub use regenerate::*;
 pub use status::*;
 pub use version::*;

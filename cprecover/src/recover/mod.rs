@@ -19,6 +19,7 @@ mod verification;
 mod view;
 
 pub use act::Performed;
+pub use act::regenerate::{apply_regeneration, plan_regeneration};
 pub use audit::{AUDIT_FILE, AuditLog, Entry, Event, history};
 pub use engine::{Engine, NodeWorld, Progress, RecoverOptions, World};
 pub use host::Host;

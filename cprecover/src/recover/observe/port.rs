@@ -140,7 +140,7 @@ struct Hearing {
 
 fn hear(host: &Host<'_>, question: &PortQuestion, deadline: &Deadline) -> Result<Hearing> {
     let node = host.node;
-    let (facts, _) = manifests::live(node);
+    let facts = manifests::live(node);
     let store = Store::open_read_only(node);
     // Without backups the manifests in place are all that is known; the verdicts then say so.
     let known = store
