@@ -319,7 +319,7 @@ fn change_hold(
     if name.is_empty() {
         return Err(Failure::new(CPR_E_ARGUMENT, "name is empty"));
     }
-    let file = name.parse::<Component>().map_or(name, Component::manifest_file);
+    let file = name.parse::<Component>().map_or(name, |component| component.manifest_file());
     let store = Store::open(node.options())?;
     let changed = match reason {
         Some(reason) => store.hold(file, reason, deadline)?,
