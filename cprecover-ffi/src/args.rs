@@ -206,7 +206,10 @@ mod tests {
             assert_eq!(text(b"\xff".as_ptr(), 1, "x").err().map(|f| f.status()), Some(CPR_E_INVALID));
             assert_eq!(path(b"a\0b".as_ptr(), 3, "x").err().map(|f| f.status()), Some(CPR_E_INVALID));
             assert_eq!(path(b"/a".as_ptr(), 2, "x").ok(), Some(Some(PathBuf::from("/a"))));
-            assert_eq!(out::<cpr_buf>(std::ptr::null_mut(), "x").err().map(|f| f.status()), Some(CPR_E_ARGUMENT));
+            assert_eq!(
+                out::<cpr_buf>(std::ptr::null_mut(), "x").err().map(|f| f.status()),
+                Some(CPR_E_ARGUMENT)
+            );
         }
         assert!(known_flags(3, 3, "x").is_ok());
         assert_eq!(known_flags(4, 3, "x").expect_err("unknown").status(), CPR_E_UNSUPPORTED);

@@ -29,8 +29,7 @@ impl Opaque for Owner {
 
 impl cpr_buf {
     /// The buffer that holds nothing.
-    pub(crate) const EMPTY: Self =
-        Self { ptr: std::ptr::null_mut(), len: 0, reserved: std::ptr::null_mut() };
+    pub(crate) const EMPTY: Self = Self { ptr: std::ptr::null_mut(), len: 0, reserved: std::ptr::null_mut() };
 
     /// Hands bytes to C.
     pub(crate) fn new(mut bytes: Vec<u8>) -> Self {

@@ -22,7 +22,10 @@ impl Opaque for cpr_cancel {
 
 /// Makes a cancel handle; freed with `cpr_cancel_free`, also while calls have it.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cpr_cancel_new(cancel: *mut *mut cpr_cancel, err: *mut *mut cpr_error) -> cpr_status {
+pub unsafe extern "C" fn cpr_cancel_new(
+    cancel: *mut *mut cpr_cancel,
+    err: *mut *mut cpr_error,
+) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
         guard(err, || {

@@ -47,9 +47,7 @@ pub(crate) fn share<R: Opaque>(handle: *const R) -> Result<Use<R::Inner>, Failur
             users.checked_add(1).filter(|&next| next != EXCLUSIVE)
         })
         .map_err(|_| busy::<R>("a call runs that tolerates no other"))?;
-    Use::new(slot, 1)
-        .check_again()
-        .map_err(|()| panicked::<R>())
+    Use::new(slot, 1).check_again().map_err(|()| panicked::<R>())
 }
 
 /// Uses a handle alone (a handle that is not `const` in C).
@@ -59,9 +57,7 @@ pub(crate) fn exclude<R: Opaque>(handle: *mut R) -> Result<Use<R::Inner>, Failur
     slot.users
         .compare_exchange(0, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed)
         .map_err(|_| busy::<R>("another call runs"))?;
-    Use::new(slot, EXCLUSIVE)
-        .check_again()
-        .map_err(|()| panicked::<R>())
+    Use::new(slot, EXCLUSIVE).check_again().map_err(|()| panicked::<R>())
 }
 
 /// Looks at a handle without using it: works while calls run and after a panic.

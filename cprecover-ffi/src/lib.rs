@@ -4,7 +4,10 @@
 //! outputs, catches panics and hands out errors. Handles are looked up, never dereferenced.
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
-#![allow(clippy::missing_safety_doc, reason = "the contract is one for all functions and stands in the header")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the contract is one for all functions and stands in the header"
+)]
 
 mod args;
 mod audit;

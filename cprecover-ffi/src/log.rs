@@ -46,7 +46,14 @@ impl Drop for Callback {
 
 /// Where lines go; only the thread that it was made on writes.
 pub(crate) struct Lines {
-    log: unsafe extern "C" fn(*mut c_void, i32, *const std::ffi::c_char, usize, *const std::ffi::c_char, usize),
+    log: unsafe extern "C" fn(
+        *mut c_void,
+        i32,
+        *const std::ffi::c_char,
+        usize,
+        *const std::ffi::c_char,
+        usize,
+    ),
     user: *mut c_void,
     thread: ThreadId,
 }

@@ -134,8 +134,8 @@ fn open(root: Option<PathBuf>, config: &[u8]) -> Result<NodeState, Failure> {
     if config.is_empty() {
         return Ok(NodeState::new(NodeOptions::load(root)?));
     }
-    let mut options: NodeOptions = cprecover::parse::yaml::from_slice(config)
-        .map_err(|error| error.context("options.config"))?;
+    let mut options: NodeOptions =
+        cprecover::parse::yaml::from_slice(config).map_err(|error| error.context("options.config"))?;
     if !root.is_absolute() {
         return Err(Failure::new(
             CPR_E_INVALID,

@@ -58,7 +58,10 @@ fn load(name: &std::path::Path, sha256: &str) -> Result<Policy, Failure> {
     let shipped = name.to_str().filter(|name| !name.contains('/'));
     if let Some(shipped) = shipped {
         if !sha256.is_empty() {
-            return Err(Failure::new(CPR_E_ARGUMENT, "sha256 is for files; a shipped policy is part of the library"));
+            return Err(Failure::new(
+                CPR_E_ARGUMENT,
+                "sha256 is for files; a shipped policy is part of the library",
+            ));
         }
         return Ok(Policy::shipped(shipped)?);
     }

@@ -58,8 +58,9 @@ fn the_list_and_the_header_name_exactly_the_exported_functions() {
     let list: BTreeSet<String> =
         include_str!("symbols.txt").lines().map(str::to_owned).chain(["cpr_test_panic".to_owned()]).collect();
     assert_eq!(list, functions, "tests/symbols.txt is the reviewed list of the ABI");
-    let header = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../include/cprecover.h"))
-        .expect("header");
+    let header =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../include/cprecover.h"))
+            .expect("header");
     for name in list {
         assert_eq!(header.contains(&format!("{name}(")), name != "cpr_test_panic", "{name}");
     }
