@@ -305,7 +305,8 @@ fn the_init_of_another_pid_namespace_is_protected_unless_named() {
 }
 
 fn pod_cgroup(uid: &str) -> Option<Cgroup> {
-    is_root().then(|| Cgroup::make(&format!("/kubepods/burstable/pod{uid}/{CONTAINER}"))).flatten()
+    // A prefix of its own for each, as kubelet's cgroupRoot makes one.
+    is_root().then(|| Cgroup::make(&format!("/cprecover-test-{uid}/kubepods/pod{uid}/{CONTAINER}"))).flatten()
 }
 
 /// Takes a holder in a container's cgroup as an orphan, as the judgement does for PID 1's children.

@@ -169,7 +169,7 @@ impl<'a> Engine<'a> {
                 progress(Progress::Planned(&round.plan));
                 report.plan = Some(round.plan.clone());
             }
-            match self.next(&round, &report, last_effect, deadline) {
+            match self.next(&round, &report, last_effect) {
                 Next::Stop(ending) => break ending,
                 Next::Wait(pause) => {
                     progress(Progress::Waiting(&round.verification));
@@ -181,6 +181,10 @@ impl<'a> Engine<'a> {
                     last_effect = Some(self.clock.now());
                     report.steps.push(done);
                 }
+            }
+            if deadline.check("recover").is_err() {
+                // A look after the deadline could only say that there was no time to look.
+                break if deadline.is_cancelled() { Ending::Cancelled } else { Ending::TimedOut };
             }
             round = self.round(deadline)?;
             report.rounds.push(round.times);
@@ -220,20 +224,9 @@ impl<'a> Engine<'a> {
         })
     }
 
-    fn next(
-        &self,
-        round: &Round,
-        report: &Report,
-        last_effect: Option<Instant>,
-        deadline: &Deadline,
-    ) -> Next {
+    fn next(&self, round: &Round, report: &Report, last_effect: Option<Instant>) -> Next {
         if round.verification.healthy {
             return Next::Stop(Ending::Healthy);
-        }
-        match deadline.check("recover") {
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Next::Stop(Ending::Cancelled),
-            Err(_) => return Next::Stop(Ending::TimedOut),
-            Ok(()) => {}
         }
         if self.options.dry_run || self.log.is_none() {
             return Next::Stop(Ending::DryRun);
@@ -255,8 +248,10 @@ impl<'a> Engine<'a> {
         let settling =
             last_effect.is_some_and(|at| self.clock.now().duration_since(at) < self.options.settle);
         match wait {
+            // Right after an effect the node changes from one moment to the next; a policy's pause is meant
+            // for the time in which nothing happens.
+            _ if settling => Next::Wait(self.options.poll),
             Some(pause) => Next::Wait(pause.clamp(self.options.poll, Duration::from_secs(5))),
-            None if settling => Next::Wait(self.options.poll),
             None => Next::Stop(stop_reason(round)),
         }
     }

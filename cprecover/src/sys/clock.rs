@@ -98,6 +98,12 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
+    /// Reports whether the caller cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
     /// Fails when the time is up or the caller cancelled; `doing` names the work.
     ///
     /// # Errors

@@ -230,7 +230,7 @@ impl Drop for Containerd {
         let root = self.dir.path().to_string_lossy().into_owned();
         for point in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
             if point.starts_with(&root) {
-                let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+                let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
             }
         }
         for hierarchy in cgroup_folders(&self.cgroup) {

@@ -320,7 +320,8 @@ pub(crate) fn play_role(extra: impl FnOnce(&str)) {
 }
 
 /// Runs `test` of this test binary again as PID 2 of a pid namespace with a procfs of its own, so that
-/// orphans there become children of that namespace's PID 1; returns `true` inside.
+/// orphans there become children of that namespace's PID 1, and in a network namespace, so that no
+/// other test takes its ports; returns `true` inside.
 ///
 /// Outside it panics when the run inside fails.
 pub(crate) fn in_pid_namespace(test: &str) -> bool {
@@ -331,13 +332,14 @@ pub(crate) fn in_pid_namespace(test: &str) -> bool {
     // The shell stays PID 1 and reaps orphans while it waits.
     let status = Command::new("unshare")
         .args([
+            "--net",
             "--pid",
             "--fork",
             "--mount-proc",
             "--kill-child=KILL",
             "/bin/sh",
             "-c",
-            "\"$@\"; exit $?",
+            "ip link set lo up; \"$@\"; exit $?",
             "sh",
         ])
         .arg(own)

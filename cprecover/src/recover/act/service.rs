@@ -20,9 +20,8 @@ pub(super) fn restart(host: &Host<'_>, control: &ServiceControl, deadline: &Dead
     loop {
         let state = service.state(&deadline)?;
         if state == ServiceState::Active {
-            return Ok(Performed::new(
-                format!("{} restarted (it was {before:?})", service.name()).to_lowercase(),
-            ));
+            let before = format!("{before:?}").to_lowercase();
+            return Ok(Performed::new(format!("{} restarted (it was {before})", service.name())));
         }
         if state == ServiceState::Failed {
             return Err(Error::new(

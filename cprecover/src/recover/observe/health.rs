@@ -10,7 +10,7 @@ use crate::sys::Deadline;
 pub(super) fn ask(
     node: &NodeOptions,
     components: &[Component],
-    limits: &Limits,
+    limits: impl Fn(Component) -> Limits,
     deadline: &Deadline,
 ) -> (Vec<HealthFact>, Vec<(String, String)>) {
     let mut facts = Vec::new();
@@ -22,7 +22,7 @@ pub(super) fn ask(
             let scheme =
                 if matches!(target.trust, crate::probe::Trust::PlainHttp) { "http" } else { "https" };
             let source = format!("{scheme}://{}{}", target.address, target.path);
-            Ok((source, probe(&target, limits, deadline)?))
+            Ok((source, probe(&target, &limits(*component), deadline)?))
         });
         match asked {
             Ok((source, outcome)) => facts.push(HealthFact {

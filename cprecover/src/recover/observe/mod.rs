@@ -77,7 +77,7 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
         .filter(|fact| fact.pod.present().is_some())
         .map(|fact| fact.component)
         .collect();
-    let (health, missing) = health::ask(node, &present, &limits(), deadline);
+    let (health, missing) = health::ask(node, &present, limits, deadline);
     for (what, why) in missing {
         unread(&what, why);
     }
@@ -143,12 +143,17 @@ fn is_lost(component: Component, manifests: &[ManifestFact], backups: &[BackupFa
         && !backups.iter().any(|backup| backup.component == component && is_good(backup))
 }
 
-/// The bounds of one health probe during a recovery: shorter than the defaults, since a hung etcd is
-/// asked again and again, and longer than the API server's own etcd check (2 s).
-fn limits() -> Limits {
+/// The bounds of one health probe during a recovery: shorter than the defaults, since the node is asked
+/// again and again. An etcd that has just started holds its answer back until it has a leader, and one
+/// second is its election timeout; the API server's own etcd check takes up to 2 s.
+fn limits(component: Component) -> Limits {
+    let first_byte = match component {
+        Component::Etcd => Duration::from_millis(700),
+        _ => Duration::from_millis(2500),
+    };
     Limits {
         connect: Duration::from_millis(500),
-        first_byte: Duration::from_millis(2500),
+        first_byte,
         whole: Duration::from_secs(4),
         ..Limits::default()
     }

@@ -9,7 +9,7 @@ mod site;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cprecover::backup::{CreateOptions, Store};
+use cprecover::backup::{CreateOptions, Group, Store};
 use cprecover::cri;
 use cprecover::model::Component;
 use cprecover::recover::{Ending, Report};
@@ -177,6 +177,7 @@ fn start_healthy(site: &Site) -> Result<()> {
     let node = site.options()?;
     let mut options = CreateOptions::default();
     options.health_verified = true;
+    options.groups = vec![Group::Manifests, Group::Kubeadm];
     options.reason = "drill: healthy".into();
     Store::open(&node)?.create(&options, &Deadline::after(Duration::from_secs(10)))?;
     site.install(Component::KubeScheduler)?;

@@ -27,7 +27,15 @@ pub(super) fn write(root: &Path, node: &str, api_server: &str) -> Result<()> {
     let etcd = pki.authority("etcd/ca", "etcd-ca")?;
     let front_proxy = pki.authority("front-proxy-ca", "front-proxy-ca")?;
     let names = ["localhost", node, "127.0.0.1"].map(str::to_owned);
-    pki.issue(&ca, "apiserver", "kube-apiserver", None, Use::Server, &names)?;
+    let service = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
+    let api_names: Vec<String> =
+        service.into_iter().chain([node, "10.96.0.1", "127.0.0.1"]).map(str::to_owned).collect();
+    pki.issue(&ca, "apiserver", "kube-apiserver", None, Use::Server, &api_names)?;
     pki.issue(
         &ca,
         "apiserver-kubelet-client",

@@ -169,8 +169,11 @@ impl Site {
             };
             write_script(&self.root.join("opt/drill/programs").join(name), &script)?;
         }
-        let kubeadm =
-            format!("#!/bin/sh\nexec '{}' double kubeadm --allow-loopback -- \"$@\"\n", first.display());
+        let kubeadm = format!(
+            "#!/bin/sh\nexec '{}' double kubeadm --allow-loopback --host-root '{}' -- \"$@\"\n",
+            first.display(),
+            self.root.display()
+        );
         write_script(&self.root.join("usr/bin/kubeadm"), &kubeadm)
     }
 
@@ -238,7 +241,8 @@ impl Site {
 
     /// Renders the four manifests with the node's own kubeadm.
     fn render_manifests(&self) -> Result<()> {
-        let config = self.root.join("opt/drill/kubeadm-config.yaml");
+        // Where `cprecover regenerate capture` puts it while a cluster is healthy.
+        let config = self.root.join("etc/kubernetes/kubeadm-config.yaml");
         std::fs::write(&config, self.kubeadm_config())
             .map_err(|source| Error::path("write", &config, source))?;
         std::fs::create_dir_all(&self.rendered)
