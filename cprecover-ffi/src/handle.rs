@@ -65,11 +65,6 @@ pub(crate) fn peek<R: Opaque, O>(handle: *const R, look: impl FnOnce(&R::Inner) 
     table::find::<Slot<R::Inner>>(handle.cast()).map(|slot| look(&slot.value))
 }
 
-/// Returns where the live object behind a handle is; it stays there until the handle is freed.
-pub(crate) fn address<R: Opaque>(handle: *const R) -> Option<*const R::Inner> {
-    table::find::<Slot<R::Inner>>(handle.cast()).map(|slot| &raw const slot.value)
-}
-
 fn find<R: Opaque>(handle: *const R) -> Result<Arc<Slot<R::Inner>>, Failure> {
     if handle.is_null() {
         return Err(Failure::new(CPR_E_ARGUMENT, format!("{} is NULL", R::NAME)));
