@@ -1,1 +1,53 @@
-//! C ABI of cprecover.
+//! The C ABI of cprecover; `include/cprecover.h` is its contract.
+//!
+//! Every exported function is one call of the guard (`tests/surface.rs` looks), which clears the
+//! outputs, catches panics and hands out errors. Handles are looked up, never dereferenced.
+
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the contract is one for all functions and stands in the header"
+)]
+
+mod args;
+mod audit;
+mod backup;
+mod buf;
+mod call;
+mod cancel;
+mod error;
+mod failure;
+mod guard;
+mod handle;
+mod healthz;
+mod json;
+mod log;
+mod names;
+mod node;
+mod observe;
+mod plan;
+mod policy;
+mod port;
+mod regenerate;
+mod status;
+mod table;
+#[cfg(feature = "test-panic")]
+mod trial;
+mod version;
+
+pub use audit::*;
+pub use backup::*;
+pub use buf::*;
+pub use call::*;
+pub use cancel::*;
+pub use error::*;
+pub use healthz::*;
+pub use names::*;
+pub use node::*;
+pub use observe::*;
+pub use plan::*;
+pub use policy::*;
+pub use port::*;
+pub use regenerate::*;
+pub use status::*;
+pub use version::*;

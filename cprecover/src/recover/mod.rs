@@ -19,6 +19,7 @@ mod verification;
 mod view;
 
 pub use act::Performed;
+pub use act::regenerate::{apply_regeneration, plan_regeneration};
 pub use audit::{AUDIT_FILE, AuditLog, Entry, Event, history};
 pub use engine::{Engine, NodeWorld, Progress, RecoverOptions, World};
 pub use host::Host;
@@ -27,6 +28,7 @@ pub use observation::{
     BackOffFact, BackupFact, ExpectedPod, JudgedHolder, Observation, PodSource, RegenerationFact,
 };
 pub use observe::observe;
+pub use observe::port::{PortQuestion, PortReport, PortState, PortVerdict, end_holder, port_report};
 pub use plan::{PLAN_SCHEMA, Plan, Refusal, Step};
 pub use report::{DoneStep, Ending, Report, RoundTimes};
 pub use verification::{Check, Verification};

@@ -51,9 +51,9 @@ pub(super) fn restore(
 }
 
 /// The store as kubeadm's installer.
-struct StoreInstaller<'a> {
-    node: &'a NodeOptions,
-    store: &'a Store,
+pub(super) struct StoreInstaller<'a> {
+    pub(super) node: &'a NodeOptions,
+    pub(super) store: &'a Store,
 }
 
 impl Installer for StoreInstaller<'_> {

@@ -3,6 +3,7 @@
 mod bounce;
 mod holder;
 mod manifest;
+pub(super) mod regenerate;
 mod sandbox;
 mod service;
 

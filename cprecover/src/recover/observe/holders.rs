@@ -8,7 +8,7 @@ use crate::diagnose::{HolderClass, PortHolder};
 use crate::error::Result;
 use crate::model::{Component, ContainerId, Observed, Pid, Port};
 use crate::node::NodeOptions;
-use crate::ports::{self, Class, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts};
+use crate::ports::{self, Class, Evidence, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts, Verdict};
 use crate::recover::observation::{ExpectedPod, JudgedHolder};
 use crate::sys::Deadline;
 
@@ -55,20 +55,31 @@ impl Court {
         deadline: &Deadline,
     ) -> Result<(Lookup, Vec<JudgedHolder>)> {
         let Some(port) = Port::new(address.port()) else { return Ok((Lookup::Free, Vec::new())) };
-        let mut query = Query::on_node(node, port).address(address.ip());
-        if let Ok(runtime) = &self.runtime {
-            query = query.likely_pids(runtime.pids.values().copied());
-        }
+        let query = self.query(node, port).address(address.ip());
         let lookup = ports::find(&query, deadline)?;
         let mut judged = Vec::new();
         for holder in lookup.holders() {
             let evidence = ports::collect(holder, &query, deadline)?;
-            let mut facts = self.facts.clone();
-            facts.expected = Some(wanted_by);
-            let verdict = ports::judge(&evidence, self.runtime.as_ref().map_err(String::as_str), &facts);
+            let verdict = self.judge(&evidence, Some(wanted_by));
             judged.push(JudgedHolder { wanted_by, port, address, evidence, verdict });
         }
         Ok((lookup, judged))
+    }
+
+    /// Asks about a port, looking at the processes that the runtime knows first.
+    pub(super) fn query(&self, node: &NodeOptions, port: Port) -> Query {
+        let query = Query::on_node(node, port);
+        match &self.runtime {
+            Ok(runtime) => query.likely_pids(runtime.pids.values().copied()),
+            Err(_) => query,
+        }
+    }
+
+    /// Judges one holder; `wanted_by` is the component whose port it should be.
+    pub(super) fn judge(&self, evidence: &Evidence, wanted_by: Option<Component>) -> Verdict {
+        let mut facts = self.facts.clone();
+        facts.expected = wanted_by;
+        ports::judge(evidence, self.runtime.as_ref().map_err(String::as_str), &facts)
     }
 }
 

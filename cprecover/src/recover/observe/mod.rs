@@ -6,6 +6,7 @@ mod health;
 pub(crate) mod holders;
 mod logs;
 mod manifests;
+pub(super) mod port;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::regeneration;
 use super::verification::Verification;
 use crate::backup::Store;
 use crate::cri::{self, Runtime, RuntimeInfo, RuntimeState, RuntimeView};
+use crate::error::Result;
 use crate::diagnose::{Facts, ManifestFact};
 use crate::facts;
 use crate::model::{Component, NodeName, Observed};
@@ -124,6 +126,11 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
         observation.facts.log_matches.clear();
     }
     observation
+}
+
+/// The best backups of the node's manifests, verified now.
+pub(super) fn good_backups(host: &Host<'_>, store: &Store, deadline: &Deadline) -> Result<Vec<BackupFact>> {
+    backups::best(store, &node_name(host), deadline)
 }
 
 fn is_good(backup: &BackupFact) -> bool {

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Compiles the header with every compiler and standard, and runs the C tests against the built library.
+# Usage: run.sh [folder of libcprecover_ffi.so and .a, default target/debug]
+set -u
+here=$(cd "$(dirname "$0")/../.." && pwd)
+lib=${1:-$here/target/debug}
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+failed=0
+pass() { echo "pass: $1"; }
+fail() { echo "FAIL: $1"; failed=1; }
+run() { what=$1; shift; if "$@" > "$work/log" 2>&1; then pass "$what"; else fail "$what"; sed 's/^/    /' "$work/log" | tail -30; fi; }
+have() { command -v "$1" > /dev/null 2>&1 || { echo "SKIPPED: $2: $1 is not installed"; return 1; }; }
+
+printf '#include <cprecover.h>\nint main(void) { return (int)cpr_abi_version(); }\n' > "$work/h.c"
+cp "$work/h.c" "$work/h.cpp"
+for cc in gcc clang; do
+    have $cc "header as C" || continue
+    for std in c99 c11 c17 c2x; do
+        run "header $cc -std=$std" $cc -std=$std -Wall -Wextra -pedantic -Werror -I"$here/include" -c "$work/h.c" -o "$work/h.o"
+    done
+done
+for cc in g++ clang++; do
+    have $cc "header as C++" || continue
+    for std in c++11 c++17 c++20; do
+        run "header $cc -std=$std" $cc -std=$std -Wall -Wextra -pedantic -Werror -I"$here/include" -c "$work/h.cpp" -o "$work/h.o"
+    done
+done
+run "example recover.c" gcc -std=c99 -Wall -Wextra -pedantic -Werror -I"$here/include" -c "$here/examples/c/recover.c" -o "$work/recover.o"
+
+# The installed names: the program finds the library by its SONAME.
+ln -s "$lib/libcprecover_ffi.so" "$work/libcprecover.so.0"
+ln -s libcprecover.so.0 "$work/libcprecover.so"
+smoke=$here/cprecover-ffi/tests/c/smoke.c
+flags="-std=c11 -g -Wall -Wextra -pedantic -Werror -I$here/include"
+run "build smoke (shared)" gcc $flags "$smoke" -o "$work/smoke" -L"$work" -lcprecover
+run "smoke, shared" env LD_LIBRARY_PATH="$work" "$work/smoke"
+run "build smoke (static)" gcc $flags "$smoke" "$lib/libcprecover_ffi.a" -o "$work/static" -lpthread -ldl -lm -lgcc_s
+run "smoke, static" "$work/static"
+if gcc -fsanitize=address,undefined "$work/h.c" -I"$here/include" -c -o "$work/h.o" 2> /dev/null; then
+    run "build smoke (ASan, UBSan)" gcc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$smoke" -o "$work/asan" -L"$work" -lcprecover
+    run "smoke under ASan, UBSan and LSan" env ASAN_OPTIONS=detect_leaks=1 LD_LIBRARY_PATH="$work" "$work/asan"
+else echo "SKIPPED: sanitizers: gcc has none"; fi
+have valgrind "valgrind" && run "smoke under valgrind" env LD_LIBRARY_PATH="$work" \
+    valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite "$work/smoke"
+exit $failed

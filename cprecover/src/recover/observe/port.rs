@@ -1,0 +1,179 @@
+//! One port on demand: who holds it, what kind of holder that is, and ending it when it is an orphan.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::holders::Court;
+use super::{ask_runtime, backups, manifests, node_name};
+use crate::backup::Store;
+use crate::cri::RuntimeView;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Component, Port, ProcessId};
+use crate::parse::manifest::StaticPod;
+use crate::ports::{self, Action, Evidence, Lookup, Query, Unowned, Verdict};
+use crate::recover::host::Host;
+use crate::recover::observation::ExpectedPod;
+use crate::sys::Deadline;
+use crate::terminate::{self, EndOptions, EtcdVersion, Outcome, Target};
+
+/// Whether somebody listens on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PortState {
+    /// Somebody does, and every listener's owner is known.
+    Held,
+    /// Somebody does, but the owner of a listener cannot be read.
+    OwnerUnknown,
+    /// Nobody does.
+    Free,
+    /// The asked address is on no interface of this host.
+    AddressNotOnHost,
+}
+
+/// Who holds a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct PortReport {
+    /// The port.
+    pub port: Port,
+    /// Whether it is held.
+    pub state: PortState,
+    /// The component whose manifest wants the port, if one does.
+    pub wanted_by: Option<Component>,
+    /// The holders, judged.
+    pub holders: Vec<PortVerdict>,
+    /// Listeners without a known owner.
+    pub unowned: Vec<Unowned>,
+}
+
+/// A holder with the evidence and what was made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct PortVerdict {
+    /// What was read about the process.
+    pub evidence: Evidence,
+    /// What it is.
+    pub verdict: Verdict,
+}
+
+/// What is asked about a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PortQuestion {
+    /// The port.
+    pub port: Port,
+    /// The address that somebody wants to bind; any when not given.
+    pub address: Option<IpAddr>,
+    /// Whose port it should be; found by the manifests when not given.
+    pub wanted_by: Option<Component>,
+}
+
+impl PortQuestion {
+    /// Asks about a port on any address.
+    #[must_use]
+    pub const fn new(port: Port) -> Self {
+        Self { port, address: None, wanted_by: None }
+    }
+}
+
+/// Looks up and judges the holders of one port; changes nothing.
+///
+/// # Errors
+/// As [`ports::find`]. A runtime that does not answer is no error: its verdicts say what is missing.
+pub fn port_report(host: &Host<'_>, question: &PortQuestion, deadline: &Deadline) -> Result<PortReport> {
+    hear(host, question, deadline).map(|hearing| hearing.report)
+}
+
+/// Ends the process `process` when it holds the port and is judged an orphan now.
+///
+/// # Errors
+/// [`ErrorKind::Changed`] when the process does not hold the port (any more), [`ErrorKind::Refused`] when
+/// it is no orphan, else as [`terminate::end`].
+pub fn end_holder(
+    host: &Host<'_>,
+    question: &PortQuestion,
+    process: ProcessId,
+    dry_run: bool,
+    deadline: &Deadline,
+) -> Result<Outcome> {
+    let hearing = hear(host, question, deadline)?;
+    let port = question.port;
+    let judged = hearing.report.holders.iter().find(|judged| judged.evidence.process == process);
+    let holder = hearing.lookup.holders().iter().find(|holder| holder.process == process);
+    let (Some(judged), Some(holder)) = (judged, holder) else {
+        return Err(Error::new(ErrorKind::Changed, format!("{process} does not hold port {port}")));
+    };
+    if judged.verdict.action != Action::Terminate {
+        let why = judged.verdict.evidence.join("; ");
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("{process} on port {port} is not ended: it is no proven orphan ({why})"),
+        ));
+    }
+    let mut options = EndOptions::on_node(host.node);
+    options.dry_run = dry_run;
+    options.port = Some(hearing.query);
+    if hearing.report.wanted_by == Some(Component::Etcd) {
+        let pod = hearing.pods.iter().find(|pod| pod.component == Component::Etcd);
+        let pod = pod.and_then(|pod| pod.pod.as_ref());
+        let folder =
+            pod.and_then(StaticPod::etcd_data_dir).unwrap_or_else(|| host.node.etcd_data_dir.clone());
+        let database = host.node.resolve(folder).join("member/snap/db");
+        options.database = ports::lock_is_free(&database).is_ok().then_some(database);
+        options.etcd_version =
+            pod.and_then(StaticPod::main).and_then(|main| EtcdVersion::of_image(&main.image));
+    }
+    let target = Target::judged(holder, &judged.evidence, &judged.verdict);
+    terminate::end(&target, &options, deadline)
+}
+
+struct Hearing {
+    report: PortReport,
+    lookup: Lookup,
+    query: Query,
+    pods: Vec<ExpectedPod>,
+}
+
+fn hear(host: &Host<'_>, question: &PortQuestion, deadline: &Deadline) -> Result<Hearing> {
+    let node = host.node;
+    let facts = manifests::live(node);
+    let store = Store::open_read_only(node);
+    // Without backups the manifests in place are all that is known; the verdicts then say so.
+    let known = store
+        .as_ref()
+        .ok()
+        .and_then(|store| backups::best(store, &node_name(host), deadline).ok())
+        .unwrap_or_default();
+    let pods = manifests::expected(&facts, &known, store.as_ref().ok(), node);
+    let (runtime, _, state) = ask_runtime(host, deadline);
+    let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);
+    let court = Court::new(node, &pods, view, &state, deadline);
+    let wanted_by = question.wanted_by.or_else(|| wanted_by(&pods, question.port));
+
+    let mut query = court.query(node, question.port);
+    query.address = question.address;
+    let lookup = ports::find(&query, deadline)?;
+    let mut holders = Vec::new();
+    for holder in lookup.holders() {
+        let evidence = ports::collect(holder, &query, deadline)?;
+        let verdict = court.judge(&evidence, wanted_by);
+        holders.push(PortVerdict { evidence, verdict });
+    }
+    let (state, unowned) = match &lookup {
+        Lookup::Found { .. } => (PortState::Held, Vec::new()),
+        Lookup::OwnerUnknown { unowned, .. } => (PortState::OwnerUnknown, unowned.clone()),
+        Lookup::Free => (PortState::Free, Vec::new()),
+        Lookup::AddressNotOnHost { .. } => (PortState::AddressNotOnHost, Vec::new()),
+    };
+    let report = PortReport { port: question.port, state, wanted_by, holders, unowned };
+    Ok(Hearing { report, lookup, query, pods })
+}
+
+fn wanted_by(pods: &[ExpectedPod], port: Port) -> Option<Component> {
+    let wants = |pod: &StaticPod| pod.listeners().iter().any(|own| own.address.port() == port.get());
+    pods.iter().find(|expected| expected.pod.as_ref().is_some_and(wants)).map(|expected| expected.component)
+}
