@@ -7,6 +7,7 @@ mod lint;
 mod observe;
 mod plan;
 mod policy_args;
+mod port;
 pub(crate) mod recover;
 mod regenerate;
 mod restore;
@@ -74,6 +75,8 @@ enum Command {
     Regenerate(regenerate::Args),
     /// Looks for manifests that kubelet reads otherwise than they were meant.
     Lint(lint::Args),
+    /// Says who holds a TCP port, or frees it from an orphan.
+    Port(port::Args),
 }
 
 impl Cli {
@@ -107,6 +110,7 @@ impl Cli {
             Command::Release(args) => hold::run_release(&ctx, args),
             Command::Regenerate(args) => regenerate::run(&ctx, args),
             Command::Lint(args) => lint::run(&ctx, args),
+            Command::Port(args) => port::run(&ctx, &args),
         }
     }
 }
