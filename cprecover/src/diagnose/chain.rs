@@ -131,6 +131,10 @@ fn root_cause(facts: &Facts, findings: &[Finding], links: &[Link], open: &[Candi
     });
     match best {
         Some(finding) => RootCause::Found { id: finding.id },
+        // What is observed directly is no conjecture: two faults at once are two causes.
+        None if roots.len() > 1 && roots.iter().all(|root| root.confidence == Confidence::Proven) => {
+            RootCause::Several { ids: roots.iter().map(|root| root.id).collect() }
+        }
         None => RootCause::Undetermined { left: left_over(&roots, &problems, links, open) },
     }
 }
@@ -189,13 +193,10 @@ fn left_over(
 
 /// Puts the root cause first, then along the chain, then by severity.
 fn sort(findings: &mut [Finding], links: &[Link], root_cause: &RootCause) {
-    let root = match root_cause {
-        RootCause::Found { id } => Some(*id),
-        _ => None,
-    };
-    let chain = root.map(|id| consequences(id, links)).unwrap_or_default();
+    let roots = root_cause.ids();
+    let chain: BTreeSet<FindingId> = roots.iter().flat_map(|id| consequences(*id, links)).collect();
     findings.sort_by_key(|finding| {
-        let place = if Some(finding.id) == root {
+        let place = if roots.contains(&finding.id) {
             0
         } else if chain.contains(&finding.id) {
             1

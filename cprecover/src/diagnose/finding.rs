@@ -276,6 +276,11 @@ pub enum RootCause {
         /// That cause.
         id: FindingId,
     },
+    /// Several causes were observed directly, and none of them explains the others: each needs its remedy.
+    Several {
+        /// Those causes, two or more.
+        ids: Vec<FindingId>,
+    },
     /// Something is wrong, and these causes are left.
     Undetermined {
         /// The possible causes.
@@ -296,6 +301,18 @@ pub struct Diagnosis {
     pub links: Vec<Link>,
     /// The end of the chain.
     pub root_cause: RootCause,
+}
+
+impl RootCause {
+    /// Returns the causes that were found; none when nothing is wrong or nothing is certain.
+    #[must_use]
+    pub fn ids(&self) -> &[FindingId] {
+        match self {
+            Self::Found { id } => std::slice::from_ref(id),
+            Self::Several { ids } => ids,
+            Self::Undetermined { .. } | Self::Healthy => &[],
+        }
+    }
 }
 
 impl Diagnosis {

@@ -3,7 +3,7 @@
 use super::observation::{JudgedHolder, Observation};
 use super::verification::{Verification, describe};
 use crate::cri::{ContainerState, RuntimeState, SandboxState};
-use crate::diagnose::{Confidence, DataVerdict, Diagnosis, HealthState, RootCause, Severity, Subject};
+use crate::diagnose::{Confidence, DataVerdict, Diagnosis, HealthState, Severity, Subject};
 use crate::facts::{CertificateFact, UnitRole};
 use crate::healthz;
 use crate::model::{Component, Observed};
@@ -94,10 +94,7 @@ pub fn contract_component(component: Component) -> contract::Component {
 }
 
 fn findings(diagnosis: &Diagnosis, evidence: &mut Collector) -> Vec<contract::Finding> {
-    let root = match &diagnosis.root_cause {
-        RootCause::Found { id } => Some(*id),
-        _ => None,
-    };
+    let roots = diagnosis.root_cause.ids();
     diagnosis
         .findings
         .iter()
@@ -105,7 +102,8 @@ fn findings(diagnosis: &Diagnosis, evidence: &mut Collector) -> Vec<contract::Fi
             id: finding.id.as_str().into(),
             kind: if finding.is_effect || diagnosis.links.iter().any(|link| link.effect == finding.id) {
                 contract::FindingKind::Effect
-            } else if root == Some(finding.id) || diagnosis.links.iter().any(|link| link.cause == finding.id)
+            } else if roots.contains(&finding.id)
+                || diagnosis.links.iter().any(|link| link.cause == finding.id)
             {
                 contract::FindingKind::Cause
             } else {

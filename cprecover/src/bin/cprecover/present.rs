@@ -39,20 +39,18 @@ pub(crate) fn diagnosis(diagnosis: &Diagnosis) -> String {
                 let _ = writeln!(text, "    {}: {}", candidate.id, candidate.missing);
             }
         }
-        RootCause::Found { id } => {
-            if let Some(root) = diagnosis.finding(*id) {
-                text += "  root cause\n";
+        found => {
+            let roots = found.ids();
+            text +=
+                if roots.len() > 1 { "  root causes, independent of each other\n" } else { "  root cause\n" };
+            for root in roots.iter().filter_map(|id| diagnosis.finding(*id)) {
                 text += &finding(root);
             }
         }
-        _ => {}
     }
-    let root = match &diagnosis.root_cause {
-        RootCause::Found { id } => Some(*id),
-        _ => None,
-    };
+    let roots = diagnosis.root_cause.ids();
     let others: Vec<&Finding> =
-        diagnosis.findings.iter().filter(|finding| Some(finding.id) != root).collect();
+        diagnosis.findings.iter().filter(|finding| !roots.contains(&finding.id)).collect();
     if !others.is_empty() {
         text += "  also\n";
     }
