@@ -2,8 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SnapshotId;
+use super::fs::place::Place;
+use super::fs::{FileSystem, Rename};
+use super::group::Group;
+use super::journal::Standing;
+use super::restore::{Recovered, RecoveredOutcome, RestoreOptions, Selection};
+use super::snapshot::{NodePath, SnapshotId, is_plain_name, rfc3339};
+use super::vault::{BUFFER, HELD, HELD_PREFIX, Vault};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
+use crate::sys::Deadline;
+
+const SCHEMA: &str = "cprecover.dev/held-manifest/v1";
+/// The largest record that is read.
+const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// A manifest that is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,4 +51,276 @@ pub enum HeldState {
     InPlaceToo,
     /// It is back in place.
     Released,
+}
+
+/// What the store keeps about a held manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HeldRecord {
+    schema: String,
+    pub(super) file: String,
+    pub(super) held_as: String,
+    pub(super) sha256: Digest,
+    pub(super) snapshot: SnapshotId,
+    pub(super) since_unix_s: u64,
+    pub(super) reason: String,
+}
+
+impl HeldRecord {
+    fn with_state(self, state: HeldState) -> Held {
+        Held {
+            file: self.file,
+            held_as: self.held_as,
+            sha256: self.sha256,
+            snapshot: self.snapshot,
+            since_unix_s: self.since_unix_s,
+            reason: self.reason,
+            state,
+        }
+    }
+
+    fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
+        let record: Self = serde_json::from_slice(bytes).map_err(|source| {
+            Error::with_source(
+                ErrorKind::Corrupt,
+                format!("record of held manifest {name} is malformed"),
+                source,
+            )
+        })?;
+        if record.schema != SCHEMA {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("record {name} has schema {:?}, this version reads {SCHEMA:?}", record.schema),
+            ));
+        }
+        check_name(&record.file)?;
+        if record.held_as != held_name(&record.file) {
+            return Err(Error::new(ErrorKind::Corrupt, format!("record {name} holds {:?}", record.held_as)));
+        }
+        Ok(record)
+    }
+}
+
+fn held_name(file: &str) -> String {
+    format!("{HELD_PREFIX}{file}")
+}
+
+fn check_name(file: &str) -> Result<()> {
+    if !is_plain_name(file.as_ref()) || file.starts_with('.') || file.len() > 200 {
+        return Err(Error::new(ErrorKind::Invalid, format!("{file:?} is not the name of a manifest")));
+    }
+    Ok(())
+}
+
+impl<'f, F: FileSystem> Vault<'f, F> {
+    /// Reads the records of held manifests.
+    pub(super) fn held_records(&self) -> Result<Vec<HeldRecord>> {
+        let Some(held) = self.part(HELD)? else { return Ok(Vec::new()) };
+        let mut records = Vec::new();
+        for name in held.list()? {
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+            records.push(HeldRecord::parse(name, &held.read(name, MAX_RECORD_BYTES)?)?);
+        }
+        Ok(records)
+    }
+
+    /// Tells what has become of each held manifest.
+    pub(super) fn held(&self) -> Result<Vec<Held>> {
+        let records = self.held_records()?;
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let manifests = self.root.folder_if_any(&self.layout.manifests)?;
+        let state = |record: &HeldRecord| match &manifests {
+            Some(manifests) => state_of(manifests, record),
+            None => Ok(HeldState::OnlyInSnapshot),
+        };
+        records
+            .into_iter()
+            .map(|record| {
+                let state = state(&record)?;
+                Ok(record.with_state(state))
+            })
+            .collect()
+    }
+
+    /// Takes a manifest out of kubelet's sight: the record is durable before the name changes.
+    pub(super) fn hold(&self, file: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
+        check_name(file)?;
+        self.ensure_format()?;
+        if let Some(held) = self.held()?.into_iter().find(|held| held.file == file) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("{file} is held already, since {}", rfc3339(held.since_unix_s)),
+            ));
+        }
+        let manifests = self.root.folder(&self.layout.manifests)?;
+        let held_as = held_name(file);
+        let path = manifests.path.join(file);
+        if manifests.stat(&held_as)?.is_some() {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("{} is there, but no record says since when", manifests.path.join(held_as).display()),
+            ));
+        }
+        let Standing::File { sha256 } = manifests.standing(file.as_ref(), &mut vec![0; BUFFER])? else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{} is not a file that is there", path.display()),
+            ));
+        };
+        let before = self.create_before(vec![Group::Manifests], &[], "before-hold", deadline)?;
+        let on_node = self.layout.manifests.join(file);
+        let kept = before.entries.iter().find(|entry| entry.path.as_path() == on_node);
+        if kept.and_then(|entry| entry.sha256) != Some(sha256) {
+            return Err(Error::new(ErrorKind::Changed, format!("{} changed meanwhile", path.display())));
+        }
+        let record = HeldRecord {
+            schema: SCHEMA.to_owned(),
+            file: file.to_owned(),
+            held_as,
+            sha256,
+            snapshot: before.id,
+            since_unix_s: self.now.as_secs(),
+            reason: reason.to_owned(),
+        };
+        self.write_held(&record)?;
+        match self.rename_out(&manifests, &record) {
+            Ok(()) => Ok(record.with_state(HeldState::Held)),
+            Err(error) => {
+                // Without the record the manifest counts as never held; where it cannot be removed,
+                // the next open sees the file in place and removes it.
+                if let Ok(HeldState::Released) = state_of(&manifests, &record) {
+                    let _ = self.drop_held(file, true);
+                }
+                Err(error.context(format!("hold {file}")))
+            }
+        }
+    }
+
+    fn rename_out(&self, manifests: &Place<'f, F>, record: &HeldRecord) -> Result<()> {
+        manifests.rename(&record.file, manifests, &record.held_as, Rename::NoReplace)?;
+        let standing = manifests.standing(record.held_as.as_ref(), &mut vec![0; BUFFER]);
+        let is_same = matches!(&standing, Ok(Standing::File { sha256 }) if *sha256 == record.sha256);
+        let synced = if is_same { manifests.sync() } else { Ok(()) };
+        if is_same && synced.is_ok() {
+            return Ok(());
+        }
+        manifests.rename(&record.held_as, manifests, &record.file, Rename::NoReplace)?;
+        manifests.sync()?;
+        synced?;
+        standing?;
+        let path = manifests.path.join(&record.file);
+        Err(Error::new(ErrorKind::Changed, format!("{} changed meanwhile", path.display())))
+    }
+
+    /// Puts a held manifest back; its record goes only after the file is durably in place.
+    pub(super) fn release(&self, file: &str, deadline: &Deadline) -> Result<Held> {
+        check_name(file)?;
+        let record = self
+            .held_records()?
+            .into_iter()
+            .find(|record| record.file == file)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{file} is not held")))?;
+        let manifests = self.root.folder_if_any(&self.layout.manifests)?;
+        let state = match &manifests {
+            Some(manifests) => state_of(manifests, &record)?,
+            None => HeldState::OnlyInSnapshot,
+        };
+        match (state, &manifests) {
+            (HeldState::Held, Some(manifests)) => self.rename_back(manifests, &record)?,
+            (HeldState::InPlaceToo, Some(manifests)) => self.drop_copy(manifests, &record)?,
+            (HeldState::Released, Some(manifests)) => manifests.sync()?,
+            _ => self.release_from_snapshot(&record, deadline)?,
+        }
+        self.drop_held(file, false)?;
+        Ok(record.with_state(HeldState::Released))
+    }
+
+    fn rename_back(&self, manifests: &Place<'f, F>, record: &HeldRecord) -> Result<()> {
+        self.check_held_copy(manifests, record)?;
+        manifests.rename(&record.held_as, manifests, &record.file, Rename::NoReplace)?;
+        manifests.sync()
+    }
+
+    fn check_held_copy(&self, manifests: &Place<'f, F>, record: &HeldRecord) -> Result<()> {
+        let standing = manifests.standing(record.held_as.as_ref(), &mut vec![0; BUFFER])?;
+        if standing == (Standing::File { sha256: record.sha256 }) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "{} is no longer what was held; snapshot {} has that",
+                manifests.path.join(&record.held_as).display(),
+                record.snapshot
+            ),
+        ))
+    }
+
+    /// Ends a hold whose manifest someone has put back: the same bytes are there twice.
+    fn drop_copy(&self, manifests: &Place<'f, F>, record: &HeldRecord) -> Result<()> {
+        let standing = manifests.standing(record.file.as_ref(), &mut vec![0; BUFFER])?;
+        if standing != (Standing::File { sha256: record.sha256 }) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!(
+                    "another {} stands in place; the held one is {}, and both are kept",
+                    record.file,
+                    manifests.path.join(&record.held_as).display()
+                ),
+            ));
+        }
+        self.check_held_copy(manifests, record)?;
+        manifests.sync()?;
+        manifests.remove(&record.held_as, super::fs::Kind::File)?;
+        manifests.sync()
+    }
+
+    fn release_from_snapshot(&self, record: &HeldRecord, deadline: &Deadline) -> Result<()> {
+        let path = self.layout.manifests.join(&record.file);
+        let selection = Selection::Files(vec![path]);
+        let options = RestoreOptions { replace_held: true, ..RestoreOptions::default() };
+        self.restore(&record.snapshot, &selection, &options, deadline).map(|_| ())
+    }
+
+    fn write_held(&self, record: &HeldRecord) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(record)
+            .map_err(|source| Error::with_source(ErrorKind::Internal, "record does not serialise", source))?;
+        self.store.folder(HELD)?.replace(&format!("{}.json", record.file), &bytes)
+    }
+
+    pub(super) fn drop_held(&self, file: &str, sync: bool) -> Result<()> {
+        let held = self.store.folder(HELD)?;
+        held.remove_if_any(format!("{file}.json"))?;
+        if sync { held.sync() } else { Ok(()) }
+    }
+
+    /// Drops the records of manifests that are back in place: a hold that a crash cut short, or a
+    /// release that was all but done.
+    pub(super) fn recover_holds(&self) -> Result<Vec<Recovered>> {
+        let mut recovered = Vec::new();
+        for held in self.held()?.into_iter().filter(|held| held.state == HeldState::Released) {
+            self.root.folder(&self.layout.manifests)?.sync()?;
+            self.drop_held(&held.file, true)?;
+            recovered.push(Recovered {
+                what: "hold".into(),
+                outcome: RecoveredOutcome::TakenBack,
+                paths: vec![NodePath::new(self.layout.manifests.join(&held.file))],
+                detail: format!("{} is in place and no longer held", held.file),
+            });
+        }
+        Ok(recovered)
+    }
+}
+
+fn state_of<F: FileSystem>(manifests: &Place<'_, F>, record: &HeldRecord) -> Result<HeldState> {
+    let in_place = manifests.stat(&record.file)?.is_some();
+    let held = manifests.stat(&record.held_as)?.is_some();
+    Ok(match (in_place, held) {
+        (false, true) => HeldState::Held,
+        (false, false) => HeldState::OnlyInSnapshot,
+        (true, true) => HeldState::InPlaceToo,
+        (true, false) => HeldState::Released,
+    })
 }

@@ -12,14 +12,25 @@
 //! kubelet runs every file in its manifest folder whose name does not start with a dot (kubernetes
 //! `pkg/kubelet/config/file.go`), so names in between start with `.cprecover-`.
 
+mod archive;
+mod create;
+mod dedup;
 mod diff;
+mod fs;
+mod gather;
 mod group;
 mod hold;
+mod journal;
 mod lint;
+mod plan;
 mod prune;
+mod recover;
 mod restore;
 mod snapshot;
 mod store;
+mod survey;
+mod transaction;
+mod vault;
 mod verify;
 
 pub use diff::{Change, FlagChange, SnapshotDiff};

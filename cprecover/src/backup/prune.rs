@@ -1,8 +1,14 @@
 //! Which snapshots are kept.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
-use super::SnapshotId;
+use super::fs::{FileSystem, Rename};
+use super::snapshot::{Snapshot, SnapshotId};
+use super::vault::{GONE, PRUNED, SNAPSHOTS, Vault};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Digest;
 
 /// How many snapshots are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,4 +37,136 @@ pub struct PruneReport {
     pub removed: Vec<SnapshotId>,
     /// Kept ones, with the reason.
     pub kept: Vec<(SnapshotId, String)>,
+}
+
+/// Decides which snapshots stay; `snapshots` are oldest first, an unreadable one has no index.
+///
+/// An unreadable snapshot always stays: what it holds may be all that is left.
+fn keep(
+    snapshots: &[(SnapshotId, Option<Snapshot>)],
+    pinned: &BTreeMap<SnapshotId, String>,
+    retention: &Retention,
+) -> BTreeMap<SnapshotId, String> {
+    let mut kept = BTreeMap::new();
+    let mut keep = |id: &SnapshotId, why: &str| {
+        kept.entry(id.clone()).or_insert_with(|| why.to_owned());
+    };
+    for (id, _) in snapshots.iter().rev().take(retention.keep_last.max(1)) {
+        keep(id, "one of the newest");
+    }
+    let good = snapshots.iter().rev().find(|(_, s)| s.as_ref().is_some_and(|s| s.health_verified));
+    if let Some((id, _)) = good {
+        keep(id, "last known good");
+    }
+    for (id, snapshot) in snapshots {
+        match (snapshot, pinned.get(id)) {
+            (None, _) => keep(id, "its index cannot be read"),
+            (_, Some(why)) => keep(id, why),
+            _ => {}
+        }
+    }
+    let mut days = BTreeSet::new();
+    for (id, snapshot) in snapshots.iter().rev() {
+        let Some(snapshot) = snapshot else { continue };
+        if days.len() < retention.keep_daily && days.insert(snapshot.created_unix_s / 86_400) {
+            keep(id, "last of its day");
+        }
+    }
+    kept
+}
+
+impl<F: FileSystem> Vault<'_, F> {
+    /// Removes what the retention does not keep; the store must be locked.
+    pub(super) fn prune(&self, retention: &Retention, dry_run: bool) -> Result<PruneReport> {
+        if !self.check_format()? {
+            return Ok(PruneReport::default());
+        }
+        let mut digests = BTreeMap::new();
+        let mut snapshots = Vec::new();
+        for id in self.ids()? {
+            let indexed = self.load(&id).ok();
+            if let Some(indexed) = &indexed {
+                digests.insert(id.clone(), indexed.sha256);
+            }
+            snapshots.push((id, indexed.map(|indexed| indexed.snapshot)));
+        }
+        let kept = keep(&snapshots, &self.pinned()?, retention);
+        let removed: Vec<SnapshotId> =
+            snapshots.iter().map(|(id, _)| id).filter(|id| !kept.contains_key(id)).cloned().collect();
+        if !dry_run && !removed.is_empty() {
+            self.remember_pruned(&snapshots, &kept, &digests)?;
+            self.remove_snapshots(&removed)?;
+        }
+        Ok(PruneReport { removed, kept: kept.into_iter().collect() })
+    }
+
+    /// Returns snapshots that something else needs.
+    fn pinned(&self) -> Result<BTreeMap<SnapshotId, String>> {
+        let held = self.held_records()?.into_iter();
+        let mut pinned: BTreeMap<SnapshotId, String> =
+            held.map(|record| (record.snapshot, format!("{} is held", record.file))).collect();
+        for (_, record) in self.records()? {
+            pinned.extend(record.before.map(|id| (id, format!("a {} is half done", record.what))));
+        }
+        Ok(pinned)
+    }
+
+    /// Keeps the digests of removed indexes that a kept snapshot names, so that its chain can be told
+    /// from one that somebody broke.
+    fn remember_pruned(
+        &self,
+        snapshots: &[(SnapshotId, Option<Snapshot>)],
+        kept: &BTreeMap<SnapshotId, String>,
+        digests: &BTreeMap<SnapshotId, Digest>,
+    ) -> Result<()> {
+        let mut pruned = self.pruned()?;
+        pruned
+            .extend(digests.iter().filter(|(id, _)| !kept.contains_key(id)).map(|(id, d)| (id.clone(), *d)));
+        let stay = snapshots.iter().filter(|(id, _)| kept.contains_key(id));
+        let named: BTreeSet<&SnapshotId> =
+            stay.filter_map(|(_, snapshot)| snapshot.as_ref()?.previous.as_ref()).collect();
+        pruned.retain(|id, _| named.contains(id));
+        let bytes = serde_json::to_vec_pretty(&pruned).map_err(|source| {
+            Error::with_source(ErrorKind::Internal, "pruned ids do not serialise", source)
+        })?;
+        self.store.replace(PRUNED, &bytes)
+    }
+
+    /// Renames first, durably, so that no crash leaves half a snapshot under its name.
+    fn remove_snapshots(&self, removed: &[SnapshotId]) -> Result<()> {
+        let snapshots = self.store.folder(SNAPSHOTS)?;
+        for id in removed {
+            snapshots.rename(id.as_str(), &snapshots, format!("{GONE}{id}"), Rename::NoReplace)?;
+        }
+        snapshots.sync()?;
+        self.sweep_snapshots().map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(sequence: u32, day: u64, good: bool) -> (SnapshotId, Option<Snapshot>) {
+        let id = SnapshotId::new(sequence, day * 86_400);
+        let text = format!(
+            r#"{{"schema":"x","id":"{id}","created":"","createdUnixS":{},"healthVerified":{good},
+            "reason":"","groups":[],"entries":[]}}"#,
+            day * 86_400
+        );
+        (id, serde_json::from_str(&text).expect("a snapshot"))
+    }
+
+    #[test]
+    fn the_newest_the_daily_the_good_and_the_unreadable_stay() {
+        let mut all: Vec<_> = (1..=10).map(|n| snapshot(n, 100 + u64::from(n) / 3, n == 2)).collect();
+        all[3].1 = None;
+        let pinned = BTreeMap::from([(all[0].0.clone(), "held".to_owned())]);
+        let kept = keep(&all, &pinned, &Retention::new(2, 2));
+        let numbers: Vec<u32> = kept.keys().map(SnapshotId::sequence).collect();
+        // 10 and 9 are the newest; 10 and 8 the last of their days; 2 good; 4 unreadable; 1 pinned.
+        assert_eq!(numbers, [1, 2, 4, 8, 9, 10]);
+        let least = keep(&all[4..], &BTreeMap::new(), &Retention::new(0, 0));
+        assert_eq!(least.keys().map(SnapshotId::sequence).collect::<Vec<_>>(), [10]);
+    }
 }

@@ -29,8 +29,10 @@ pub struct RestoreOptions {
     pub exact: bool,
     /// Says what would change and changes nothing.
     pub dry_run: bool,
-    /// Restores below this folder instead of to where the files were.
+    /// Restores below this folder (absolute on the node) instead of to where the files were.
     pub below: Option<PathBuf>,
+    /// Also restores manifests that are held, and ends their hold.
+    pub replace_held: bool,
 }
 
 /// A file to put in place.
@@ -62,6 +64,8 @@ pub struct InstallOptions {
     pub reason: String,
     /// Says what would change and changes nothing.
     pub dry_run: bool,
+    /// Also installs manifests that are held, and ends their hold.
+    pub replace_held: bool,
 }
 
 /// What a restore or an install changed.

@@ -24,6 +24,12 @@ pub struct SnapshotId {
 }
 
 impl SnapshotId {
+    /// Makes the id of the snapshot number `sequence`, made at `unix_s` seconds since 1970.
+    pub(crate) fn new(sequence: u32, unix_s: u64) -> Self {
+        let time = rfc3339(unix_s).replace([':', '-'], "");
+        Self { sequence, text: format!("{sequence:06}-{time}") }
+    }
+
     /// Returns the running number.
     #[must_use]
     pub const fn sequence(&self) -> u32 {
@@ -104,6 +110,12 @@ impl NodePath {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Reports whether `name` can be the name of a file in a folder.
+pub(crate) fn is_plain_name(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/') && !bytes.contains(&0)
 }
 
 impl From<NodePath> for PathBuf {
@@ -290,21 +302,28 @@ impl Default for CreateOptions {
 }
 
 /// Permission bits as text: JSON has no octal numbers.
-mod octal {
+pub(crate) mod octal {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's with passes a reference")]
-    pub(super) fn serialize<S: Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{mode:04o}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         u32::from_str_radix(&text, 8)
             .ok()
             .filter(|mode| *mode <= 0o7777)
             .ok_or_else(|| serde::de::Error::custom(format!("mode {text:?} is not octal up to 7777")))
     }
+}
+
+/// Writes a time as RFC 3339 in UTC, to the second.
+pub(crate) fn rfc3339(unix_s: u64) -> String {
+    // A clock beyond the year 9999 is written as that year's end; the number beside it is exact.
+    let second = i64::try_from(unix_s).unwrap_or(i64::MAX).min(253_402_300_799);
+    jiff::Timestamp::from_second(second).map(|time| time.to_string()).unwrap_or_default()
 }
 
 impl fmt::Display for NodePath {

@@ -1,25 +1,51 @@
 //! The store: one folder of snapshots, holds and journal.
 
+use std::fmt;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
+
+use super::diff::{changed_lines, compare, has_text};
+use super::fs::Names as _;
+use super::fs::linux::Linux;
+use super::fs::place::Place;
+use super::group::Layout;
+use super::snapshot::Entry;
+use super::vault::Vault;
 
 use super::{
     CreateOptions, Held, InstallOptions, NewFile, PruneReport, Recovered, RestoreOptions, RestoreReport,
     Retention, Selection, Snapshot, SnapshotDiff, SnapshotId, VerifyReport,
 };
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::node::NodeOptions;
-use crate::sys::{Clock, Deadline};
+use crate::sys::{Clock, Deadline, SystemClock};
 
 /// The snapshots of one node.
 ///
 /// Calls that write take the store's lock and fail with [`crate::ErrorKind::Busy`] while another
 /// process holds it. Opening makes nothing; the first write makes the folder.
-#[derive(Debug)]
 pub struct Store {
     path: PathBuf,
+    root: PathBuf,
+    layout: Layout,
+    node_name: Option<String>,
+    clock: Arc<dyn Clock + Send + Sync>,
+    fs: Linux,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// Keeps other processes out while it lives.
+struct Lock {
+    _folder: Arc<OwnedFd>,
 }
 
 /// One snapshot of a listing; a damaged one is listed with what is wrong with it.
@@ -51,14 +77,38 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn open_at(_node: &NodeOptions, _dir: impl Into<PathBuf>) -> Result<Self> {
-        todo!()
+    pub fn open_at(node: &NodeOptions, dir: impl Into<PathBuf>) -> Result<Self> {
+        let store = Self {
+            path: dir.into(),
+            root: node.root.clone(),
+            layout: Layout::of(node),
+            node_name: node.node_name.clone(),
+            clock: Arc::new(SystemClock),
+            fs: Linux::default(),
+        };
+        if let Some(vault) = store.look()?
+            && vault.check_format()?
+            && vault.has_pending()?
+        {
+            match store.recover_pending() {
+                // Whoever holds the lock has done or will do it.
+                Err(error) if error.kind() == ErrorKind::Busy => {}
+                // A rescue system may have mounted the node read-only to look at its snapshots.
+                Err(error) if error.kind() == ErrorKind::ReadOnly => {
+                    tracing::warn!(%error, "a half-done change waits for a writable file system");
+                }
+                other => {
+                    other?;
+                }
+            }
+        }
+        Ok(store)
     }
 
     /// Uses `clock` for the times of new snapshots.
     #[must_use]
-    pub fn with_clock(self, _clock: impl Clock + 'static) -> Self {
-        todo!()
+    pub fn with_clock(self, clock: impl Clock + Send + Sync + 'static) -> Self {
+        Self { clock: Arc::new(clock), ..self }
     }
 
     /// Returns the store's folder.
@@ -72,8 +122,10 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::Changed`] when a file kept changing while it was read,
     /// [`crate::ErrorKind::Busy`], and the kinds of failed reads and writes; then the store is as it was.
-    pub fn create(&self, _options: &CreateOptions, _deadline: &Deadline) -> Result<Snapshot> {
-        todo!()
+    pub fn create(&self, options: &CreateOptions, deadline: &Deadline) -> Result<Snapshot> {
+        let (vault, _lock) = self.change()?;
+        vault.recover()?;
+        vault.create(options, &[], deadline)
     }
 
     /// Lists the snapshots, oldest first, damaged ones included.
@@ -81,7 +133,13 @@ impl Store {
     /// # Errors
     /// The kinds of a failed read of the store itself.
     pub fn list(&self) -> Result<Vec<Listed>> {
-        todo!()
+        let Some(vault) = self.look()? else { return Ok(Vec::new()) };
+        vault.check_format()?;
+        let listed = vault.ids()?.into_iter().map(|id| match vault.load(&id) {
+            Ok(indexed) => Listed { id, snapshot: Some(indexed.snapshot), error: None },
+            Err(error) => Listed { id, snapshot: None, error: Some(error.to_string()) },
+        });
+        Ok(listed.collect())
     }
 
     /// Reads one snapshot's index.
@@ -89,8 +147,8 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::NotFound`], [`crate::ErrorKind::Corrupt`] or, for an index of a newer
     /// version, [`crate::ErrorKind::Unsupported`]; the message names the snapshot.
-    pub fn load(&self, _id: &SnapshotId) -> Result<Snapshot> {
-        todo!()
+    pub fn load(&self, id: &SnapshotId) -> Result<Snapshot> {
+        Ok(self.existing()?.load(id)?.snapshot)
     }
 
     /// Returns the newest snapshot whose index can be read.
@@ -98,7 +156,8 @@ impl Store {
     /// # Errors
     /// As [`Store::list`].
     pub fn latest(&self) -> Result<Option<Snapshot>> {
-        todo!()
+        let newest = self.list()?.into_iter().rev().find_map(|listed| listed.snapshot);
+        Ok(newest)
     }
 
     /// Returns the newest snapshot that was made while the node's health was verified.
@@ -106,7 +165,8 @@ impl Store {
     /// # Errors
     /// As [`Store::list`].
     pub fn last_known_good(&self) -> Result<Option<Snapshot>> {
-        todo!()
+        let snapshots = self.list()?.into_iter().rev().filter_map(|listed| listed.snapshot);
+        Ok(snapshots.into_iter().find(|snapshot| snapshot.health_verified))
     }
 
     /// Reads a manifest or other file's bytes out of a snapshot and checks their digest.
@@ -114,16 +174,23 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::Corrupt`] when the bytes do not match, [`crate::ErrorKind::NotFound`] when
     /// the snapshot has no such file.
-    pub fn read(&self, _id: &SnapshotId, _path_on_node: &Path) -> Result<Vec<u8>> {
-        todo!()
+    pub fn read(&self, id: &SnapshotId, path_on_node: &Path) -> Result<Vec<u8>> {
+        let vault = self.existing()?;
+        let snapshot = vault.load(id)?.snapshot;
+        let entry = snapshot.entries.iter().find(|entry| entry.path.as_path() == path_on_node);
+        let entry = entry.filter(|entry| entry.sha256.is_some()).ok_or_else(|| {
+            let path = path_on_node.display();
+            Error::new(ErrorKind::NotFound, format!("snapshot {id} does not hold {path}"))
+        })?;
+        vault.stored_bytes(&vault.folder_of(id)?, entry)
     }
 
     /// Checks a snapshot: every digest, extra and missing files, the chain, the shared inodes.
     ///
     /// # Errors
     /// As [`Store::load`] when the snapshot does not exist; damage is in the report.
-    pub fn verify(&self, _id: &SnapshotId, _deadline: &Deadline) -> Result<VerifyReport> {
-        todo!()
+    pub fn verify(&self, id: &SnapshotId, deadline: &Deadline) -> Result<VerifyReport> {
+        self.existing()?.verify(id, deadline)
     }
 
     /// Removes snapshots that `retention` does not keep; never the newest, the last known good, or
@@ -131,32 +198,55 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Busy`] and the kinds of failed writes.
-    pub fn prune(&self, _retention: &Retention, _dry_run: bool) -> Result<PruneReport> {
-        todo!()
+    pub fn prune(&self, retention: &Retention, dry_run: bool) -> Result<PruneReport> {
+        let (vault, _lock) = self.change()?;
+        vault.recover()?;
+        vault.prune(retention, dry_run)
     }
 
     /// Compares two snapshots: files, and for manifests which flag of which component changed.
     ///
     /// # Errors
     /// As [`Store::load`].
-    pub fn diff(&self, _old: &SnapshotId, _new: &SnapshotId) -> Result<SnapshotDiff> {
-        todo!()
+    pub fn diff(&self, old: &SnapshotId, new: &SnapshotId) -> Result<SnapshotDiff> {
+        let vault = self.existing()?;
+        let (old, new) = (vault.load(old)?.snapshot, vault.load(new)?.snapshot);
+        let text = |snapshot: &SnapshotId, entry: &Entry| {
+            vault.folder_of(snapshot).and_then(|top| vault.stored_bytes(&top, entry)).unwrap_or_default()
+        };
+        Ok(compare(&old, &new, |was, is| {
+            if has_text(was) && has_text(is) {
+                changed_lines(&text(&old.id, was), &text(&new.id, is))
+            } else {
+                Vec::new()
+            }
+        }))
     }
 
     /// Compares a snapshot with what stands on the node now.
     ///
     /// # Errors
-    /// As [`Store::load`] and [`Store::create`].
-    pub fn diff_live(&self, _old: &SnapshotId, _deadline: &Deadline) -> Result<SnapshotDiff> {
-        todo!()
+    /// As [`Store::load`], and the kinds of failed reads.
+    pub fn diff_live(&self, old: &SnapshotId, deadline: &Deadline) -> Result<SnapshotDiff> {
+        let vault = self.existing()?;
+        let old = vault.load(old)?.snapshot;
+        let (new, live) = vault.survey(&old.groups, deadline)?;
+        let top = vault.folder_of(&old.id)?;
+        Ok(compare(&old, &new, |was, is| {
+            let stored = || vault.stored_bytes(&top, was).unwrap_or_default();
+            match live.get(&is.path) {
+                Some(bytes) if has_text(was) && has_text(is) => changed_lines(&stored(), bytes),
+                _ => Vec::new(),
+            }
+        }))
     }
 
     /// Writes a verified snapshot as one tar stream.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Corrupt`] when the snapshot does not verify.
-    pub fn export(&self, _id: &SnapshotId, _to: &mut dyn Write, _deadline: &Deadline) -> Result<()> {
-        todo!()
+    pub fn export(&self, id: &SnapshotId, to: &mut dyn Write, deadline: &Deadline) -> Result<()> {
+        self.existing()?.export(id, to, deadline)
     }
 
     /// Takes a snapshot in that [`Store::export`] wrote; it keeps its id.
@@ -164,8 +254,10 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::AlreadyExists`] when the store holds another snapshot of that id,
     /// [`crate::ErrorKind::Corrupt`] or [`crate::ErrorKind::Invalid`] for a bad archive.
-    pub fn import(&self, _from: &mut dyn Read, _deadline: &Deadline) -> Result<Snapshot> {
-        todo!()
+    pub fn import(&self, from: &mut dyn Read, deadline: &Deadline) -> Result<Snapshot> {
+        let (vault, _lock) = self.change()?;
+        vault.recover()?;
+        vault.import(from, deadline)
     }
 
     /// Puts files of a snapshot back, all or nothing; what stood there is snapshotted first.
@@ -175,12 +267,14 @@ impl Store {
     /// when kubelet would run a pod twice, the kinds of failed writes; then nothing is changed.
     pub fn restore(
         &self,
-        _id: &SnapshotId,
-        _selection: &Selection,
-        _options: &RestoreOptions,
-        _deadline: &Deadline,
+        id: &SnapshotId,
+        selection: &Selection,
+        options: &RestoreOptions,
+        deadline: &Deadline,
     ) -> Result<RestoreReport> {
-        todo!()
+        let (vault, _lock) = self.change()?;
+        vault.recover()?;
+        vault.restore(id, selection, options, deadline)
     }
 
     /// Puts new files in place, all or nothing; what stood there is snapshotted first.
@@ -189,11 +283,13 @@ impl Store {
     /// As [`Store::restore`].
     pub fn install(
         &self,
-        _files: &[NewFile],
-        _options: &InstallOptions,
-        _deadline: &Deadline,
+        files: &[NewFile],
+        options: &InstallOptions,
+        deadline: &Deadline,
     ) -> Result<RestoreReport> {
-        todo!()
+        let (vault, _lock) = self.change()?;
+        vault.recover()?;
+        vault.install(files, options, deadline)
     }
 
     /// Takes a manifest out of kubelet's sight, durably, so that it can always be put back.
@@ -203,8 +299,10 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such manifest, [`crate::ErrorKind::AlreadyExists`]
     /// when one of that name is held already.
-    pub fn hold(&self, _file_name: &str, _reason: &str, _deadline: &Deadline) -> Result<Held> {
-        todo!()
+    pub fn hold(&self, file_name: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
+        let (vault, _lock) = self.change()?;
+        vault.recover()?;
+        vault.hold(file_name, reason, deadline)
     }
 
     /// Puts a held manifest back under its own name.
@@ -212,8 +310,10 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when it is not held, [`crate::ErrorKind::AlreadyExists`] when a
     /// different file of that name stands there; both are kept.
-    pub fn release(&self, _file_name: &str, _deadline: &Deadline) -> Result<Held> {
-        todo!()
+    pub fn release(&self, file_name: &str, deadline: &Deadline) -> Result<Held> {
+        let (vault, _lock) = self.change()?;
+        vault.recover()?;
+        vault.release(file_name, deadline)
     }
 
     /// Lists the held manifests.
@@ -221,7 +321,10 @@ impl Store {
     /// # Errors
     /// The kinds of a failed read.
     pub fn held(&self) -> Result<Vec<Held>> {
-        todo!()
+        match self.look()? {
+            Some(vault) if vault.check_format()? => vault.held(),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Finishes or takes back what a crash left half done, and says what it did; runs on open too.
@@ -229,6 +332,77 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::Busy`], and the kinds of failed writes.
     pub fn recover_pending(&self) -> Result<Vec<Recovered>> {
-        todo!()
+        if self.look()?.is_none() {
+            return Ok(Vec::new());
+        }
+        let (vault, _lock) = self.change()?;
+        vault.recover()
+    }
+
+    fn vault(&self, store: Arc<OwnedFd>) -> Result<Vault<'_, Linux>> {
+        let root = Linux::top(&self.root).map_err(|source| Error::path("open", &self.root, source))?;
+        Ok(Vault {
+            fs: &self.fs,
+            store: Place { fs: &self.fs, handle: store, path: self.path.clone() },
+            root: Place { fs: &self.fs, handle: root, path: self.root.clone() },
+            layout: self.layout.clone(),
+            node_name: self.node_name.clone(),
+            owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+            now: self.clock.unix(),
+        })
+    }
+
+    /// Opens the store for reading; `None` when it does not exist.
+    fn look(&self) -> Result<Option<Vault<'_, Linux>>> {
+        match Linux::top(&self.path) {
+            Ok(store) => self.vault(store).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::path("open store", &self.path, error)),
+        }
+    }
+
+    fn existing(&self) -> Result<Vault<'_, Linux>> {
+        let none = || Error::new(ErrorKind::NotFound, format!("there is no store {}", self.path.display()));
+        let vault = self.look()?.ok_or_else(none)?;
+        vault.check_format()?;
+        Ok(vault)
+    }
+
+    /// Opens the store for writing, makes its folder where it is missing, and keeps others out.
+    fn change(&self) -> Result<(Vault<'_, Linux>, Lock)> {
+        let vault = match self.look()? {
+            Some(vault) => vault,
+            None => {
+                self.make()?;
+                self.existing()?
+            }
+        };
+        // A handle of its own: the lock ends with the last copy of the handle that took it.
+        let folder =
+            Linux::top(&self.path).map_err(|source| Error::path("open store", &self.path, source))?;
+        Linux::lock(&folder).map_err(|source| match source.kind() {
+            std::io::ErrorKind::WouldBlock => Error::new(
+                ErrorKind::Busy,
+                format!("store {} is in use by another process", self.path.display()),
+            ),
+            _ => Error::path("lock store", &self.path, source),
+        })?;
+        Ok((vault, Lock { _folder: folder }))
+    }
+
+    /// Makes the store's folder, mode 0700, and the folders that it is in.
+    fn make(&self) -> Result<()> {
+        let failed = |source| Error::path("make store", &self.path, source);
+        let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
+            let path = self.path.display();
+            return Err(Error::new(ErrorKind::Invalid, format!("{path} cannot be the folder of a store")));
+        };
+        std::fs::create_dir_all(parent).map_err(failed)?;
+        let parent = Linux::top(parent).map_err(failed)?;
+        match self.fs.make_folder(&parent, name) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+        rustix::fs::fsync(&parent).map_err(|source| failed(source.into()))
     }
 }

@@ -1,8 +1,20 @@
 //! Checking a snapshot against its index, and the index against the chain.
 
-use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use super::{NodePath, SnapshotId};
+use serde::Serialize;
+use sha2::Digest as _;
+
+use super::fs::place::Place;
+use super::fs::{FileSystem, Kind};
+use super::gather::stored_attributes;
+use super::journal::Standing;
+use super::snapshot::{Entry, EntryKind, NodePath, Snapshot, SnapshotId};
+use super::vault::{BUFFER, INDEX, MAX_DEPTH, MAX_INDEX_BYTES, SUMS, Vault, sums_of};
+use crate::error::{ErrorKind, Result};
+use crate::model::Digest;
+use crate::sys::Deadline;
 
 /// One thing that is wrong with a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,5 +104,202 @@ impl VerifyReport {
     #[must_use]
     pub fn is_intact(&self) -> bool {
         self.damage.is_empty()
+    }
+}
+
+/// One check of one snapshot.
+struct Check<'v, 'f, F: FileSystem> {
+    vault: &'v Vault<'f, F>,
+    snapshot: Snapshot,
+    top: Place<'f, F>,
+    report: VerifyReport,
+    buffer: Vec<u8>,
+}
+
+impl<'f, F: FileSystem> Vault<'f, F> {
+    /// Checks one snapshot.
+    pub(super) fn verify(&self, id: &SnapshotId, deadline: &Deadline) -> Result<VerifyReport> {
+        let indexed = self.load(id)?;
+        let mut check = Check {
+            vault: self,
+            snapshot: indexed.snapshot,
+            top: self.folder_of(id)?,
+            report: VerifyReport { id: id.clone(), files: 0, size_bytes: 0, damage: Vec::new() },
+            buffer: vec![0; BUFFER],
+        };
+        check.sums(&indexed.sha256);
+        check.entries(deadline)?;
+        check.extra()?;
+        check.chain();
+        Ok(check.report)
+    }
+}
+
+impl<'f, F: FileSystem> Check<'_, 'f, F> {
+    fn sums(&mut self, index: &Digest) {
+        let what = match self.top.read(SUMS, MAX_INDEX_BYTES) {
+            Ok(text) if text == sums_of(&self.snapshot, index) => return,
+            Ok(_) => "it does not match the index".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.report.damage.push(Damage::Sums { what });
+    }
+
+    fn entries(&mut self, deadline: &Deadline) -> Result<()> {
+        let entries = std::mem::take(&mut self.snapshot.entries);
+        let mut last: Option<(PathBuf, Place<'f, F>)> = None;
+        for entry in &entries {
+            deadline.check("verify")?;
+            let stored = entry.stored.as_path();
+            let (Some(parent), Some(name)) = (stored.parent(), stored.file_name()) else { continue };
+            let opened = match last.take() {
+                Some((path, place)) if path == parent => Ok(place),
+                _ => self.top.folder(parent),
+            };
+            let checked = opened.and_then(|place| {
+                last = Some((parent.to_owned(), place.clone()));
+                self.entry(&place, name, entry)
+            });
+            if let Err(error) = checked {
+                let stored = entry.stored.clone();
+                self.report.damage.push(match error.kind() {
+                    ErrorKind::NotFound => Damage::Missing { stored },
+                    _ => Damage::Unreadable { stored, what: error.to_string() },
+                });
+            }
+        }
+        self.snapshot.entries = entries;
+        Ok(())
+    }
+
+    fn entry(&mut self, place: &Place<'f, F>, name: &std::ffi::OsStr, entry: &Entry) -> Result<()> {
+        let stored = entry.stored.clone();
+        match entry.kind {
+            EntryKind::File => return self.file(place, name, entry),
+            EntryKind::Folder => {
+                place.folder(name)?;
+            }
+            EntryKind::Symlink => match (place.standing(name, &mut self.buffer)?, &entry.target) {
+                (Standing::Symlink { target }, Some(wanted)) if target == *wanted => {}
+                (Standing::Absent, _) => self.report.damage.push(Damage::Missing { stored }),
+                _ => self.report.damage.push(Damage::Content { stored }),
+            },
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, place: &Place<'f, F>, name: &std::ffi::OsStr, entry: &Entry) -> Result<()> {
+        let stored = entry.stored.clone();
+        let (file, stat) = place.open_file(name)?;
+        let mut hash = sha2::Sha256::new();
+        let size = place.stream(name, &file, u64::MAX, &mut self.buffer, |chunk| {
+            hash.update(chunk);
+            Ok(())
+        })?;
+        self.report.files += 1;
+        self.report.size_bytes += size;
+        if Some(Digest::from_bytes(hash.finalize().into())) != entry.sha256 {
+            self.report.damage.push(Damage::Content { stored });
+            return Ok(());
+        }
+        let kept = stored_attributes(entry.group, entry.attributes(), 0o600);
+        let mut what = Vec::new();
+        if stat.mode != kept.mode {
+            what.push(format!("mode {:04o} instead of {:04o}", stat.mode, kept.mode));
+        }
+        if (stat.uid, stat.gid) != (kept.uid, kept.gid) {
+            what.push(format!("owner {}:{} instead of {}:{}", stat.uid, stat.gid, kept.uid, kept.gid));
+        }
+        if stat.modified != kept.modified {
+            what.push("modification time".into());
+        }
+        if place.told("read extended attributes of", name, place.fs.xattrs(&file))? != kept.xattrs {
+            what.push("extended attributes".into());
+        }
+        if !what.is_empty() {
+            let what = what.join(", ");
+            self.report.damage.push(Damage::Attributes { stored: stored.clone(), what });
+        }
+        if let Some(link) = &entry.link {
+            let path = link.stored.as_path();
+            let earlier = self.vault.folder_of(&link.snapshot);
+            // A pruned snapshot shares nothing any more; the content is here all the same.
+            if let (Ok(earlier), Some(parent), Some(name)) = (earlier, path.parent(), path.file_name()) {
+                let other = earlier.folder(parent).and_then(|folder| folder.stat(name)).ok().flatten();
+                if other.is_none_or(|other| (other.device, other.inode) != (stat.device, stat.inode)) {
+                    self.report.damage.push(Damage::Link { stored, snapshot: link.snapshot.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for files that the index does not record.
+    fn extra(&mut self) -> Result<()> {
+        let mut known: BTreeSet<PathBuf> = [INDEX, SUMS].iter().map(PathBuf::from).collect();
+        for entry in &self.snapshot.entries {
+            known.extend(entry.stored.as_path().ancestors().map(Path::to_owned));
+        }
+        let top = self.top.clone();
+        self.extra_in(&top, Path::new(""), &known, MAX_DEPTH + 8)
+    }
+
+    fn extra_in(
+        &mut self,
+        place: &Place<'f, F>,
+        path: &Path,
+        known: &BTreeSet<PathBuf>,
+        depth: usize,
+    ) -> Result<()> {
+        for name in place.list()? {
+            let inner = path.join(&name);
+            if !known.contains(&inner) {
+                self.report.damage.push(Damage::Extra { stored: NodePath::new(&inner) });
+            } else if depth > 0 && place.stat(&name)?.is_some_and(|stat| stat.kind == Kind::Folder) {
+                self.extra_in(&place.folder(&name)?, &inner, known, depth - 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn chain(&mut self) {
+        let (Some(previous), expected) = (&self.snapshot.previous, self.snapshot.previous_sha256) else {
+            return;
+        };
+        let what = match self.vault.index_digest(previous) {
+            Ok(Some(digest)) if expected.is_none_or(|expected| expected == digest) => return,
+            Ok(Some(_)) => format!("the index of {previous} was changed since"),
+            Ok(None)
+                if self
+                    .vault
+                    .pruned()
+                    .is_ok_and(|p| expected.is_some() && p.get(previous) == expected.as_ref()) =>
+            {
+                return;
+            }
+            Ok(None) => format!("{previous} is neither in the store nor was it pruned"),
+            Err(error) => error.to_string(),
+        };
+        self.report.damage.push(Damage::Chain { what });
+    }
+}
+
+impl<F: FileSystem> Vault<'_, F> {
+    /// Returns the digest of a snapshot's index; none when there is no such snapshot.
+    fn index_digest(&self, id: &SnapshotId) -> Result<Option<Digest>> {
+        let folder = super::fs::place::absent_to_none(self.folder_of(id))?;
+        let Some(folder) = folder else { return Ok(None) };
+        Ok(Some(Digest::of(&folder.read(INDEX, MAX_INDEX_BYTES)?)))
+    }
+
+    /// Reads which snapshots were pruned that others still name.
+    pub(super) fn pruned(&self) -> Result<BTreeMap<SnapshotId, Digest>> {
+        let Some(bytes) = self.store.read_if_any(super::vault::PRUNED, 64 << 20)? else {
+            return Ok(BTreeMap::new());
+        };
+        serde_json::from_slice(&bytes).map_err(|source| {
+            let path = self.store.path.join(super::vault::PRUNED);
+            crate::Error::with_source(ErrorKind::Corrupt, format!("{} is malformed", path.display()), source)
+        })
     }
 }

@@ -75,7 +75,18 @@ impl StaticPod {
     /// [`ErrorKind::Invalid`] when it is not YAML, not a `v1` `Pod`, or has no name or container;
     /// [`ErrorKind::Limit`] when it is larger than [`yaml::MAX_DOCUMENT_BYTES`].
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let raw: raw::Pod = yaml::from_slice(bytes)?;
+        Self::of_raw(yaml::from_slice(bytes)?)
+    }
+
+    /// Reads a manifest with kubelet's own leniency ([`yaml::from_slice_as_kubelet`]).
+    ///
+    /// # Errors
+    /// As [`StaticPod::parse`].
+    pub fn parse_as_kubelet(bytes: &[u8]) -> Result<Self> {
+        Self::of_raw(yaml::from_slice_as_kubelet(bytes)?)
+    }
+
+    fn of_raw(raw: raw::Pod) -> Result<Self> {
         if raw.kind.as_deref() != Some("Pod") || raw.api_version.as_deref() != Some("v1") {
             let kind = raw.kind.unwrap_or_default();
             return Err(Error::new(ErrorKind::Invalid, format!("not a v1 Pod (kind {kind:?})")));

@@ -1,0 +1,407 @@
+//! Working out what a restore or an install changes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::fs::place::{Place, absent_to_none, split};
+use super::fs::{Attributes, FileSystem, Kind};
+use super::gather::view_of;
+use super::group::Group;
+use super::hold::HeldState;
+use super::journal::{FolderStep, Standing, below};
+use super::restore::{InstallOptions, NewFile, RestoreOptions, RestoreReport, Selection};
+use super::snapshot::{Entry, EntryKind, NodePath, Snapshot, SnapshotId};
+use super::transaction::{Folders, Fresh, Put, Transaction};
+use super::vault::{BUFFER, MAX_DEPTH, OURS, Vault};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Component;
+use crate::parse::yaml::MAX_DOCUMENT_BYTES;
+use crate::sys::Deadline;
+
+/// What shall be where, before it is known what stands there.
+#[derive(Default)]
+struct Wish<'f, F: FileSystem> {
+    /// New content by path on the node; none for removal.
+    files: BTreeMap<PathBuf, Option<Put<'f, F>>>,
+    /// Attributes of folders; none where a missing one gets those of a new folder.
+    folders: BTreeMap<PathBuf, Option<Attributes>>,
+    /// The pods of new manifests.
+    pods: BTreeMap<PathBuf, String>,
+}
+
+/// The changes that a wish comes to.
+struct Plan<'f, F: FileSystem> {
+    changes: Vec<(PathBuf, Standing, Option<Put<'f, F>>)>,
+    folders: Vec<FolderStep>,
+    report: RestoreReport,
+}
+
+impl<'f, F: FileSystem> Vault<'f, F> {
+    /// Puts files of a snapshot back.
+    pub(super) fn restore(
+        &self,
+        id: &SnapshotId,
+        selection: &Selection,
+        options: &RestoreOptions,
+        deadline: &Deadline,
+    ) -> Result<RestoreReport> {
+        let snapshot = self.load(id)?.snapshot;
+        let wish = self.wish(&snapshot, selection, options)?;
+        let doing = |error: Error| error.context(format!("restore snapshot {id}"));
+        self.carry_out("restore", wish, options.dry_run, options.replace_held, deadline).map_err(doing)
+    }
+
+    /// Puts new files in place.
+    pub(super) fn install(
+        &self,
+        files: &[NewFile],
+        options: &InstallOptions,
+        deadline: &Deadline,
+    ) -> Result<RestoreReport> {
+        let mut wish = Wish { files: BTreeMap::new(), folders: BTreeMap::new(), pods: BTreeMap::new() };
+        for file in files {
+            let attributes = self.attributes_for(file)?;
+            if let Some(view) = view_of(&file.bytes) {
+                wish.pods.insert(file.path.clone(), view.pod);
+            }
+            let put = Put { fresh: Fresh::Bytes(file.bytes.clone()), attributes };
+            if wish.files.insert(file.path.clone(), Some(put)).is_some() {
+                let path = file.path.display();
+                return Err(Error::new(ErrorKind::Invalid, format!("{path} is to be installed twice")));
+            }
+        }
+        let what = if options.reason.is_empty() { "install" } else { options.reason.as_str() };
+        self.carry_out(what, wish, options.dry_run, options.replace_held, deadline)
+            .map_err(|error| error.context(what))
+    }
+
+    /// Checks a new file's precondition and returns the attributes that it gets.
+    fn attributes_for(&self, file: &NewFile) -> Result<Attributes> {
+        let (parent, name) = split(&file.path)?;
+        let now = (i64::try_from(self.now.as_secs()).unwrap_or(i64::MAX), self.now.subsec_nanos());
+        let (uid, gid) = self.owner;
+        let new = Attributes {
+            mode: file.mode & 0o7777,
+            uid,
+            gid,
+            modified: now,
+            xattrs: super::fs::Xattrs::new(),
+        };
+        let place = self.root.folder_if_any(parent)?;
+        let stat = match &place {
+            Some(place) => place.stat(name)?,
+            None => None,
+        };
+        if let Some(expected) = &file.expects {
+            let standing = match &place {
+                Some(place) => place.standing(name, &mut vec![0; BUFFER])?,
+                None => Standing::Absent,
+            };
+            let wanted = expected.map_or(Standing::Absent, |sha256| Standing::File { sha256 });
+            if standing != wanted {
+                let path = file.path.display();
+                return Err(Error::new(ErrorKind::Changed, format!("{path} is not what was expected there")));
+            }
+        }
+        match (place, stat) {
+            (Some(place), Some(stat)) if stat.kind == Kind::File => {
+                let (handle, stat) = place.open_file(name)?;
+                let xattrs = place.told("read extended attributes of", name, place.fs.xattrs(&handle))?;
+                Ok(Attributes { uid: stat.uid, gid: stat.gid, xattrs, ..new })
+            }
+            _ => Ok(new),
+        }
+    }
+
+    /// Turns the chosen part of a snapshot into a wish.
+    fn wish(
+        &self,
+        snapshot: &Snapshot,
+        selection: &Selection,
+        options: &RestoreOptions,
+    ) -> Result<Wish<'f, F>> {
+        let mut wish = Wish { files: BTreeMap::new(), folders: BTreeMap::new(), pods: BTreeMap::new() };
+        let chosen = choose(snapshot, selection)?;
+        let top = self.folder_of(&snapshot.id)?;
+        let mut last: Option<(PathBuf, Place<'f, F>)> = None;
+        for entry in &chosen {
+            let path = below(options.below.as_deref(), entry.path.as_path());
+            let attributes = entry.attributes();
+            let fresh = match (entry.kind, &entry.sha256, &entry.target) {
+                (EntryKind::Folder, ..) => {
+                    wish.folders.insert(path, Some(attributes));
+                    continue;
+                }
+                (EntryKind::Symlink, _, Some(target)) => Fresh::Symlink { target: target.clone() },
+                (EntryKind::File, Some(sha256), _) => {
+                    let stored = entry.stored.as_path();
+                    let (Some(parent), Some(name)) = (stored.parent(), stored.file_name()) else { continue };
+                    let folder = match last.take() {
+                        Some((path, place)) if path == parent => place,
+                        _ => top.folder(parent).map_err(|error| damaged(&snapshot.id, error))?,
+                    };
+                    last = Some((parent.to_owned(), folder.clone()));
+                    Fresh::Stored { folder, name: name.to_owned(), sha256: *sha256 }
+                }
+                _ => continue,
+            };
+            if let Some(view) = &entry.view {
+                wish.pods.insert(path.clone(), view.pod.clone());
+            }
+            wish.files.insert(path, Some(Put { fresh, attributes }));
+        }
+        if options.exact {
+            let groups: Vec<Group> =
+                snapshot.groups.iter().copied().filter(|group| *group != Group::Other).collect();
+            let whole = chosen.iter().any(|entry| entry.kind == EntryKind::Folder);
+            for entry in
+                chosen.iter().filter(|e| whole && e.kind == EntryKind::Folder && groups.contains(&e.group))
+            {
+                let path = below(options.below.as_deref(), entry.path.as_path());
+                self.wish_away(&path, &mut wish)?;
+            }
+        }
+        Ok(wish)
+    }
+
+    /// Adds the removal of what stands in a folder and is not wished for.
+    fn wish_away(&self, folder: &Path, wish: &mut Wish<'f, F>) -> Result<()> {
+        let Some(place) = self.root.folder_if_any(folder)? else { return Ok(()) };
+        for name in place.list()? {
+            let path = folder.join(&name);
+            let ours = name.as_encoded_bytes().starts_with(OURS.as_bytes());
+            let kind = place.stat(&name)?.map(|stat| stat.kind);
+            if !ours && matches!(kind, Some(Kind::File | Kind::Symlink)) {
+                wish.files.entry(path).or_insert(None);
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(
+        &self,
+        what: &str,
+        wish: Wish<'f, F>,
+        dry_run: bool,
+        replace_held: bool,
+        deadline: &Deadline,
+    ) -> Result<RestoreReport> {
+        let pods = wish.pods.clone();
+        let plan = self.plan(wish, deadline)?;
+        let held = self.check_held(&plan, replace_held)?;
+        self.check_pods(&plan, &pods)?;
+        let mut report = plan.report;
+        let nothing = plan.changes.is_empty() && plan.folders.iter().all(|folder| !folder.is_new);
+        if dry_run || nothing {
+            return Ok(report);
+        }
+        self.ensure_format()?;
+        let before = self.before(&plan.changes, what, deadline)?;
+        report.before = before.as_ref().map(|snapshot| snapshot.id.clone());
+        Transaction::new(self, what, plan.folders, plan.changes, deadline).run(before.as_ref())?;
+        for record in held {
+            let manifests = self.root.folder(&self.layout.manifests)?;
+            manifests.remove_if_any(&record.0)?;
+            self.drop_held(&record.1, false)?;
+        }
+        Ok(report)
+    }
+
+    /// Takes the snapshot of what is about to be replaced.
+    fn before(
+        &self,
+        changes: &[(PathBuf, Standing, Option<Put<'f, F>>)],
+        what: &str,
+        deadline: &Deadline,
+    ) -> Result<Option<Snapshot>> {
+        let replaced = || changes.iter().filter(|(_, old, _)| *old != Standing::Absent);
+        let mut groups: Vec<Group> = replaced().map(|(path, ..)| self.layout.group_of(path)).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        let other: Vec<PathBuf> = replaced()
+            .filter(|(path, ..)| self.layout.group_of(path) == Group::Other)
+            .map(|(path, ..)| path.clone())
+            .collect();
+        self.create_before(groups, &other, &format!("before-{what}"), deadline).map(Some)
+    }
+
+    /// Compares the wish with what stands there.
+    fn plan(&self, wish: Wish<'f, F>, deadline: &Deadline) -> Result<Plan<'f, F>> {
+        let mut plan = Plan {
+            changes: Vec::new(),
+            folders: self.plan_folders(&wish)?,
+            report: RestoreReport::default(),
+        };
+        let mut folders = Folders::new(self);
+        let mut buffer = vec![0; BUFFER];
+        for (path, put) in wish.files {
+            deadline.check("compare files")?;
+            let (parent, name) = split(&path)?;
+            let place = absent_to_none(folders.get(parent))?;
+            let old = match &place {
+                Some(place) => place.standing(name, &mut buffer)?,
+                None => Standing::Absent,
+            };
+            let shown = NodePath::new(&path);
+            match (&old, &put) {
+                (Standing::Absent, None) => continue,
+                (Standing::Absent, Some(_)) => plan.report.created.push(shown),
+                (_, None) => plan.report.removed.push(shown),
+                (_, Some(put)) => {
+                    if let Some(place) = &place
+                        && put.fresh.standing() == old
+                        && same_attributes(place, name, put)?
+                    {
+                        plan.report.unchanged.push(shown);
+                        continue;
+                    }
+                    plan.report.replaced.push(shown);
+                }
+            }
+            plan.changes.push((path, old, put));
+        }
+        Ok(plan)
+    }
+
+    /// Returns the folders that are to be made or to get attributes, outer ones first.
+    fn plan_folders(&self, wish: &Wish<'f, F>) -> Result<Vec<FolderStep>> {
+        let mut wanted = wish.folders.clone();
+        let put = wish.files.iter().filter(|(_, put)| put.is_some()).map(|(path, _)| path);
+        let parents: Vec<PathBuf> = put.chain(wish.folders.keys()).map(PathBuf::clone).collect();
+        for path in parents {
+            for parent in path.ancestors().skip(1).take_while(|parent| *parent != Path::new("/")) {
+                if wanted.contains_key(parent) {
+                    break;
+                }
+                wanted.insert(parent.to_owned(), None);
+            }
+        }
+        let mut steps = Vec::new();
+        for (path, attributes) in wanted {
+            if path.components().count() > 2 * MAX_DEPTH {
+                return Err(Error::new(ErrorKind::Limit, format!("{} is nested too deep", path.display())));
+            }
+            let is_new = self.root.folder_if_any(&path)?.is_none();
+            if is_new || attributes.is_some() {
+                steps.push(FolderStep { path: NodePath::new(&path), is_new, attributes });
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Fails when a manifest that is held would be put in place; returns the holds that then end.
+    fn check_held(&self, plan: &Plan<'f, F>, replace: bool) -> Result<Vec<(String, String)>> {
+        let mut ended = Vec::new();
+        for held in self.held()?.into_iter().filter(|held| held.state != HeldState::Released) {
+            let path = self.layout.manifests.join(&held.file);
+            if !plan.changes.iter().any(|(changed, _, put)| *changed == path && put.is_some()) {
+                continue;
+            }
+            if !replace {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("{} is held ({}); release it first", held.file, held.reason),
+                ));
+            }
+            ended.push((held.held_as, held.file));
+        }
+        Ok(ended)
+    }
+
+    /// Fails when kubelet would find the same pod in two files (kubernetes `pkg/kubelet/config/file.go`
+    /// runs every file whose name does not start with a dot; the one that sorts last wins).
+    fn check_pods(&self, plan: &Plan<'f, F>, pods: &BTreeMap<PathBuf, String>) -> Result<()> {
+        let manifests = &self.layout.manifests;
+        let here = |path: &Path| path.parent() == Some(manifests);
+        let put = plan.changes.iter().filter(|(path, _, put)| put.is_some() && here(path));
+        let mut run: BTreeMap<&str, &Path> = BTreeMap::new();
+        let twice = |pod: &str, one: &Path, other: &Path| {
+            let (one, other) = (one.display(), other.display());
+            Error::new(ErrorKind::Refused, format!("kubelet would run pod {pod} twice: {one} and {other}"))
+        };
+        for (path, ..) in put {
+            let Some(pod) = pods.get(path).filter(|_| !is_dot(path)) else { continue };
+            if let Some(other) = run.insert(pod, path) {
+                return Err(twice(pod, other, path));
+            }
+        }
+        if run.is_empty() {
+            return Ok(());
+        }
+        let Some(place) = self.root.folder_if_any(manifests)? else { return Ok(()) };
+        let names: Vec<OsString> = place.list()?;
+        for name in names {
+            let path = manifests.join(&name);
+            let stays = !plan.changes.iter().any(|(changed, ..)| *changed == path);
+            let is_file = || Ok::<_, Error>(place.stat(&name)?.is_some_and(|stat| stat.kind == Kind::File));
+            if is_dot(&path) || !stays || !is_file()? {
+                continue;
+            }
+            let view = place.read(&name, MAX_DOCUMENT_BYTES).ok().and_then(|bytes| view_of(&bytes));
+            if let Some(view) = view
+                && let Some(other) = run.get(view.pod.as_str())
+            {
+                return Err(twice(&view.pod, other, &path));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_dot(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn damaged(id: &SnapshotId, error: Error) -> Error {
+    let kind = if error.kind() == ErrorKind::NotFound { ErrorKind::Corrupt } else { error.kind() };
+    Error::with_source(kind, format!("snapshot {id} is damaged"), error)
+}
+
+fn same_attributes<F: FileSystem>(
+    place: &Place<'_, F>,
+    name: &std::ffi::OsStr,
+    put: &Put<'_, F>,
+) -> Result<bool> {
+    let mut wanted = put.attributes.clone();
+    // A file from a caller has no time of its own.
+    if matches!(put.fresh, Fresh::Bytes(_))
+        && let Some(stat) = place.stat(name)?
+    {
+        wanted.modified = stat.modified;
+    }
+    place.has_attributes(name, &wanted)
+}
+
+/// Returns the chosen entries; a choice that the snapshot does not hold is an error.
+fn choose<'s>(snapshot: &'s Snapshot, selection: &Selection) -> Result<Vec<&'s Entry>> {
+    let missing = |what: String| {
+        Error::new(ErrorKind::NotFound, format!("snapshot {} does not hold {what}", snapshot.id))
+    };
+    let manifest = |component: &Component| {
+        snapshot.manifest(*component).ok_or_else(|| missing(format!("a manifest of {component}")))
+    };
+    match selection {
+        Selection::All => Ok(snapshot.entries.iter().collect()),
+        Selection::Groups(groups) => {
+            if let Some(group) = groups.iter().find(|group| !snapshot.groups.contains(group)) {
+                return Err(missing(format!("group {group}")));
+            }
+            Ok(snapshot.entries.iter().filter(|entry| groups.contains(&entry.group)).collect())
+        }
+        Selection::Components(components) => components.iter().map(manifest).collect(),
+        Selection::Files(files) => files
+            .iter()
+            .map(|file| {
+                let found = snapshot
+                    .entries
+                    .iter()
+                    .find(|entry| entry.path.as_path() == file && entry.kind != EntryKind::Folder);
+                found.ok_or_else(|| missing(file.display().to_string()))
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,172 @@
+//! Ending what a crash has left half done.
+
+use super::fs::FileSystem;
+use super::fs::place::{absent_to_none, split};
+use super::journal::{Phase, Record, Standing, Step};
+use super::restore::{Recovered, RecoveredOutcome};
+use super::snapshot::NodePath;
+use super::transaction::{Folders, remove_made, remove_staged, swap, sweep};
+use super::vault::{BUFFER, HELD, HELD_PREFIX, JOURNAL, NEW, OURS, Vault};
+use crate::error::{ErrorKind, Result};
+
+/// How far a step has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The old file is in place and the new one is staged.
+    ToDo,
+    /// The new file is in place.
+    Done,
+    /// The old file is in place and nothing is staged.
+    Never,
+    /// Something else stands there.
+    Foreign,
+}
+
+impl<F: FileSystem> Vault<'_, F> {
+    /// Reports whether [`Vault::recover`] might have something to do; reads only.
+    pub(super) fn has_pending(&self) -> Result<bool> {
+        for name in [JOURNAL, HELD, super::vault::SNAPSHOTS] {
+            let Some(part) = self.part(name)? else { continue };
+            let dot_only = name == super::vault::SNAPSHOTS;
+            if part.list()?.iter().any(|name| !dot_only || name.as_encoded_bytes().starts_with(b".")) {
+                return Ok(true);
+            }
+        }
+        let Some(manifests) = self.root.folder_if_any(&self.layout.manifests)? else { return Ok(false) };
+        Ok(manifests.list()?.iter().any(|name| {
+            let name = name.as_encoded_bytes();
+            name.starts_with(OURS.as_bytes()) && !name.starts_with(HELD_PREFIX.as_bytes())
+        }))
+    }
+
+    /// Ends everything that is half done; the store must be locked.
+    pub(super) fn recover(&self) -> Result<Vec<Recovered>> {
+        if !self.check_format()? {
+            return Ok(Vec::new());
+        }
+        let mut recovered = Vec::new();
+        for (name, record) in self.records()? {
+            recovered.push(self.end(&name, record).map_err(|error| error.context("end a half-done change"))?);
+        }
+        recovered.extend(self.recover_holds()?);
+        self.sweep_staged(&mut recovered)?;
+        for path in self.sweep_snapshots()? {
+            recovered.push(Recovered {
+                what: "snapshot".into(),
+                outcome: RecoveredOutcome::TakenBack,
+                paths: vec![NodePath::new(path)],
+                detail: "a snapshot that was half made or half removed".into(),
+            });
+        }
+        Ok(recovered)
+    }
+
+    fn sweep_staged(&self, recovered: &mut Vec<Recovered>) -> Result<()> {
+        for part in [JOURNAL, HELD] {
+            let Some(place) = self.part(part)? else { continue };
+            for name in
+                place.list()?.iter().filter(|name| name.as_encoded_bytes().starts_with(NEW.as_bytes()))
+            {
+                place.remove_if_any(name)?;
+            }
+        }
+        let Some(manifests) = self.root.folder_if_any(&self.layout.manifests)? else { return Ok(()) };
+        let swept = sweep(&manifests)?;
+        if swept > 0 {
+            recovered.push(Recovered {
+                what: "staged files".into(),
+                outcome: RecoveredOutcome::TakenBack,
+                paths: vec![NodePath::new(&self.layout.manifests)],
+                detail: format!("{swept} staged files of a change that was not begun"),
+            });
+        }
+        Ok(())
+    }
+
+    fn end(&self, name: &str, record: Record) -> Result<Recovered> {
+        let mut buffer = vec![0; BUFFER];
+        let outcome = match record.phase {
+            Phase::Staging => RecoveredOutcome::TakenBack,
+            Phase::Committed => self.go_on(&record, &mut buffer)?,
+        };
+        if outcome == RecoveredOutcome::TakenBack && record.phase == Phase::Committed {
+            self.remove_record(name, true)?;
+        }
+        remove_staged(self, &record, &mut buffer)?;
+        if outcome == RecoveredOutcome::TakenBack {
+            remove_made(self, &record);
+        } else {
+            self.set_folders(&record)?;
+        }
+        self.remove_record(name, true)?;
+        Ok(Recovered {
+            what: record.what,
+            outcome,
+            paths: record.steps.into_iter().map(|step| step.path).collect(),
+            detail: match &record.before {
+                Some(before) => format!("what stood there before is snapshot {before}"),
+                None => "nothing stood there before".into(),
+            },
+        })
+    }
+
+    /// Finishes a committed change, where nobody else has changed the files since.
+    fn go_on(&self, record: &Record, buffer: &mut [u8]) -> Result<RecoveredOutcome> {
+        let mut folders = Folders::new(self);
+        let mut progress = Vec::with_capacity(record.steps.len());
+        for step in &record.steps {
+            progress.push(self.progress(&mut folders, step, buffer)?);
+        }
+        let any = |wanted| progress.contains(&wanted);
+        if any(Progress::Never) && !any(Progress::Done) {
+            return Ok(RecoveredOutcome::TakenBack);
+        }
+        for (step, progress) in record.steps.iter().zip(&progress) {
+            let (parent, name) = split(step.path.as_path())?;
+            if *progress == Progress::ToDo {
+                swap(&folders.get(parent)?, step, name)?;
+            }
+            if matches!(progress, Progress::ToDo | Progress::Done) {
+                folders.get(parent)?.sync()?;
+            }
+        }
+        let clean = !any(Progress::Foreign) && !any(Progress::Never);
+        Ok(if clean { RecoveredOutcome::Finished } else { RecoveredOutcome::LeftAlone })
+    }
+
+    fn progress(&self, folders: &mut Folders<'_, '_, F>, step: &Step, buffer: &mut [u8]) -> Result<Progress> {
+        let (parent, name) = split(step.path.as_path())?;
+        let Some(place) = absent_to_none(folders.get(parent))? else { return Ok(Progress::Foreign) };
+        let target = match place.standing(name, buffer) {
+            // A folder that someone has put there is foreign; an unreadable file is an error.
+            Err(error) if error.kind() == ErrorKind::Refused => return Ok(Progress::Foreign),
+            other => other?,
+        };
+        let staged = place.standing(step.staged.as_ref(), buffer)?;
+        if let Some(attributes) = &step.attributes {
+            // The bytes are the same before and after, so the attributes have to tell.
+            let swapped = staged == Standing::Absent || place.has_attributes(name, attributes)?;
+            return Ok(if swapped { Progress::Done } else { Progress::ToDo });
+        }
+        if target == step.new {
+            return Ok(Progress::Done);
+        }
+        Ok(match (target == step.old, &step.new) {
+            (true, Standing::Absent) => Progress::ToDo,
+            (true, _) if staged == step.new => Progress::ToDo,
+            (true, _) => Progress::Never,
+            (false, _) => Progress::Foreign,
+        })
+    }
+
+    fn set_folders(&self, record: &Record) -> Result<()> {
+        for folder in record.folders.iter().rev() {
+            if let Some(attributes) = &folder.attributes
+                && let Some(place) = self.root.folder_if_any(folder.path.as_path())?
+            {
+                place.set_attributes(attributes)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,434 @@
+//! Changing several files of the node, all or nothing.
+//!
+//! 1. New files are staged under dot-names next to their targets and synced.
+//! 2. A journal record of the intent is synced: from here on a crash is followed by the rest.
+//! 3. Targets and staged files swap names (`RENAME_EXCHANGE`), each after its precondition was
+//!    checked again; the folders are synced and the targets read back.
+//! 4. The old files, which a snapshot holds, and the record are removed.
+//!
+//! An error in 1 to 3 is followed by the way back; only when that fails too does the record stay, and
+//! the next open ends the change.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
+
+use super::fs::place::{Place, split};
+use super::fs::{Attributes, FileSystem, Kind, Rename};
+use super::journal::{FolderStep, Phase, Record, Standing, Step};
+use super::snapshot::{NodePath, Snapshot};
+use super::vault::{BUFFER, HELD_PREFIX, OURS, SYNC_EACH_UP_TO, Vault};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Digest;
+use crate::sys::Deadline;
+
+/// Where a new file's content comes from.
+pub(super) enum Fresh<'f, F: FileSystem> {
+    /// From the caller.
+    Bytes(Vec<u8>),
+    /// From a snapshot's folder; checked against the digest while it is copied.
+    Stored { folder: Place<'f, F>, name: OsString, sha256: Digest },
+    /// A symbolic link.
+    Symlink { target: NodePath },
+}
+
+impl<F: FileSystem> Fresh<'_, F> {
+    pub(super) fn standing(&self) -> Standing {
+        match self {
+            Self::Bytes(bytes) => Standing::File { sha256: Digest::of(bytes) },
+            Self::Stored { sha256, .. } => Standing::File { sha256: *sha256 },
+            Self::Symlink { target } => Standing::Symlink { target: target.clone() },
+        }
+    }
+}
+
+/// A file to be put in place.
+pub(super) struct Put<'f, F: FileSystem> {
+    pub(super) fresh: Fresh<'f, F>,
+    pub(super) attributes: Attributes,
+}
+
+/// A prepared change of several files.
+pub(super) struct Transaction<'v, 'f, F: FileSystem> {
+    vault: &'v Vault<'f, F>,
+    /// The record's name in the journal.
+    name: String,
+    record: Record,
+    /// What is put, one for each step; none where a file is removed.
+    puts: Vec<Option<Put<'f, F>>>,
+    deadline: &'v Deadline,
+    buffer: Vec<u8>,
+}
+
+impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
+    pub(super) fn new(
+        vault: &'v Vault<'f, F>,
+        what: &str,
+        folders: Vec<FolderStep>,
+        changes: Vec<(PathBuf, Standing, Option<Put<'f, F>>)>,
+        deadline: &'v Deadline,
+    ) -> Self {
+        let id = format!("{:016x}", vault.now.as_nanos() & u128::from(u64::MAX));
+        let mut steps = Vec::with_capacity(changes.len());
+        let mut puts = Vec::with_capacity(changes.len());
+        for (number, (path, old, put)) in changes.into_iter().enumerate() {
+            let new = put.as_ref().map_or(Standing::Absent, |put| put.fresh.standing());
+            let attributes = put.as_ref().filter(|_| old == new).map(|put| put.attributes.clone());
+            let staged = format!("{OURS}{id}-{number}");
+            steps.push(Step { path: NodePath::new(&path), staged, old, new, attributes });
+            puts.push(put);
+        }
+        let record = Record::new(what, folders, steps);
+        Self { vault, name: format!("{id}.json"), record, puts, deadline, buffer: vec![0; BUFFER] }
+    }
+
+    /// Carries the change out; `before` is the snapshot of what stands there.
+    pub(super) fn run(mut self, before: Option<&Snapshot>) -> Result<()> {
+        if let Some(before) = before {
+            self.check_covered(before)?;
+            self.record.before = Some(before.id.clone());
+        }
+        if let Err(error) = self.prepare() {
+            return Err(self.take_back(0, error));
+        }
+        let mut done = 0;
+        if let Err(error) = self.swap_all(&mut done) {
+            return Err(self.take_back(done, error));
+        }
+        // From here on the new files are in place, durably and proven.
+        if let Err(error) = self.clean() {
+            tracing::warn!(%error, "left-over of a finished change; the next open removes it");
+        }
+        Ok(())
+    }
+
+    /// Fails unless the snapshot holds exactly what is about to be replaced.
+    fn check_covered(&self, before: &Snapshot) -> Result<()> {
+        let entries: std::collections::HashMap<&NodePath, &super::Entry> =
+            before.entries.iter().map(|entry| (&entry.path, entry)).collect();
+        for step in self.record.steps.iter().filter(|step| step.old != Standing::Absent) {
+            let kept = entries.get(&step.path).map(|entry| match (&entry.sha256, &entry.target) {
+                (Some(sha256), _) => Standing::File { sha256: *sha256 },
+                (None, Some(target)) => Standing::Symlink { target: target.clone() },
+                (None, None) => Standing::Absent,
+            });
+            if kept.as_ref() != Some(&step.old) {
+                return Err(changed(&step.path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages the new files and writes the intent.
+    fn prepare(&mut self) -> Result<()> {
+        let manifests = &self.vault.layout.manifests;
+        let elsewhere = self.record.folders.iter().any(|folder| folder.is_new)
+            || self.record.steps.iter().any(|step| step.path.as_path().parent() != Some(manifests));
+        if elsewhere {
+            // The next open looks for left-overs in the manifests folder anyway, in others by this.
+            self.vault.write_record(&self.name, &self.record)?;
+        }
+        self.make_folders()?;
+        self.stage_all()?;
+        self.record.phase = Phase::Committed;
+        self.vault.write_record(&self.name, &self.record)
+    }
+
+    fn make_folders(&self) -> Result<()> {
+        for folder in self.record.folders.iter().filter(|folder| folder.is_new) {
+            let (parent, name) = split(folder.path.as_path())?;
+            let made = self.vault.root.folder(parent)?.make_folder(name)?;
+            if let Some(attributes) = &folder.attributes {
+                made.set_attributes(attributes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the folders whose names change, and those in which folders were made.
+    fn touched(&self) -> BTreeSet<PathBuf> {
+        let parent = |path: &NodePath| path.as_path().parent().map(Path::to_owned);
+        let made = self.record.folders.iter().filter(|folder| folder.is_new);
+        let mut touched: BTreeSet<PathBuf> = made
+            .flat_map(|folder| [parent(&folder.path), Some(folder.path.as_path().to_owned())])
+            .flatten()
+            .collect();
+        touched.extend(self.record.steps.iter().filter_map(|step| parent(&step.path)));
+        touched
+    }
+
+    fn stage_all(&mut self) -> Result<()> {
+        let mut folders = Folders::new(self.vault);
+        let mut handles = Vec::new();
+        let few = self.is_few();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for path in self.touched() {
+            sweep(&folders.get(&path)?)?;
+        }
+        for (step, put) in self.record.steps.iter().zip(&self.puts) {
+            self.deadline.check("stage files")?;
+            let Some(put) = put else { continue };
+            let (parent, _) = split(step.path.as_path())?;
+            let handle = stage(&folders.get(parent)?, &step.staged, put, &mut buffer)?;
+            handles.extend(handle.filter(|_| few));
+        }
+        self.buffer = buffer;
+        if few {
+            for handle in &handles {
+                self.vault.root.told("sync", "", self.vault.fs.sync(handle))?;
+            }
+        }
+        self.sync_folders(true)
+    }
+
+    fn is_few(&self) -> bool {
+        self.record.steps.len() + self.record.folders.len() <= SYNC_EACH_UP_TO
+    }
+
+    /// Syncs the names in all folders concerned, and with many files their content too.
+    fn sync_folders(&self, content: bool) -> Result<()> {
+        let mut devices = BTreeSet::new();
+        for path in self.touched() {
+            let place = self.vault.root.folder(&path)?;
+            if self.is_few() {
+                place.sync()?;
+                continue;
+            }
+            let device = place.told("stat", "", self.vault.fs.describe(&place.handle))?.device;
+            if !devices.insert(device) {
+                continue;
+            }
+            if !place.told("sync", "", self.vault.fs.sync_everything(&place.handle))? {
+                devices.remove(&device);
+                if content {
+                    self.sync_staged(&place, &path)?;
+                }
+                place.sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_staged(&self, place: &Place<'f, F>, path: &Path) -> Result<()> {
+        let here = self.record.steps.iter().filter(|step| step.path.as_path().parent() == Some(path));
+        for step in here.filter(|step| matches!(step.new, Standing::File { .. })) {
+            let (file, _) = place.open_file(&step.staged)?;
+            place.told("sync", &step.staged, self.vault.fs.sync(&file))?;
+        }
+        Ok(())
+    }
+
+    /// Swaps every target with its staged file; `done` counts those that were.
+    fn swap_all(&mut self, done: &mut usize) -> Result<()> {
+        let mut folders = Folders::new(self.vault);
+        for step in &self.record.steps {
+            let (parent, name) = split(step.path.as_path())?;
+            let place = folders.get(parent)?;
+            if place.standing(name, &mut self.buffer)? != step.old {
+                return Err(changed(&step.path));
+            }
+            swap(&place, step, name)?;
+            *done += 1;
+        }
+        for step in &self.record.steps {
+            let (parent, name) = split(step.path.as_path())?;
+            let place = folders.get(parent)?;
+            if place.standing(name, &mut self.buffer)? != step.new {
+                return Err(changed(&step.path).context("read back"));
+            }
+            // What was swapped out has to be what the snapshot holds, not a write that came between.
+            if step.old != Standing::Absent
+                && place.stat(&step.staged)?.is_some()
+                && place.standing(step.staged.as_ref(), &mut self.buffer)? != step.old
+            {
+                return Err(changed(&step.path));
+            }
+        }
+        self.set_folder_attributes()?;
+        self.sync_folders(false)
+    }
+
+    fn set_folder_attributes(&self) -> Result<()> {
+        for folder in self.record.folders.iter().rev() {
+            if let Some(attributes) = &folder.attributes {
+                self.vault.root.folder(folder.path.as_path())?.set_attributes(attributes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the old files and the record.
+    fn clean(&mut self) -> Result<()> {
+        remove_staged(self.vault, &self.record, &mut self.buffer)?;
+        // Removing changed the folders' times.
+        self.set_folder_attributes()?;
+        self.vault.remove_record(&self.name, false)
+    }
+
+    /// Undoes the first `done` steps and returns the error that made it necessary.
+    fn take_back(mut self, done: usize, error: Error) -> Error {
+        let undone = self.undo(done).and_then(|()| {
+            if self.record.phase == Phase::Committed {
+                // Durably, before the staged files go: a record that came back would finish the change.
+                self.vault.remove_record(&self.name, true)?;
+            }
+            remove_staged(self.vault, &self.record, &mut self.buffer)?;
+            remove_made(self.vault, &self.record);
+            self.vault.remove_record(&self.name, false)
+        });
+        match undone {
+            Ok(()) => error,
+            Err(second) => {
+                tracing::error!(%second, "the way back failed; the next open ends the change");
+                error.context("half done, ended by the next open of the store")
+            }
+        }
+    }
+
+    fn undo(&self, done: usize) -> Result<()> {
+        if done == 0 {
+            return Ok(());
+        }
+        let mut folders = Folders::new(self.vault);
+        for step in self.record.steps.iter().take(done).rev() {
+            let (parent, name) = split(step.path.as_path())?;
+            unswap(&folders.get(parent)?, step, name)?;
+        }
+        self.sync_folders(false)
+    }
+}
+
+/// Keeps the folder that was used last open: steps come folder by folder.
+pub(super) struct Folders<'v, 'f, F: FileSystem> {
+    vault: &'v Vault<'f, F>,
+    last: Option<(PathBuf, Place<'f, F>)>,
+}
+
+impl<'v, 'f, F: FileSystem> Folders<'v, 'f, F> {
+    pub(super) fn new(vault: &'v Vault<'f, F>) -> Self {
+        Self { vault, last: None }
+    }
+
+    pub(super) fn get(&mut self, path: &Path) -> Result<Place<'f, F>> {
+        if let Some((last, place)) = &self.last
+            && last == path
+        {
+            return Ok(place.clone());
+        }
+        let place = self.vault.root.folder(path)?;
+        self.last = Some((path.to_owned(), place.clone()));
+        Ok(place)
+    }
+}
+
+fn changed(path: &NodePath) -> Error {
+    Error::new(ErrorKind::Changed, format!("{} changed meanwhile", path.as_path().display()))
+}
+
+/// Writes a new file under its dot-name; returns its handle, to be synced.
+fn stage<F: FileSystem>(
+    place: &Place<'_, F>,
+    staged: &str,
+    put: &Put<'_, F>,
+    buffer: &mut [u8],
+) -> Result<Option<F::Handle>> {
+    let file = match &put.fresh {
+        Fresh::Symlink { target } => {
+            let made = place.fs.make_symlink(&place.handle, staged.as_ref(), target, &put.attributes);
+            place.told("make symbolic link", staged, made)?;
+            return Ok(None);
+        }
+        Fresh::Bytes(bytes) => place.create(staged, bytes)?,
+        Fresh::Stored { folder, name, sha256 } => {
+            let file = place.create(staged, &[])?;
+            let (from, _) = folder.open_file(name)?;
+            let mut hash = sha2::Sha256::new();
+            folder.stream(name, &from, u64::MAX, buffer, |chunk| {
+                hash.update(chunk);
+                place.told("write", staged, place.fs.write(&file, chunk))
+            })?;
+            if Digest::from_bytes(hash.finalize().into()) != *sha256 {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!("{} does not have its recorded digest", folder.path.join(name).display()),
+                ));
+            }
+            file
+        }
+    };
+    place.told("set attributes of", staged, place.fs.set_attributes(&file, &put.attributes))?;
+    place.fs.start_writeback(&file);
+    Ok(Some(file))
+}
+
+/// Gives the target its new content, and the staged name the old.
+pub(super) fn swap<F: FileSystem>(place: &Place<'_, F>, step: &Step, name: &OsStr) -> Result<()> {
+    match (&step.old, &step.new) {
+        (Standing::Absent, Standing::Absent) => Ok(()),
+        (Standing::Absent, _) => place.rename(&step.staged, place, name, Rename::NoReplace),
+        (_, Standing::Absent) => place.rename(name, place, &step.staged, Rename::NoReplace),
+        _ => place.rename(&step.staged, place, name, Rename::Exchange),
+    }
+}
+
+fn unswap<F: FileSystem>(place: &Place<'_, F>, step: &Step, name: &OsStr) -> Result<()> {
+    match (&step.old, &step.new) {
+        (Standing::Absent, Standing::Absent) => Ok(()),
+        (Standing::Absent, _) => place.rename(name, place, &step.staged, Rename::NoReplace),
+        (_, Standing::Absent) => place.rename(&step.staged, place, name, Rename::NoReplace),
+        _ => place.rename(&step.staged, place, name, Rename::Exchange),
+    }
+}
+
+/// Removes staged files; one that is neither the old nor the new file is not ours and stays.
+pub(super) fn remove_staged<F: FileSystem>(
+    vault: &Vault<'_, F>,
+    record: &Record,
+    buffer: &mut [u8],
+) -> Result<()> {
+    let mut folders = Folders::new(vault);
+    for step in &record.steps {
+        let (parent, _) = split(step.path.as_path())?;
+        // A folder that was not even made has nothing staged in it.
+        let Some(place) = super::fs::place::absent_to_none(folders.get(parent))? else { continue };
+        let Some(stat) = place.stat(&step.staged)? else { continue };
+        // While staging, a file may be there in part.
+        let ours = record.phase == Phase::Staging || {
+            let standing = place.standing(step.staged.as_ref(), buffer)?;
+            standing == step.old || standing == step.new
+        };
+        if ours && stat.kind != Kind::Folder {
+            place.remove(&step.staged, stat.kind)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes folders that were made for a change that did not come about; one in use stays.
+pub(super) fn remove_made<F: FileSystem>(vault: &Vault<'_, F>, record: &Record) {
+    for folder in record.folders.iter().rev().filter(|folder| folder.is_new) {
+        let removed = split(folder.path.as_path())
+            .and_then(|(parent, name)| vault.root.folder(parent)?.remove(name, Kind::Folder));
+        if let Err(error) = removed {
+            tracing::debug!(%error, "folder stays");
+        }
+    }
+}
+
+/// Removes what an interrupted change staged here; held manifests are not that.
+pub(super) fn sweep<F: FileSystem>(place: &Place<'_, F>) -> Result<usize> {
+    let mut swept = 0;
+    for name in place.list()? {
+        let bytes = name.as_encoded_bytes();
+        if !bytes.starts_with(OURS.as_bytes()) || bytes.starts_with(HELD_PREFIX.as_bytes()) {
+            continue;
+        }
+        if let Some(stat) = place.stat(&name)?.filter(|stat| stat.kind != Kind::Folder) {
+            place.remove(&name, stat.kind)?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
