@@ -32,7 +32,15 @@ impl<F: FileSystem> Vault<'_, F> {
                 return Ok(true);
             }
         }
-        let Some(manifests) = self.root.folder_if_any(&self.layout.manifests)? else { return Ok(false) };
+        let manifests = match self.root.folder_if_any(&self.layout.manifests) {
+            Ok(Some(manifests)) => manifests,
+            Ok(None) => return Ok(false),
+            // Snapshots must stay readable when the manifests folder is not; every change tells why.
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for left-overs");
+                return Ok(false);
+            }
+        };
         Ok(manifests.list()?.iter().any(|name| {
             let name = name.as_encoded_bytes();
             name.starts_with(OURS.as_bytes()) && !name.starts_with(HELD_PREFIX.as_bytes())

@@ -1,5 +1,10 @@
 //! The subcommands, one file each.
 
+mod backup;
+mod hold;
+mod lint;
+mod restore;
+
 use std::path::PathBuf;
 
 use cprecover::sys::CancelToken;
@@ -35,6 +40,16 @@ enum Command {
         #[command(subcommand)]
         program: DoubleCommand,
     },
+    /// Makes, lists, compares, checks and moves snapshots of the node's recovery set.
+    Backup(backup::Args),
+    /// Puts files of a snapshot back, all or nothing.
+    Restore(restore::Args),
+    /// Takes a static pod's manifest out of kubelet's sight, so that it cannot be lost.
+    Hold(hold::Args),
+    /// Puts a held manifest back.
+    Release(hold::ReleaseArgs),
+    /// Looks for manifests that kubelet reads otherwise than they were meant.
+    Lint(lint::Args),
 }
 
 impl Cli {
@@ -52,6 +67,11 @@ impl Cli {
         match self.command {
             Command::Config => config(&ctx),
             Command::Double { program } => program.run(),
+            Command::Backup(args) => backup::run(&ctx, args),
+            Command::Restore(args) => restore::run(&ctx, args),
+            Command::Hold(args) => hold::run(&ctx, args),
+            Command::Release(args) => hold::run_release(&ctx, args),
+            Command::Lint(args) => lint::run(&ctx, args),
         }
     }
 }

@@ -1,0 +1,337 @@
+//! `cprecover backup`: snapshots of the node's recovery set.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufReader, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cprecover::backup::{
+    Change, CreateOptions, Group, Listed, Retention, Snapshot, SnapshotDiff, Store, VerifyReport,
+};
+use cprecover::sys::Deadline;
+use cprecover::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+use crate::{Context, Exit};
+
+/// How long one call may take.
+const TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Arguments of `cprecover backup`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Where the snapshots are.
+#[derive(clap::Args)]
+pub(crate) struct StoreArgs {
+    /// Folder of the snapshots [default: the node's storeDir].
+    #[arg(long, global = true, value_name = "DIR")]
+    store: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// Opens the store and says on stderr what it had to finish.
+    pub(crate) fn open(&self, ctx: &Context) -> Result<Store> {
+        match &self.store {
+            None => Store::open(&ctx.node),
+            Some(dir) => {
+                let dir = std::path::absolute(dir).map_err(|source| Error::path("resolve", dir, source))?;
+                Store::open_at(&ctx.node, dir)
+            }
+        }
+    }
+}
+
+/// Returns the deadline of one call.
+pub(crate) fn deadline(ctx: &Context) -> Deadline {
+    Deadline::after(TIMEOUT).with_cancel(ctx.cancel.clone())
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Makes a snapshot.
+    Create {
+        /// Groups to take: manifests, pki, kubeconfigs, kubeadm, kubelet, or all.
+        #[arg(long, value_delimiter = ',', default_value = "all")]
+        groups: Vec<String>,
+        /// Label as KEY=VALUE.
+        #[arg(long, value_name = "KEY=VALUE")]
+        label: Vec<String>,
+        /// Another file or folder of kubeadm's configuration, absolute on the node.
+        #[arg(long, value_name = "PATH")]
+        kubeadm_path: Vec<PathBuf>,
+        /// Make none when nothing has changed since the newest one.
+        #[arg(long)]
+        if_changed: bool,
+    },
+    /// Lists the snapshots, oldest first.
+    List,
+    /// Shows what is in a snapshot.
+    Show {
+        /// Id, number, `latest` or `last-known-good`.
+        #[arg(default_value = "latest")]
+        snapshot: String,
+    },
+    /// Shows what changed from one snapshot to another, or to what stands on the node now.
+    Diff {
+        /// The older one.
+        old: String,
+        /// The newer one; without it, the node as it is.
+        new: Option<String>,
+    },
+    /// Checks every digest of one snapshot, or of all.
+    Verify {
+        /// Id, number, `latest` or `last-known-good`; without it, all.
+        snapshot: Option<String>,
+    },
+    /// Removes old snapshots; the newest, the last known good and those in use stay.
+    Prune {
+        /// Keep the newest so many.
+        #[arg(long, default_value_t = 10)]
+        keep_last: usize,
+        /// Keep the last one of each of so many days.
+        #[arg(long, default_value_t = 14)]
+        keep_daily: usize,
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Writes a snapshot as one tar file.
+    Export {
+        /// Id, number, `latest` or `last-known-good`.
+        snapshot: String,
+        /// The file, which must not exist; `-` is stdout.
+        file: PathBuf,
+    },
+    /// Takes a snapshot in from a tar file.
+    Import {
+        /// The file; `-` is stdin.
+        file: PathBuf,
+    },
+}
+
+/// Runs `cprecover backup`.
+pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
+    let store = args.store.open(ctx)?;
+    match args.verb {
+        Verb::Create { groups, label, kubeadm_path, if_changed } => {
+            create(ctx, &store, &groups, &label, kubeadm_path, if_changed)
+        }
+        Verb::List => list(ctx, &store),
+        Verb::Show { snapshot } => show(ctx, &store, &snapshot),
+        Verb::Diff { old, new } => diff(ctx, &store, &old, new.as_deref()),
+        Verb::Verify { snapshot } => verify(ctx, &store, snapshot.as_deref()),
+        Verb::Prune { keep_last, keep_daily, dry_run } => {
+            let report = store.prune(&Retention::new(keep_last, keep_daily), dry_run)?;
+            ctx.emit("cprecover.dev/backup-prune/v1", &report, || {
+                let verb = if dry_run { "would remove" } else { "removed" };
+                let removed = report.removed.iter().map(|id| format!("{verb}  {id}\n"));
+                let kept = report.kept.iter().map(|(id, why)| format!("kept     {id}  {why}\n"));
+                removed.chain(kept).collect()
+            })?;
+            Ok(Exit::Done)
+        }
+        Verb::Export { snapshot, file } => export(ctx, &store, &snapshot, &file),
+        Verb::Import { file } => import(ctx, &store, &file),
+    }
+}
+
+fn create(
+    ctx: &Context,
+    store: &Store,
+    groups: &[String],
+    labels: &[String],
+    kubeadm_paths: Vec<PathBuf>,
+    only_if_changed: bool,
+) -> Result<Exit> {
+    let mut options = CreateOptions::default();
+    options.groups = if groups.iter().any(|group| group == "all") {
+        Group::ALL.to_vec()
+    } else {
+        groups.iter().map(|group| group.parse()).collect::<Result<_>>()?
+    };
+    options.labels = labels
+        .iter()
+        .map(|label| {
+            let pair = label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+            pair.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("label {label:?} is not KEY=VALUE")))
+        })
+        .collect::<Result<BTreeMap<_, _>>>()?;
+    options.kubeadm_paths = kubeadm_paths;
+    options.only_if_changed = only_if_changed;
+    let snapshot = store.create(&options, &deadline(ctx))?;
+    ctx.emit("cprecover.dev/snapshot/v1", &snapshot, || shown(&snapshot))?;
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Listing {
+    snapshots: Vec<Listed>,
+}
+
+fn list(ctx: &Context, store: &Store) -> Result<Exit> {
+    let listing = Listing { snapshots: store.list()? };
+    let damaged = listing.snapshots.iter().any(|listed| listed.error.is_some());
+    ctx.emit("cprecover.dev/backup-list/v1", &listing, || {
+        let mut text = String::from("SNAPSHOT                 FILES  GOOD  VERSION   REASON\n");
+        for listed in &listing.snapshots {
+            let _ = match (&listed.snapshot, &listed.error) {
+                (Some(s), _) => writeln!(
+                    text,
+                    "{}  {:>5}  {:<4}  {:<8}  {}",
+                    s.id,
+                    s.entries.iter().filter(|entry| entry.sha256.is_some()).count(),
+                    if s.health_verified { "yes" } else { "-" },
+                    s.kubernetes_version.as_deref().unwrap_or("-"),
+                    s.reason
+                ),
+                (None, error) => writeln!(text, "{}  {}", listed.id, error.as_deref().unwrap_or("damaged")),
+            };
+        }
+        text
+    })?;
+    Ok(if damaged { Exit::Unhealthy } else { Exit::Done })
+}
+
+fn show(ctx: &Context, store: &Store, name: &str) -> Result<Exit> {
+    let snapshot = store.load(&store.resolve(name)?)?;
+    ctx.emit("cprecover.dev/snapshot/v1", &snapshot, || shown(&snapshot))?;
+    Ok(Exit::Done)
+}
+
+fn shown(snapshot: &Snapshot) -> String {
+    let mut text = format!(
+        "snapshot {}\ncreated  {}\nnode     {}\nversion  {}\nreason   {}\nhealth   {}\n",
+        snapshot.id,
+        snapshot.created,
+        snapshot.node.as_deref().unwrap_or("-"),
+        snapshot.kubernetes_version.as_deref().unwrap_or("-"),
+        snapshot.reason,
+        if snapshot.health_verified { "verified" } else { "not verified" },
+    );
+    for (key, value) in &snapshot.labels {
+        let _ = writeln!(text, "label    {key}={value}");
+    }
+    for entry in &snapshot.entries {
+        let digest = entry.sha256.map(|digest| digest.to_string()).unwrap_or_default();
+        let digest = digest.get(..12).unwrap_or("-");
+        let _ = writeln!(text, "{:04o} {:>9}  {digest:<12}  {}", entry.mode, entry.size, entry.path);
+    }
+    for skipped in &snapshot.skipped {
+        let _ = writeln!(text, "skipped  {}: {}", skipped.path, skipped.reason);
+    }
+    text
+}
+
+fn diff(ctx: &Context, store: &Store, old: &str, new: Option<&str>) -> Result<Exit> {
+    let old = store.resolve(old)?;
+    let diff = match new {
+        Some(new) => store.diff(&old, &store.resolve(new)?)?,
+        None => store.diff_live(&old, &deadline(ctx))?,
+    };
+    ctx.emit("cprecover.dev/backup-diff/v1", &diff, || diff_text(&diff))?;
+    Ok(Exit::Done)
+}
+
+fn diff_text(diff: &SnapshotDiff) -> String {
+    let mut text = String::new();
+    for change in &diff.changes {
+        let _ = match change {
+            Change::Added { path, .. } => writeln!(text, "added    {path}"),
+            Change::Removed { path, .. } => writeln!(text, "removed  {path}"),
+            Change::Attributes { path, what, .. } => writeln!(text, "changed  {path}: {}", what.join(", ")),
+            Change::Content { path, image, flags, lines, .. } => {
+                let _ = writeln!(text, "changed  {path}");
+                if let Some((old, new)) = image {
+                    let _ = writeln!(text, "  image {old} -> {new}");
+                }
+                for flag in flags {
+                    let value =
+                        |value: &Option<String>| value.clone().unwrap_or_else(|| "(not given)".into());
+                    let _ = writeln!(text, "  --{}: {} -> {}", flag.flag, value(&flag.old), value(&flag.new));
+                }
+                lines.iter().try_for_each(|line| writeln!(text, "    {line}"))
+            }
+            _ => Ok(()),
+        };
+    }
+    if text.is_empty() { "no difference".into() } else { text }
+}
+
+#[derive(Serialize)]
+struct Verification {
+    intact: bool,
+    reports: Vec<VerifyReport>,
+    /// Snapshots whose index cannot be read, with the reason.
+    unreadable: BTreeMap<String, String>,
+}
+
+fn verify(ctx: &Context, store: &Store, name: Option<&str>) -> Result<Exit> {
+    let ids = match name {
+        Some(name) => vec![store.resolve(name)?],
+        None => store.list()?.into_iter().map(|listed| listed.id).collect(),
+    };
+    let mut result = Verification { intact: true, reports: Vec::new(), unreadable: BTreeMap::new() };
+    for id in ids {
+        match store.verify(&id, &deadline(ctx)) {
+            Ok(report) => result.reports.push(report),
+            Err(error) if name.is_none() => {
+                result.unreadable.insert(id.to_string(), error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    result.intact = result.unreadable.is_empty() && result.reports.iter().all(VerifyReport::is_intact);
+    ctx.emit("cprecover.dev/backup-verify/v1", &result, || {
+        let mut text = String::new();
+        for report in &result.reports {
+            let state = if report.is_intact() { "intact" } else { "DAMAGED" };
+            let _ =
+                writeln!(text, "{}  {state}  {} files, {} bytes", report.id, report.files, report.size_bytes);
+            for damage in &report.damage {
+                let _ = writeln!(text, "  {damage:?}");
+            }
+        }
+        for (id, error) in &result.unreadable {
+            let _ = writeln!(text, "{id}  UNREADABLE  {error}");
+        }
+        text
+    })?;
+    Ok(if result.intact { Exit::Done } else { Exit::Unhealthy })
+}
+
+fn export(ctx: &Context, store: &Store, name: &str, file: &Path) -> Result<Exit> {
+    let id = store.resolve(name)?;
+    if file == Path::new("-") {
+        let mut stdout = std::io::stdout().lock();
+        store.export(&id, &mut stdout, &deadline(ctx))?;
+        stdout.flush().map_err(|source| Error::io("write to stdout", source))?;
+        return Ok(Exit::Done);
+    }
+    let failed = |source| Error::path("write", file, source);
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let out = options.write(true).create_new(true).open(file).map_err(failed)?;
+    let mut writer = BufWriter::new(&out);
+    store.export(&id, &mut writer, &deadline(ctx))?;
+    writer.flush().and_then(|()| out.sync_all()).map_err(failed)?;
+    eprintln!("snapshot {id} written to {}", file.display());
+    Ok(Exit::Done)
+}
+
+fn import(ctx: &Context, store: &Store, file: &Path) -> Result<Exit> {
+    let snapshot = if file == Path::new("-") {
+        store.import(&mut std::io::stdin().lock(), &deadline(ctx))?
+    } else {
+        let from = std::fs::File::open(file).map_err(|source| Error::path("open", file, source))?;
+        store.import(&mut BufReader::new(from), &deadline(ctx))?
+    };
+    ctx.emit("cprecover.dev/snapshot/v1", &snapshot, || shown(&snapshot))?;
+    Ok(Exit::Done)
+}
