@@ -14,7 +14,7 @@ use super::fs::linux::Linux;
 use super::fs::place::Place;
 use super::group::Layout;
 use super::snapshot::Entry;
-use super::vault::Vault;
+use super::vault::{SYNC_EACH_UP_TO, Vault};
 
 use super::{
     CreateOptions, Held, InstallOptions, NewFile, PruneReport, Recovered, RestoreOptions, RestoreReport,
@@ -370,6 +370,7 @@ impl Store {
             node_name: self.node_name.clone(),
             owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             now: self.clock.unix(),
+            sync_each_up_to: SYNC_EACH_UP_TO,
         })
     }
 
