@@ -125,7 +125,10 @@ impl<F: FileSystem> Vault<'_, F> {
         // Named by any, not only by those that stay: a crash may remove some and leave others.
         let named: BTreeSet<&SnapshotId> =
             snapshots.iter().filter_map(|(_, snapshot)| snapshot.as_ref()?.previous.as_ref()).collect();
-        pruned.retain(|id, _| named.contains(id));
+        // One whose index cannot be read now may name any.
+        if snapshots.iter().all(|(_, snapshot)| snapshot.is_some()) {
+            pruned.retain(|id, _| named.contains(id));
+        }
         let bytes = serde_json::to_vec_pretty(&pruned).map_err(|source| {
             Error::with_source(ErrorKind::Internal, "pruned ids do not serialise", source)
         })?;
