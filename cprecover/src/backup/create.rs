@@ -9,9 +9,7 @@ use super::fs::{FileSystem, Rename};
 use super::gather::Gathered;
 use super::group::{Group, Source};
 use super::snapshot::{CreateOptions, Entry, Skipped, Snapshot, SnapshotId, rfc3339};
-use super::vault::{
-    GONE, INDEX, Indexed, MAX_DEPTH, NEW, SNAPSHOT_SCHEMA, SNAPSHOTS, SUMS, SYNC_EACH_UP_TO, Vault, sums_of,
-};
+use super::vault::{GONE, INDEX, Indexed, MAX_DEPTH, NEW, SNAPSHOT_SCHEMA, SNAPSHOTS, SUMS, Vault, sums_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Digest};
 use crate::sys::Deadline;
@@ -200,7 +198,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         self.fs.start_writeback(&index);
         let sums = top.create(SUMS, &sums)?;
         self.fs.start_writeback(&sums);
-        let few = gathered.written + gathered.folder_count <= SYNC_EACH_UP_TO;
+        let few = gathered.written + gathered.folder_count <= self.sync_each_up_to;
         if few || !top.told("sync", "", self.fs.sync_everything(&top.handle))? {
             if few {
                 for file in &gathered.unsynced {

@@ -233,14 +233,20 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             (HeldState::Released, Some(manifests)) => manifests.sync()?,
             _ => self.release_from_snapshot(&record, deadline)?,
         }
-        self.drop_held(file, false)?;
+        if let Err(error) = self.drop_held(file, false) {
+            // The manifest is in place, durably: that is what was asked for.
+            tracing::warn!(%error, "record of a released manifest stays; the next open removes it");
+        }
         Ok(record.with_state(HeldState::Released))
     }
 
     fn rename_back(&self, manifests: &Place<'f, F>, record: &HeldRecord) -> Result<()> {
         self.check_held_copy(manifests, record)?;
         manifests.rename(&record.held_as, manifests, &record.file, Rename::NoReplace)?;
-        manifests.sync()
+        manifests.sync().inspect_err(|_| {
+            // Back to what the record says; where that fails too, the next open sees the file in place.
+            let _ = manifests.rename(&record.file, manifests, &record.held_as, Rename::NoReplace);
+        })
     }
 
     fn check_held_copy(&self, manifests: &Place<'f, F>, record: &HeldRecord) -> Result<()> {

@@ -13,6 +13,8 @@
 //! `pkg/kubelet/config/file.go`), so names in between start with `.cprecover-`.
 
 mod archive;
+#[cfg(test)]
+mod crash_test;
 mod create;
 mod dedup;
 mod diff;

@@ -200,12 +200,18 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let before = self.before(&plan.changes, what, deadline)?;
         report.before = before.as_ref().map(|snapshot| snapshot.id.clone());
         Transaction::new(self, what, plan.folders, plan.changes, deadline).run(before.as_ref())?;
-        for record in held {
-            let manifests = self.root.folder(&self.layout.manifests)?;
-            manifests.remove_if_any(&record.0)?;
-            self.drop_held(&record.1, false)?;
+        for (held_as, file) in held {
+            if let Err(error) = self.end_hold(&held_as, &file) {
+                tracing::warn!(%error, "{file} is in place, but still counts as held");
+            }
         }
         Ok(report)
+    }
+
+    /// Forgets a held manifest that was replaced; the snapshot of the hold still has it.
+    fn end_hold(&self, held_as: &str, file: &str) -> Result<()> {
+        self.root.folder(&self.layout.manifests)?.remove_if_any(held_as)?;
+        self.drop_held(file, false)
     }
 
     /// Takes the snapshot of what is about to be replaced.

@@ -111,7 +111,7 @@ impl<F: FileSystem> Vault<'_, F> {
         Ok(pinned)
     }
 
-    /// Keeps the digests of removed indexes that a kept snapshot names, so that its chain can be told
+    /// Keeps the digests of removed indexes that another snapshot names, so that its chain can be told
     /// from one that somebody broke.
     fn remember_pruned(
         &self,
@@ -122,10 +122,13 @@ impl<F: FileSystem> Vault<'_, F> {
         let mut pruned = self.pruned()?;
         pruned
             .extend(digests.iter().filter(|(id, _)| !kept.contains_key(id)).map(|(id, d)| (id.clone(), *d)));
-        let stay = snapshots.iter().filter(|(id, _)| kept.contains_key(id));
+        // Named by any, not only by those that stay: a crash may remove some and leave others.
         let named: BTreeSet<&SnapshotId> =
-            stay.filter_map(|(_, snapshot)| snapshot.as_ref()?.previous.as_ref()).collect();
-        pruned.retain(|id, _| named.contains(id));
+            snapshots.iter().filter_map(|(_, snapshot)| snapshot.as_ref()?.previous.as_ref()).collect();
+        // One whose index cannot be read now may name any.
+        if snapshots.iter().all(|(_, snapshot)| snapshot.is_some()) {
+            pruned.retain(|id, _| named.contains(id));
+        }
         let bytes = serde_json::to_vec_pretty(&pruned).map_err(|source| {
             Error::with_source(ErrorKind::Internal, "pruned ids do not serialise", source)
         })?;

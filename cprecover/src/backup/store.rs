@@ -14,7 +14,7 @@ use super::fs::linux::Linux;
 use super::fs::place::Place;
 use super::group::Layout;
 use super::snapshot::Entry;
-use super::vault::Vault;
+use super::vault::{SYNC_EACH_UP_TO, Vault};
 
 use super::{
     CreateOptions, Held, InstallOptions, NewFile, PruneReport, Recovered, RestoreOptions, RestoreReport,
@@ -35,7 +35,6 @@ pub struct Store {
     node_name: Option<String>,
     clock: Arc<dyn Clock + Send + Sync>,
     fs: Linux,
-    read_only: bool,
 }
 
 impl fmt::Debug for Store {
@@ -74,26 +73,19 @@ impl Store {
         Self::open_at(node, node.store())
     }
 
-    /// Opens the node's store for reading: no lock, nothing recovered, nothing written.
-    ///
-    /// Calls that write fail with [`crate::ErrorKind::Refused`].
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_read_only(node: &NodeOptions) -> Result<Self> {
-        let store = Self { read_only: true, ..Self::unopened(node, node.store()) };
-        if let Some(vault) = store.look()? {
-            vault.check_format()?;
-        }
-        Ok(store)
-    }
-
     /// Opens the store in the folder `dir` (not below the node's root) for `node`.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub fn open_at(node: &NodeOptions, dir: impl Into<PathBuf>) -> Result<Self> {
-        let store = Self::unopened(node, dir.into());
+        let store = Self {
+            path: dir.into(),
+            root: node.root.clone(),
+            layout: Layout::of(node),
+            node_name: node.node_name.clone(),
+            clock: Arc::new(SystemClock),
+            fs: Linux::default(),
+        };
         if let Some(vault) = store.look()?
             && vault.check_format()?
             && vault.has_pending()?
@@ -111,18 +103,6 @@ impl Store {
             }
         }
         Ok(store)
-    }
-
-    fn unopened(node: &NodeOptions, path: PathBuf) -> Self {
-        Self {
-            path,
-            root: node.root.clone(),
-            layout: Layout::of(node),
-            node_name: node.node_name.clone(),
-            clock: Arc::new(SystemClock),
-            fs: Linux::default(),
-            read_only: false,
-        }
     }
 
     /// Uses `clock` for the times of new snapshots.
@@ -390,6 +370,7 @@ impl Store {
             node_name: self.node_name.clone(),
             owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             now: self.clock.unix(),
+            sync_each_up_to: SYNC_EACH_UP_TO,
         })
     }
 
@@ -411,10 +392,6 @@ impl Store {
 
     /// Opens the store for writing, makes its folder where it is missing, and keeps others out.
     fn change(&self) -> Result<(Vault<'_, Linux>, Lock)> {
-        if self.read_only {
-            let why = format!("store {} was opened for reading only", self.path.display());
-            return Err(Error::new(ErrorKind::Refused, why));
-        }
         let vault = match self.look()? {
             Some(vault) => vault,
             None => {

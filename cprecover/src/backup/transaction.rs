@@ -19,7 +19,7 @@ use super::fs::place::{Place, split};
 use super::fs::{Attributes, FileSystem, Kind, Rename};
 use super::journal::{FolderStep, Phase, Record, Standing, Step};
 use super::snapshot::{NodePath, Snapshot};
-use super::vault::{BUFFER, HELD_PREFIX, OURS, SYNC_EACH_UP_TO, Vault};
+use super::vault::{BUFFER, HELD_PREFIX, OURS, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
 use crate::sys::Deadline;
@@ -184,7 +184,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
     }
 
     fn is_few(&self) -> bool {
-        self.record.steps.len() + self.record.folders.len() <= SYNC_EACH_UP_TO
+        self.record.steps.len() + self.record.folders.len() <= self.vault.sync_each_up_to
     }
 
     /// Syncs the names in all folders concerned, and with many files their content too.

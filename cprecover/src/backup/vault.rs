@@ -56,6 +56,8 @@ pub(super) struct Vault<'f, F: FileSystem> {
     pub(super) owner: (u32, u32),
     /// The time of this call, since 1970.
     pub(super) now: Duration,
+    /// [`SYNC_EACH_UP_TO`], but for tests.
+    pub(super) sync_each_up_to: usize,
 }
 
 /// A snapshot's index together with the digest of its bytes.

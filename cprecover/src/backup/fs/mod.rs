@@ -3,8 +3,6 @@
 //! The same protocol code runs on Linux ([`linux::Linux`]) and, in tests, on a simulated file system
 //! that forgets what was not synced, and on one that fails at a chosen call.
 
-#[cfg(test)]
-pub(crate) mod faulty;
 pub(crate) mod linux;
 pub(crate) mod place;
 #[cfg(test)]

@@ -10,6 +10,9 @@ mod policy_args;
 mod port;
 pub(crate) mod recover;
 mod regenerate;
+mod backup;
+mod hold;
+mod lint;
 mod restore;
 
 use std::path::PathBuf;
@@ -77,6 +80,8 @@ enum Command {
     Lint(lint::Args),
     /// Says who holds a TCP port, or frees it from an orphan.
     Port(port::Args),
+    /// Looks for manifests that kubelet reads otherwise than they were meant.
+    Lint(lint::Args),
 }
 
 impl Cli {
@@ -104,6 +109,7 @@ impl Cli {
             Command::Drill(args) => drill::run(&ctx, &args),
             Command::Config => config(&ctx),
             Command::Double { program } => program.run(&ctx.root),
+            Command::Double { program } => program.run(),
             Command::Backup(args) => backup::run(&ctx, args),
             Command::Restore(args) => restore::run(&ctx, args),
             Command::Hold(args) => hold::run(&ctx, args),
@@ -111,6 +117,7 @@ impl Cli {
             Command::Regenerate(args) => regenerate::run(&ctx, args),
             Command::Lint(args) => lint::run(&ctx, args),
             Command::Port(args) => port::run(&ctx, &args),
+            Command::Lint(args) => lint::run(&ctx, args),
         }
     }
 }
