@@ -1,5 +1,9 @@
 //! The subcommands, one file each.
 
+mod diagnose;
+mod healthz;
+mod logs;
+
 use std::path::PathBuf;
 
 use cprecover::sys::CancelToken;
@@ -35,6 +39,12 @@ enum Command {
         #[command(subcommand)]
         program: DoubleCommand,
     },
+    /// Explains or asks health endpoints.
+    Healthz(healthz::Args),
+    /// Looks for known failures in logs.
+    Logs(logs::Args),
+    /// Finds out what is wrong and why; changes nothing.
+    Diagnose(diagnose::Args),
 }
 
 impl Cli {
@@ -51,6 +61,9 @@ impl Cli {
         };
         match self.command {
             Command::Config => config(&ctx),
+            Command::Healthz(args) => healthz::run(&ctx, args),
+            Command::Logs(args) => logs::run(&ctx, &args),
+            Command::Diagnose(args) => diagnose::run(&ctx, &args),
             Command::Double { program } => program.run(),
         }
     }
