@@ -48,6 +48,13 @@ pub struct HealthFact {
     pub state: HealthState,
 }
 
+impl HealthFact {
+    /// Records that asking `subject` at `source` gave `state`.
+    pub fn new(subject: Option<Subject>, source: impl Into<String>, state: HealthState) -> Self {
+        Self { subject, source: source.into(), state }
+    }
+}
+
 /// What kind of process holds a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

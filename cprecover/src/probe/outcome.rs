@@ -59,3 +59,11 @@ pub enum Outcome {
         reason: String,
     },
 }
+
+impl Outcome {
+    /// Makes the outcome of an answer that was recorded.
+    #[must_use]
+    pub const fn answered(report: Report) -> Self {
+        Self::Answered { report }
+    }
+}

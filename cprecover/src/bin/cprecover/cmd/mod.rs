@@ -14,6 +14,9 @@ mod backup;
 mod hold;
 mod lint;
 mod restore;
+mod diagnose;
+mod healthz;
+mod logs;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,6 +85,12 @@ enum Command {
     Port(port::Args),
     /// Looks for manifests that kubelet reads otherwise than they were meant.
     Lint(lint::Args),
+    /// Explains or asks health endpoints.
+    Healthz(healthz::Args),
+    /// Looks for known failures in logs.
+    Logs(logs::Args),
+    /// Finds out what is wrong and why; changes nothing.
+    Diagnose(diagnose::Args),
 }
 
 impl Cli {
@@ -109,6 +118,9 @@ impl Cli {
             Command::Drill(args) => drill::run(&ctx, &args),
             Command::Config => config(&ctx),
             Command::Double { program } => program.run(&ctx.root),
+            Command::Healthz(args) => healthz::run(&ctx, args),
+            Command::Logs(args) => logs::run(&ctx, &args),
+            Command::Diagnose(args) => diagnose::run(&ctx, &args),
             Command::Double { program } => program.run(),
             Command::Backup(args) => backup::run(&ctx, args),
             Command::Restore(args) => restore::run(&ctx, args),

@@ -1,0 +1,225 @@
+//! `diagnose`: what is wrong, why, and what to do.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cprecover::diagnose::{
+    Candidate, Confidence, Diagnosis, Facts, Finding, FindingId, RootCause, Severity, diagnose,
+    from_recording,
+};
+use cprecover::{Error, ErrorKind, Result};
+
+use crate::{Context, Exit};
+
+/// Arguments of `diagnose`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Logs to read, gzipped or not.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) logs: Vec<PathBuf>,
+    /// Folder with recorded output of `crictl pods -o json` and `crictl ps -a -o json`; nothing of this
+    /// node is looked at then. Recorded health answers and manifests in it are taken as well.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cri_dump: Option<PathBuf>,
+    /// Longest time for reading logs, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub(crate) timeout: u64,
+}
+
+/// Largest recorded file that is not a log, in bytes, and how many of them are read.
+const MAX_RECORDED: usize = 64 << 20;
+const MAX_FILES: usize = 256;
+
+impl Args {
+    /// Reports whether only recorded files are to be looked at.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.cri_dump.is_some() || !self.logs.is_empty()
+    }
+}
+
+/// Collects facts from recorded files.
+pub(crate) fn recorded(ctx: &Context, args: &Args) -> Result<Facts> {
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    if let Some(folder) = &args.cri_dump {
+        for path in files_of(folder)? {
+            let is_log = args.logs.iter().any(|log| same_file(log, &path));
+            if !is_log {
+                let bytes = cprecover::sys::read_bounded(&path, MAX_RECORDED)?;
+                files.push((path.display().to_string(), bytes));
+            }
+        }
+    }
+    let mut facts = from_recording(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())))?;
+    for (scan, path) in
+        super::logs::scan_all(ctx, &args.logs, Duration::from_secs(args.timeout))?.into_iter().zip(&args.logs)
+    {
+        facts.logs_read.push(path.display().to_string());
+        facts.log_matches.extend(scan.matches);
+    }
+    Ok(facts)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|source| Error::path("open", folder, source))? {
+        let path = entry.map_err(|source| Error::path("read", folder, source))?.path();
+        if path.is_file() {
+            found.push(path);
+        }
+        if found.len() > MAX_FILES {
+            let message = format!("{} holds more than {MAX_FILES} files", folder.display());
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
+    let facts = if args.is_offline() { recorded(ctx, args)? } else { live(ctx, args) };
+    let diagnosis = diagnose(&facts);
+    ctx.emit("cprecover.dev/diagnosis/v1", &diagnosis, || table(&diagnosis))?;
+    Ok(if diagnosis.root_cause == RootCause::Healthy { Exit::Done } else { Exit::Unhealthy })
+}
+
+/// Looks at this node: host, health, manifests.
+fn live(ctx: &Context, args: &Args) -> Facts {
+    use cprecover::diagnose::{HealthFact, HealthState, Subject};
+    use cprecover::model::Component;
+    use cprecover::probe::{Limits, probe, target_of};
+    use cprecover::sys::{Deadline, SystemClock, SystemCommands};
+    let deadline = Deadline::after(Duration::from_secs(args.timeout)).with_cancel(ctx.cancel.clone());
+    let mut facts = Facts::default();
+    facts.host = cprecover::facts::collect(&ctx.node, &SystemClock, &SystemCommands, &deadline);
+    for component in [Component::Etcd, Component::KubeApiserver] {
+        let asked = target_of(component, &ctx.node, false)
+            .and_then(|target| Ok((target.address, probe(&target, &Limits::default(), &deadline)?)));
+        match asked {
+            Ok((address, outcome)) => facts.health.push(HealthFact::new(
+                Some(Subject::Component(component)),
+                address.to_string(),
+                HealthState::Probed(outcome),
+            )),
+            Err(error) => eprintln!("cprecover: {component} is not asked: {error}"),
+        }
+    }
+    facts
+}
+
+/// Writes a diagnosis for people: the cause in one sentence, the chain with its evidence, what to do.
+pub(crate) fn table(diagnosis: &Diagnosis) -> String {
+    let mut text = String::new();
+    match &diagnosis.root_cause {
+        RootCause::Healthy => text.push_str("HEALTHY: etcd and the API server answer that they are well.\n"),
+        RootCause::Found { id } => {
+            if let Some(root) = diagnosis.finding(*id) {
+                let _ = writeln!(text, "ROOT CAUSE ({}): {}.", confidence(root.confidence), root.summary);
+                chain(&mut text, diagnosis, root);
+                let _ = writeln!(text, "\nWHAT TO DO\n  {}", root.remedy);
+            }
+        }
+        RootCause::Undetermined { left } => undetermined(&mut text, diagnosis, left),
+        other => {
+            let _ = writeln!(text, "{other:?}");
+        }
+    }
+    others(&mut text, diagnosis);
+    text
+}
+
+fn confidence(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Proven => "proven",
+        Confidence::Likely => "likely",
+        _ => "possible",
+    }
+}
+
+/// Findings that follow from `root`, nearest first, with their distance.
+fn following(diagnosis: &Diagnosis, root: FindingId) -> Vec<(usize, FindingId)> {
+    let mut found = vec![(0, root)];
+    let mut at = 0;
+    while let Some((depth, id)) = found.get(at).copied() {
+        for link in diagnosis.links.iter().filter(|link| link.cause == id) {
+            if !found.iter().any(|(_, known)| *known == link.effect) {
+                found.push((depth + 1, link.effect));
+            }
+        }
+        at += 1;
+    }
+    found
+}
+
+fn chain(text: &mut String, diagnosis: &Diagnosis, root: &Finding) {
+    text.push_str("\nWHY\n");
+    for (depth, id) in following(diagnosis, root.id) {
+        let Some(finding) = diagnosis.finding(id) else { continue };
+        let lead = if depth == 0 { String::new() } else { format!("{}so ", "  ".repeat(depth)) };
+        let _ = writeln!(text, "  {lead}{}", finding.summary);
+        evidence(text, finding, depth);
+    }
+}
+
+/// The first lines of evidence; JSON has them all.
+fn evidence(text: &mut String, finding: &Finding, depth: usize) {
+    let indent = "  ".repeat(depth + 2);
+    for seen in finding.evidence.iter().take(3) {
+        let line = seen.line.map_or(String::new(), |line| format!(" line {line}"));
+        let short: String = seen.text.chars().take(200).collect();
+        let more = if short.len() < seen.text.len() { " …" } else { "" };
+        let _ = writeln!(text, "{indent}- {}{line}: {short}{more}", seen.source);
+    }
+    if finding.evidence.len() > 3 {
+        let _ = writeln!(text, "{indent}  and {} more", finding.evidence.len() - 3);
+    }
+}
+
+fn undetermined(text: &mut String, diagnosis: &Diagnosis, left: &[Candidate]) {
+    let is_quiet = !diagnosis.findings.iter().any(|finding| finding.severity >= Severity::Error);
+    if is_quiet {
+        text.push_str("UNDETERMINED: nothing wrong was seen, but nothing proves that all is well either.\n");
+        return;
+    }
+    text.push_str(
+        "UNDETERMINED: something is wrong; what was seen does not tell the cause.\n\nWHAT WAS SEEN\n",
+    );
+    for finding in diagnosis.findings.iter().filter(|finding| finding.severity >= Severity::Error) {
+        let _ = writeln!(text, "  {}", finding.summary);
+        evidence(text, finding, 0);
+    }
+    if !left.is_empty() {
+        text.push_str("\nPOSSIBLE CAUSES THAT ARE LEFT, and what would decide\n");
+        for candidate in left {
+            let _ = writeln!(text, "  {}: {}", candidate.id, candidate.missing);
+        }
+    }
+}
+
+/// What is worth knowing besides.
+fn others(text: &mut String, diagnosis: &Diagnosis) {
+    let chained: Vec<FindingId> = match &diagnosis.root_cause {
+        RootCause::Found { id } => following(diagnosis, *id).into_iter().map(|(_, id)| id).collect(),
+        _ => Vec::new(),
+    };
+    let is_shown = |finding: &&Finding| {
+        !chained.contains(&finding.id)
+            && (!chained.is_empty()
+                || finding.severity < Severity::Error
+                || diagnosis.root_cause == RootCause::Healthy)
+    };
+    let mut title = Some("\nALSO");
+    for finding in diagnosis.findings.iter().filter(is_shown) {
+        if let Some(title) = title.take() {
+            let _ = writeln!(text, "{title}");
+        }
+        let _ = writeln!(text, "  {}: {}", finding.id, finding.summary);
+        evidence(text, finding, 0);
+        let _ = writeln!(text, "    > {}", finding.remedy);
+    }
+}
