@@ -1,11 +1,21 @@
 #!/bin/sh
-# Compiles the header with every compiler and standard, and runs the C tests against the built library.
+# Compiles the header with every compiler and standard, runs the C tests against the built library, and
+# lets the examples recover a node that the drill broke.
 # Usage: run.sh [folder of libcprecover_ffi.so and .a, default target/debug]
+# CPRECOVER is the program with the drill, `cprecover` in that folder by default.
 set -u
 here=$(cd "$(dirname "$0")/../.." && pwd)
 lib=${1:-$here/target/debug}
 work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+root=
+clean() {
+    [ -z "$root" ] && return
+    timeout 60 "$program" drill --clean "$root" > "$work/clean" 2>&1 || { echo "FAIL: clean $root"; cat "$work/clean"; failed=1; }
+    root=
+}
+trap 'clean; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM HUP
+program=${CPRECOVER:-$lib/cprecover}
 failed=0
 pass() { echo "pass: $1"; }
 fail() { echo "FAIL: $1"; failed=1; }
@@ -26,8 +36,6 @@ for cc in g++ clang++; do
         run "header $cc -std=$std" $cc -std=$std -Wall -Wextra -pedantic -Werror -I"$here/include" -c "$work/h.cpp" -o "$work/h.o"
     done
 done
-run "example recover.c" gcc -std=c99 -Wall -Wextra -pedantic -Werror -I"$here/include" -c "$here/examples/c/recover.c" -o "$work/recover.o"
-
 # The installed names: the program finds the library by its SONAME.
 ln -s "$lib/libcprecover_ffi.so" "$work/libcprecover.so.0"
 ln -s libcprecover.so.0 "$work/libcprecover.so"
@@ -43,4 +51,28 @@ if gcc -fsanitize=address,undefined "$work/h.c" -I"$here/include" -c -o "$work/h
 else echo "SKIPPED: sanitizers: gcc has none"; fi
 have valgrind "valgrind" && run "smoke under valgrind" env LD_LIBRARY_PATH="$work" \
     valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite "$work/smoke"
+
+# Each example recovers a node that the drill broke as in the outage, and leaves it healthy.
+break_node() {
+    timeout 120 "$program" drill --break-only --stand-in -o json > "$work/broken.json" 2> "$work/log" || return 1
+    root=$(sed -n 's/^ *"root": *"\([^"]*\)".*/\1/p' "$work/broken.json" | head -n 1)
+    [ -d "$root" ]
+}
+recovers() { # what, command that takes the root
+    what=$1; shift
+    break_node || { fail "$what: no broken node"; sed 's/^/    /' "$work/log"; return; }
+    if timeout 120 "$@" "$root" > "$work/report.json" 2> "$work/log" &&
+        grep -q '"ending":{"state":"healthy"}' "$work/report.json" &&
+        [ -f "$root/etc/kubernetes/manifests/etcd.yaml" ]; then pass "$what"
+    else fail "$what"; tail -c 2000 "$work/log"; tail -c 2000 "$work/report.json"; fi
+    clean
+    # A root without a node is no success.
+    timeout 120 "$@" "$work/no-node" > "$work/report.json" 2> "$work/log" && fail "$what: exit 0 without a node"
+}
+run "build recover.c" gcc $flags -std=c99 "$here/examples/c/recover.c" -o "$work/recover" -L"$work" -lcprecover
+drill=
+if [ "$(id -u)" -ne 0 ]; then echo "SKIPPED: the examples on the drill's node: not root"
+elif [ ! -x "$program" ]; then echo "SKIPPED: the examples on the drill's node: no $program (cargo build -p cprecover --features cli)"
+else drill=yes; fi
+[ -n "$drill" ] && recovers "recover.c recovers the drill's node" env LD_LIBRARY_PATH="$work" "$work/recover"
 exit $failed
