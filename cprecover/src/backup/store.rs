@@ -35,6 +35,7 @@ pub struct Store {
     node_name: Option<String>,
     clock: Arc<dyn Clock + Send + Sync>,
     fs: Linux,
+    read_only: bool,
 }
 
 impl fmt::Debug for Store {
@@ -73,19 +74,26 @@ impl Store {
         Self::open_at(node, node.store())
     }
 
+    /// Opens the node's store for reading: no lock, nothing recovered, nothing written.
+    ///
+    /// Calls that write fail with [`crate::ErrorKind::Refused`].
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_read_only(node: &NodeOptions) -> Result<Self> {
+        let store = Self { read_only: true, ..Self::unopened(node, node.store()) };
+        if let Some(vault) = store.look()? {
+            vault.check_format()?;
+        }
+        Ok(store)
+    }
+
     /// Opens the store in the folder `dir` (not below the node's root) for `node`.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub fn open_at(node: &NodeOptions, dir: impl Into<PathBuf>) -> Result<Self> {
-        let store = Self {
-            path: dir.into(),
-            root: node.root.clone(),
-            layout: Layout::of(node),
-            node_name: node.node_name.clone(),
-            clock: Arc::new(SystemClock),
-            fs: Linux::default(),
-        };
+        let store = Self::unopened(node, dir.into());
         if let Some(vault) = store.look()?
             && vault.check_format()?
             && vault.has_pending()?
@@ -103,6 +111,18 @@ impl Store {
             }
         }
         Ok(store)
+    }
+
+    fn unopened(node: &NodeOptions, path: PathBuf) -> Self {
+        Self {
+            path,
+            root: node.root.clone(),
+            layout: Layout::of(node),
+            node_name: node.node_name.clone(),
+            clock: Arc::new(SystemClock),
+            fs: Linux::default(),
+            read_only: false,
+        }
     }
 
     /// Uses `clock` for the times of new snapshots.
@@ -392,6 +412,10 @@ impl Store {
 
     /// Opens the store for writing, makes its folder where it is missing, and keeps others out.
     fn change(&self) -> Result<(Vault<'_, Linux>, Lock)> {
+        if self.read_only {
+            let why = format!("store {} was opened for reading only", self.path.display());
+            return Err(Error::new(ErrorKind::Refused, why));
+        }
         let vault = match self.look()? {
             Some(vault) => vault,
             None => {

@@ -2,21 +2,18 @@
 
 mod audit;
 mod backup;
+mod diagnose;
+mod healthz;
 mod hold;
 mod lint;
+mod logs;
 mod observe;
 mod plan;
 mod policy_args;
 mod port;
 pub(crate) mod recover;
 mod regenerate;
-mod backup;
-mod hold;
-mod lint;
 mod restore;
-mod diagnose;
-mod healthz;
-mod logs;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,8 +80,6 @@ enum Command {
     Lint(lint::Args),
     /// Says who holds a TCP port, or frees it from an orphan.
     Port(port::Args),
-    /// Looks for manifests that kubelet reads otherwise than they were meant.
-    Lint(lint::Args),
     /// Explains or asks health endpoints.
     Healthz(healthz::Args),
     /// Looks for known failures in logs.
@@ -121,7 +116,6 @@ impl Cli {
             Command::Healthz(args) => healthz::run(&ctx, args),
             Command::Logs(args) => logs::run(&ctx, &args),
             Command::Diagnose(args) => diagnose::run(&ctx, &args),
-            Command::Double { program } => program.run(),
             Command::Backup(args) => backup::run(&ctx, args),
             Command::Restore(args) => restore::run(&ctx, args),
             Command::Hold(args) => hold::run(&ctx, args),
@@ -129,7 +123,6 @@ impl Cli {
             Command::Regenerate(args) => regenerate::run(&ctx, args),
             Command::Lint(args) => lint::run(&ctx, args),
             Command::Port(args) => port::run(&ctx, &args),
-            Command::Lint(args) => lint::run(&ctx, args),
         }
     }
 }
