@@ -84,7 +84,7 @@ fn observed_verdict(value: &Observed<bool>) -> Verdict {
 
 /// Turns our component into the contract's.
 #[must_use]
-pub fn contract_component(component: Component) -> contract::Component {
+pub(super) fn contract_component(component: Component) -> contract::Component {
     match component {
         Component::Etcd => contract::Component::Etcd,
         Component::KubeApiserver => contract::Component::KubeApiserver,
@@ -367,7 +367,7 @@ fn services(observation: &Observation) -> Vec<contract::Service> {
 
 /// Turns the offline verdict on the data folder into the contract's.
 #[must_use]
-pub fn contract_data(verdict: &Observed<DataVerdict>) -> contract::EtcdData {
+pub(super) fn contract_data(verdict: &Observed<DataVerdict>) -> contract::EtcdData {
     match verdict {
         Observed::Present(DataVerdict::Intact) => contract::EtcdData::Intact,
         Observed::Present(DataVerdict::Locked(_)) => contract::EtcdData::Locked,

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::RwLock;
 
 use serde_json::Value;
 
 /// What identifies a file that nobody touched: inode, size, mtime in nanoseconds.
 pub(crate) type Touched = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
+
+/// Tests that measure time hold it for writing; all others for reading, one incident at a time.
+pub(crate) static QUIET: RwLock<()> = RwLock::new(());
 
 pub(crate) struct Node {
     pub(crate) root: PathBuf,

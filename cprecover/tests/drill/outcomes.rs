@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::node::{Node, cprecover, json};
+use super::node::{Node, QUIET, cprecover, json};
 
 fn kinds(report: &Value) -> Vec<String> {
     let steps = report["steps"].as_array().expect("steps");
@@ -12,6 +12,7 @@ fn kinds(report: &Value) -> Vec<String> {
 }
 
 fn check_drill(args: &[&str], etcd: &str) {
+    let _quiet = QUIET.write().expect("quiet");
     let output = cprecover(args);
     let drill = json(&output);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
@@ -62,6 +63,7 @@ fn the_drill_recovers_a_node_with_the_real_etcd_and_its_keys() {
 
 #[test]
 fn looking_planning_and_asking_change_nothing() {
+    let _busy = QUIET.read().expect("quiet");
     let node = Node::broken();
     let before = node.touched();
     for (args, code) in [
@@ -81,6 +83,7 @@ fn looking_planning_and_asking_change_nothing() {
 
 #[test]
 fn a_plan_is_applied_as_it_was_shown_and_a_changed_one_is_not() {
+    let _busy = QUIET.read().expect("quiet");
     let node = Node::broken();
     let output = node.run(&["plan", "-o", "json"]);
     let plan = node.root.join("plan.json");
@@ -105,6 +108,7 @@ fn a_plan_is_applied_as_it_was_shown_and_a_changed_one_is_not() {
 
 #[test]
 fn a_healthy_node_is_left_alone() {
+    let _busy = QUIET.read().expect("quiet");
     let node = Node::broken();
     assert_eq!(node.run(&["recover", "--yes"]).status.code(), Some(0));
     let before = node.touched();
@@ -124,6 +128,7 @@ fn a_healthy_node_is_left_alone() {
 
 #[test]
 fn a_second_engine_is_told_that_the_node_is_busy() {
+    let _busy = QUIET.read().expect("quiet");
     let node = Node::broken();
     let _lock = cprecover::recover::NodeLock::acquire(&node.root.join("var/lib/cprecover")).expect("free");
     let output = node.run(&["recover", "--yes"]);
@@ -134,6 +139,7 @@ fn a_second_engine_is_told_that_the_node_is_busy() {
 
 #[test]
 fn a_policy_that_only_watches_calls_a_person() {
+    let _busy = QUIET.read().expect("quiet");
     let node = Node::broken();
     let before = node.touched();
     let output = node.run(&["recover", "--yes", "--policy", "observe-only", "-o", "json"]);

@@ -3,19 +3,18 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use cprecover::diagnose::{Diagnosis, Finding, RootCause};
 use cprecover::policy::contract;
 use cprecover::recover::{Ending, Observation, Plan, Report, Verification};
 
-/// How many pieces of evidence are shown for one finding.
-const MAX_EVIDENCE: usize = 3;
+use crate::cmd::diagnose::table;
+
 /// The longest evidence line, in characters.
 const MAX_LINE: usize = 160;
 
 /// A recovery's report: what was wrong and why, what was done, how it is now.
 pub(crate) fn report(report: &Report) -> String {
     let mut text = String::new();
-    text += &diagnosis(&report.diagnosis);
+    text += &table(&report.diagnosis);
     if report.ending == Ending::DryRun {
         if let Some(shown) = &report.plan {
             text += &plan(shown);
@@ -25,59 +24,6 @@ pub(crate) fn report(report: &Report) -> String {
     }
     text += &verified(&report.verification);
     let _ = write!(text, "\nRESULT\n  {}\n", ending(&report.ending));
-    text
-}
-
-/// The cause first, then what follows from it, each with its evidence.
-pub(crate) fn diagnosis(diagnosis: &Diagnosis) -> String {
-    let mut text = String::from("WHAT IS WRONG\n");
-    match &diagnosis.root_cause {
-        RootCause::Healthy => text += "  nothing that a rule knows\n",
-        RootCause::Undetermined { left } => {
-            text += "  the cause is undetermined; these are left:\n";
-            for candidate in left {
-                let _ = writeln!(text, "    {}: {}", candidate.id, candidate.missing);
-            }
-        }
-        found => {
-            let roots = found.ids();
-            text +=
-                if roots.len() > 1 { "  root causes, independent of each other\n" } else { "  root cause\n" };
-            for root in roots.iter().filter_map(|id| diagnosis.finding(*id)) {
-                text += &finding(root);
-            }
-        }
-    }
-    let roots = diagnosis.root_cause.ids();
-    let others: Vec<&Finding> =
-        diagnosis.findings.iter().filter(|finding| !roots.contains(&finding.id)).collect();
-    if !others.is_empty() {
-        text += "  also\n";
-    }
-    for other in others {
-        text += &finding(other);
-        let causes: Vec<&str> = diagnosis
-            .links
-            .iter()
-            .filter(|link| link.effect == other.id)
-            .map(|link| link.cause.as_str())
-            .collect();
-        if !causes.is_empty() {
-            let _ = writeln!(text, "      because of: {}", causes.join(", "));
-        }
-    }
-    text
-}
-
-fn finding(finding: &Finding) -> String {
-    let mut text = format!("    {}: {}\n", finding.id, finding.summary);
-    for seen in finding.evidence.iter().take(MAX_EVIDENCE) {
-        let line = seen.line.map(|line| format!(":{line}")).unwrap_or_default();
-        let _ = writeln!(text, "      seen in {}{line}: {}", seen.source, cut(&seen.text));
-    }
-    if finding.evidence.len() > MAX_EVIDENCE {
-        let _ = writeln!(text, "      and {} more", finding.evidence.len() - MAX_EVIDENCE);
-    }
     text
 }
 

@@ -52,8 +52,10 @@ pub(super) fn perform(
             manifest::regenerate(host, *component, seen, consents, deadline)
         }
         Action::QuarantineManifest { file } => manifest::quarantine(host, file, deadline),
-        Action::RestartKubelet => service::restart(host, &host.node.kubelet, deadline),
-        Action::RestartRuntime => service::restart(host, &host.node.runtime, deadline),
+        Action::RestartKubelet => service::restart(host, "kubelet", &host.node.kubelet, deadline),
+        Action::RestartRuntime => {
+            service::restart(host, "the container runtime", &host.node.runtime, deadline)
+        }
         Action::RemoveSandbox { sandbox } => sandbox::remove(host, sandbox, deadline),
         Action::BounceStaticPod { component } => bounce::bounce(host, *component, deadline),
         Action::Wait { .. } | Action::Escalate { .. } => {

@@ -12,7 +12,13 @@ use crate::units::{self, ServiceState};
 /// How long a service may take to become active.
 const ACTIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn restart(host: &Host<'_>, control: &ServiceControl, deadline: &Deadline) -> Result<Performed> {
+/// Restarts a service; `role` names it for people, since the operator's own commands make poor names.
+pub(super) fn restart(
+    host: &Host<'_>,
+    role: &str,
+    control: &ServiceControl,
+    deadline: &Deadline,
+) -> Result<Performed> {
     let service = units::service(host.node, control, host.commands)?;
     let before = service.state(deadline)?;
     service.restart(deadline)?;
@@ -21,7 +27,7 @@ pub(super) fn restart(host: &Host<'_>, control: &ServiceControl, deadline: &Dead
         let state = service.state(&deadline)?;
         if state == ServiceState::Active {
             let before = format!("{before:?}").to_lowercase();
-            return Ok(Performed::new(format!("{} restarted (it was {before})", service.name())));
+            return Ok(Performed::new(format!("{role} restarted (it was {before})")));
         }
         if state == ServiceState::Failed {
             return Err(Error::new(

@@ -8,6 +8,8 @@ use cprecover::diagnose::{
     Candidate, Confidence, Diagnosis, Facts, Finding, FindingId, RootCause, Severity, diagnose,
     from_recording,
 };
+use cprecover::recover::{Host, observe};
+use cprecover::sys::Deadline;
 use cprecover::{Error, ErrorKind, Result};
 
 use crate::{Context, Exit};
@@ -88,28 +90,14 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     Ok(if diagnosis.root_cause == RootCause::Healthy { Exit::Done } else { Exit::Unhealthy })
 }
 
-/// Looks at this node: host, health, manifests.
+/// Looks at this node as the engine does.
 fn live(ctx: &Context, args: &Args) -> Facts {
-    use cprecover::diagnose::{HealthFact, HealthState, Subject};
-    use cprecover::model::Component;
-    use cprecover::probe::{Limits, probe, target_of};
-    use cprecover::sys::{Deadline, SystemClock, SystemCommands};
     let deadline = Deadline::after(Duration::from_secs(args.timeout)).with_cancel(ctx.cancel.clone());
-    let mut facts = Facts::default();
-    facts.host = cprecover::facts::collect(&ctx.node, &SystemClock, &SystemCommands, &deadline);
-    for component in [Component::Etcd, Component::KubeApiserver] {
-        let asked = target_of(component, &ctx.node, false)
-            .and_then(|target| Ok((target.address, probe(&target, &Limits::default(), &deadline)?)));
-        match asked {
-            Ok((address, outcome)) => facts.health.push(HealthFact::new(
-                Some(Subject::Component(component)),
-                address.to_string(),
-                HealthState::Probed(outcome),
-            )),
-            Err(error) => eprintln!("cprecover: {component} is not asked: {error}"),
-        }
+    let seen = observe(&Host::new(&ctx.node), &deadline);
+    for unread in &seen.unobserved {
+        eprintln!("cprecover: {} could not be read: {}", unread.what, unread.reason);
     }
-    facts
+    seen.facts
 }
 
 /// Writes a diagnosis for people: the cause in one sentence, the chain with its evidence, what to do.
@@ -117,16 +105,13 @@ pub(crate) fn table(diagnosis: &Diagnosis) -> String {
     let mut text = String::new();
     match &diagnosis.root_cause {
         RootCause::Healthy => text.push_str("HEALTHY: etcd and the API server answer that they are well.\n"),
-        RootCause::Found { id } => {
-            if let Some(root) = diagnosis.finding(*id) {
+        RootCause::Undetermined { left } => undetermined(&mut text, diagnosis, left),
+        found => {
+            for root in found.ids().iter().filter_map(|id| diagnosis.finding(*id)) {
                 let _ = writeln!(text, "ROOT CAUSE ({}): {}.", confidence(root.confidence), root.summary);
                 chain(&mut text, diagnosis, root);
-                let _ = writeln!(text, "\nWHAT TO DO\n  {}", root.remedy);
+                let _ = writeln!(text, "\nWHAT TO DO\n  {}\n", root.remedy);
             }
-        }
-        RootCause::Undetermined { left } => undetermined(&mut text, diagnosis, left),
-        other => {
-            let _ = writeln!(text, "{other:?}");
         }
     }
     others(&mut text, diagnosis);
@@ -203,10 +188,8 @@ fn undetermined(text: &mut String, diagnosis: &Diagnosis, left: &[Candidate]) {
 
 /// What is worth knowing besides.
 fn others(text: &mut String, diagnosis: &Diagnosis) {
-    let chained: Vec<FindingId> = match &diagnosis.root_cause {
-        RootCause::Found { id } => following(diagnosis, *id).into_iter().map(|(_, id)| id).collect(),
-        _ => Vec::new(),
-    };
+    let roots = diagnosis.root_cause.ids().iter();
+    let chained: Vec<FindingId> = roots.flat_map(|id| following(diagnosis, *id)).map(|(_, id)| id).collect();
     let is_shown = |finding: &&Finding| {
         !chained.contains(&finding.id)
             && (!chained.is_empty()

@@ -2,7 +2,7 @@
 
 mod audit;
 mod backup;
-mod diagnose;
+pub(crate) mod diagnose;
 mod healthz;
 mod hold;
 mod lint;

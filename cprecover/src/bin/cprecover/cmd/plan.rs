@@ -8,6 +8,7 @@ use cprecover::recover::{Plan, RecoverOptions};
 use cprecover::sys::read_bounded;
 
 use super::PolicyArgs;
+use super::diagnose::table;
 use super::recover::{Consented, exit, recover_node};
 use crate::{Context, Exit, present};
 
@@ -40,9 +41,7 @@ pub(crate) fn plan(ctx: &Context, args: &PlanArgs) -> Result<Exit> {
     let consented = Consented { timeout: Duration::from_mins(1), options };
     let report = recover_node(&ctx.node, &policy, consented, &ctx.cancel)?;
     if let Some(plan) = &report.plan {
-        ctx.emit(&plan.schema, plan, || {
-            format!("{}{}", present::diagnosis(&report.diagnosis), present::plan(plan))
-        })?;
+        ctx.emit(&plan.schema, plan, || format!("{}{}", table(&report.diagnosis), present::plan(plan)))?;
     }
     Ok(if report.verification.healthy { Exit::Done } else { Exit::Unhealthy })
 }

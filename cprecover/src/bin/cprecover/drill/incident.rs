@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cprecover::cri::{self, Container, RuntimeView as _};
+use cprecover::cri::{self, Container};
 use cprecover::model::Component;
 use cprecover::sys::{Deadline, SystemCommands, read_bounded};
 use cprecover::{Error, ErrorKind, Result};
