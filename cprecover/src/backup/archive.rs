@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
 use crate::sys::Deadline;
 
+#[allow(clippy::unused_self, reason = "the steps of one protocol are methods alike")]
 impl<'f, F: FileSystem> Vault<'f, F> {
     /// Writes a snapshot that verifies as a tar stream.
     pub(super) fn export(&self, id: &SnapshotId, to: &mut dyn Write, deadline: &Deadline) -> Result<()> {

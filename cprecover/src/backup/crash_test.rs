@@ -1,5 +1,5 @@
 //! Every crash point of every change, in every state that POSIX lets it leave, and every failing call.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::similar_names)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

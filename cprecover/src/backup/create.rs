@@ -17,6 +17,7 @@ use crate::sys::Deadline;
 /// How often a set of files that changes while it is read is read again.
 const ATTEMPTS: usize = 4;
 
+#[allow(clippy::unused_self, reason = "the steps of one protocol are methods alike")]
 impl<'f, F: FileSystem> Vault<'f, F> {
     /// Makes a snapshot; the store must be locked. `other` are the files of [`Group::Other`].
     pub(super) fn create(
@@ -93,7 +94,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
                 return Ok(newest.snapshot.clone());
             }
             self.chain(&mut snapshot, newest.as_ref(), last_id);
-            self.seal(&snapshots, &top, &staged, &snapshot, gathered)?;
+            self.seal(&snapshots, &top, &staged, &snapshot, &gathered)?;
             Ok(snapshot)
         });
         if result.is_err() {
@@ -187,7 +188,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         top: &Place<'f, F>,
         staged: &str,
         snapshot: &Snapshot,
-        gathered: Gathered<'_, 'f, F>,
+        gathered: &Gathered<'_, 'f, F>,
     ) -> Result<()> {
         let mut index = serde_json::to_vec_pretty(snapshot).map_err(|source| {
             Error::with_source(ErrorKind::Internal, "snapshot index does not serialise", source)

@@ -20,6 +20,7 @@ pub(super) struct Earlier<'f, F: FileSystem> {
     files: HashMap<Digest, Vec<(SnapshotId, NodePath, Attributes)>>,
 }
 
+#[allow(clippy::unused_self, reason = "the steps of one protocol are methods alike")]
 impl<'f, F: FileSystem> Earlier<'f, F> {
     /// Collects the files of the newest snapshots; `newest` has been read already.
     ///
@@ -61,24 +62,21 @@ impl<'f, F: FileSystem> Earlier<'f, F> {
         name: &OsStr,
         bytes: Option<&[u8]>,
         buffer: &mut [u8],
-    ) -> Result<Option<Link>> {
+    ) -> Option<Link> {
         let found = entry.sha256.and_then(|digest| self.files.get(&digest));
-        let Some((snapshot, stored, _)) =
-            found.and_then(|known| known.iter().find(|(_, _, attributes)| attributes == kept))
-        else {
-            return Ok(None);
-        };
-        let Some(snapshots) = &self.snapshots else { return Ok(None) };
+        let (snapshot, stored, _) =
+            found.and_then(|known| known.iter().find(|(_, _, attributes)| attributes == kept))?;
+        let Some(snapshots) = &self.snapshots else { return None };
         match self.try_share(snapshots, snapshot, stored, kept, entry, (into, name), bytes, buffer) {
-            Ok(true) => Ok(Some(Link { snapshot: snapshot.clone(), stored: stored.clone() })),
+            Ok(true) => Some(Link { snapshot: snapshot.clone(), stored: stored.clone() }),
             Ok(false) => {
                 tracing::warn!(snapshot = %snapshot, file = %stored, "earlier copy is damaged, not shared");
-                Ok(None)
+                None
             }
             Err(error) => {
                 // EMLINK, EXDEV, an unreadable old file: a copy of its own is always right.
                 tracing::debug!(%error, "earlier copy not shared");
-                Ok(None)
+                None
             }
         }
     }
@@ -106,45 +104,38 @@ impl<'f, F: FileSystem> Earlier<'f, F> {
         if !same {
             return Ok(false);
         }
-        match bytes {
-            Some(bytes) => {
-                let mut rest = bytes;
-                let mut equal = true;
-                folder.stream(file_name, &file, entry.size, buffer, |chunk| {
-                    match rest.strip_prefix(chunk) {
-                        Some(after) => rest = after,
-                        None => equal = false,
-                    }
-                    Ok(())
-                })?;
-                if !equal || !rest.is_empty() {
-                    return Ok(false);
+        if let Some(bytes) = bytes {
+            let mut rest = bytes;
+            let mut equal = true;
+            folder.stream(file_name, &file, entry.size, buffer, |chunk| {
+                match rest.strip_prefix(chunk) {
+                    Some(after) => rest = after,
+                    None => equal = false,
                 }
-                folder.told(
-                    "link",
-                    file_name,
-                    folder.fs.link(&folder.handle, file_name, &into.handle, name),
-                )?;
+                Ok(())
+            })?;
+            if !equal || !rest.is_empty() {
+                return Ok(false);
             }
-            None => {
-                use sha2::Digest as _;
-                let mut hash = sha2::Sha256::new();
-                folder.stream(file_name, &file, entry.size, buffer, |chunk| {
-                    hash.update(chunk);
-                    Ok(())
-                })?;
-                if Some(Digest::from_bytes(hash.finalize().into())) != entry.sha256 {
-                    return Ok(false);
-                }
-                // The new copy keeps its name until the link is there to take it.
-                let staged = OsStr::new(".cprecover-link");
-                folder.told(
-                    "link",
-                    file_name,
-                    folder.fs.link(&folder.handle, file_name, &into.handle, staged),
-                )?;
-                into.rename(staged, into, name, super::fs::Rename::Replace)?;
+            folder.told("link", file_name, folder.fs.link(&folder.handle, file_name, &into.handle, name))?;
+        } else {
+            use sha2::Digest as _;
+            let mut hash = sha2::Sha256::new();
+            folder.stream(file_name, &file, entry.size, buffer, |chunk| {
+                hash.update(chunk);
+                Ok(())
+            })?;
+            if Some(Digest::from_bytes(hash.finalize().into())) != entry.sha256 {
+                return Ok(false);
             }
+            // The new copy keeps its name until the link is there to take it.
+            let staged = OsStr::new(".cprecover-link");
+            folder.told(
+                "link",
+                file_name,
+                folder.fs.link(&folder.handle, file_name, &into.handle, staged),
+            )?;
+            into.rename(staged, into, name, super::fs::Rename::Replace)?;
         }
         debug_assert!(stat.kind == Kind::File);
         Ok(true)

@@ -258,7 +258,7 @@ impl<'d, 'f, F: FileSystem> Gathered<'d, 'f, F> {
         if pair.group == Group::Manifests {
             entry.view = view_of(&bytes);
         }
-        entry.link = self.earlier.share(entry, kept, pair.into, name, Some(&bytes), &mut self.buffer)?;
+        entry.link = self.earlier.share(entry, kept, pair.into, name, Some(&bytes), &mut self.buffer);
         if entry.link.is_none() {
             let copy = pair.into.create(name, &bytes)?;
             pair.into.told("set attributes of", name, pair.into.fs.set_attributes(&copy, kept))?;
@@ -285,7 +285,7 @@ impl<'d, 'f, F: FileSystem> Gathered<'d, 'f, F> {
         })?;
         self.buffer = buffer;
         entry.sha256 = Some(Digest::from_bytes(hash.finalize().into()));
-        entry.link = self.earlier.share(entry, kept, pair.into, name, None, &mut self.buffer)?;
+        entry.link = self.earlier.share(entry, kept, pair.into, name, None, &mut self.buffer);
         if entry.link.is_none() {
             pair.into.told("set attributes of", name, pair.into.fs.set_attributes(&copy, kept))?;
             self.note_file(copy, pair.into.fs);

@@ -7,7 +7,7 @@ use super::fs::{FileSystem, Rename};
 use super::group::Group;
 use super::journal::Standing;
 use super::restore::{Recovered, RecoveredOutcome, RestoreOptions, Selection};
-use super::snapshot::{NodePath, SnapshotId, is_plain_name, rfc3339};
+use super::snapshot::{Entry, NodePath, Snapshot, SnapshotId, is_plain_name, rfc3339};
 use super::vault::{BUFFER, HELD, HELD_PREFIX, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
@@ -112,6 +112,7 @@ fn check_name(file: &str) -> Result<()> {
     Ok(())
 }
 
+#[allow(clippy::unused_self, reason = "the steps of one protocol are methods alike")]
 impl<'f, F: FileSystem> Vault<'f, F> {
     /// Reads the records of held manifests.
     pub(super) fn held_records(&self) -> Result<Vec<HeldRecord>> {
@@ -172,6 +173,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let before = self.create_before(vec![Group::Manifests], &[], "before-hold", deadline)?;
         let on_node = self.layout.manifests.join(file);
         let kept = before.entries.iter().find(|entry| entry.path.as_path() == on_node);
+        check_twins(&before, kept)?;
         if kept.and_then(|entry| entry.sha256) != Some(sha256) {
             return Err(Error::new(ErrorKind::Changed, format!("{} changed meanwhile", path.display())));
         }
@@ -317,6 +319,30 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             });
         }
         Ok(recovered)
+    }
+}
+
+/// Fails when another file has the same pod: kubelet would go on running it.
+fn check_twins(before: &Snapshot, held: Option<&Entry>) -> Result<()> {
+    let Some((held, view)) = held.and_then(|held| Some((held, held.view.as_ref()?))) else { return Ok(()) };
+    let twin = before.entries.iter().find(|entry| {
+        let runs = entry.path.as_path().parent() == held.path.as_path().parent()
+            && !entry
+                .path
+                .as_path()
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        runs && entry.path != held.path && entry.view.as_ref().is_some_and(|other| other.pod == view.pod)
+    });
+    match twin {
+        None => Ok(()),
+        Some(twin) => Err(Error::new(
+            ErrorKind::Refused,
+            format!(
+                "kubelet would go on running pod {} from {}; move that file away first",
+                view.pod, twin.path
+            ),
+        )),
     }
 }
 

@@ -116,7 +116,7 @@ impl Record {
     }
 }
 
-impl<'f, F: FileSystem> Vault<'f, F> {
+impl<F: FileSystem> Vault<'_, F> {
     /// Writes a record durably.
     pub(super) fn write_record(&self, name: &str, record: &Record) -> Result<()> {
         let bytes = serde_json::to_vec(record).map_err(|source| {

@@ -358,7 +358,6 @@ fn has_anchor(line: &str) -> bool {
     while let Some(c) = chars.next() {
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if (c == '"' || c == '\'') && matches!(before, ' ' | '[' | '{' | ',') => quote = Some(c),
             None if c == '#' && before == ' ' => return false,
             None if (c == '&' || c == '*') && matches!(before, ' ' | '[' | '{' | ',') => {
@@ -372,7 +371,7 @@ fn has_anchor(line: &str) -> bool {
                     return true;
                 }
             }
-            None => {}
+            _ => {}
         }
         before = c;
     }

@@ -147,6 +147,7 @@ impl<F: FileSystem> Vault<'_, F> {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

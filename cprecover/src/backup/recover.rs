@@ -22,6 +22,7 @@ enum Progress {
     Foreign,
 }
 
+#[allow(clippy::unused_self, reason = "the steps of one protocol are methods alike")]
 impl<F: FileSystem> Vault<'_, F> {
     /// Reports whether [`Vault::recover`] might have something to do; reads only.
     pub(super) fn has_pending(&self) -> Result<bool> {

@@ -161,7 +161,7 @@ pub struct Entry {
     pub mtime_s: i64,
     /// Modification time: nanoseconds beyond the second.
     pub mtime_ns: u32,
-    /// Extended attributes, with the SELinux label (`security.selinux`) among them.
+    /// Extended attributes, with the label of `SELinux` (`security.selinux`) among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub xattrs: BTreeMap<NodePath, NodePath>,
     /// Size in bytes; 0 for folders and links.

@@ -412,16 +412,11 @@ impl Store {
 
     /// Opens the store for writing, makes its folder where it is missing, and keeps others out.
     fn change(&self) -> Result<(Vault<'_, Linux>, Lock)> {
-        if self.read_only {
-            let why = format!("store {} was opened for reading only", self.path.display());
-            return Err(Error::new(ErrorKind::Refused, why));
-        }
-        let vault = match self.look()? {
-            Some(vault) => vault,
-            None => {
-                self.make()?;
-                self.existing()?
-            }
+        let vault = if let Some(vault) = self.look()? {
+            vault
+        } else {
+            self.make()?;
+            self.existing()?
         };
         // A handle of its own: the lock ends with the last copy of the handle that took it.
         let folder =

@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 64 << 20;
 /// Content of manifests by path.
 type Texts = BTreeMap<NodePath, Vec<u8>>;
 
-impl<'f, F: FileSystem> Vault<'f, F> {
+impl<F: FileSystem> Vault<'_, F> {
     /// Describes the groups' files as they are.
     pub(super) fn survey(&self, groups: &[Group], deadline: &Deadline) -> Result<(Snapshot, Texts)> {
         let mut entries = Vec::new();

@@ -116,7 +116,7 @@ struct Check<'v, 'f, F: FileSystem> {
     buffer: Vec<u8>,
 }
 
-impl<'f, F: FileSystem> Vault<'f, F> {
+impl<F: FileSystem> Vault<'_, F> {
     /// Checks one snapshot.
     pub(super) fn verify(&self, id: &SnapshotId, deadline: &Deadline) -> Result<VerifyReport> {
         let indexed = self.load(id)?;

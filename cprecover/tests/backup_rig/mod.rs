@@ -1,5 +1,5 @@
 //! A node below a temporary root, with the manifests that kubeadm wrote on a real one.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

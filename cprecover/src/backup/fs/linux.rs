@@ -30,6 +30,7 @@ pub(crate) struct Linux {
     no_openat2: AtomicBool,
 }
 
+#[allow(clippy::unused_self, reason = "asked of a file system")]
 impl Linux {
     /// Opens the folder that all further paths are beneath; its own path is the caller's and trusted.
     pub(crate) fn top(path: &Path) -> io::Result<Arc<OwnedFd>> {
@@ -333,5 +334,27 @@ fn stat_of(stat: &sys::Stat) -> Stat {
         changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
         device: stat.st_dev as u64,
         inode: stat.st_ino as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leads_out_of_the_folder_with_and_without_openat2() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir_all(dir.path().join("top/a/b")).expect("mkdir");
+        std::fs::create_dir_all(dir.path().join("outside/b")).expect("mkdir");
+        std::os::unix::fs::symlink("../outside", dir.path().join("top/link")).expect("symlink");
+        std::os::unix::fs::symlink("a", dir.path().join("top/inner")).expect("symlink");
+        let top = Linux::top(&dir.path().join("top")).expect("open");
+        for fs in [Linux::default(), Linux::without_openat2()] {
+            fs.folder(&top, Path::new("a/b")).expect("plain");
+            for bad in ["link/b", "inner/b", "link", "../outside", "a/../../outside", "/etc"] {
+                assert!(fs.folder(&top, Path::new(bad)).is_err(), "{bad}");
+            }
+            assert!(fs.open(&top, "link".as_ref()).is_err(), "a link is not opened as a file");
+        }
     }
 }

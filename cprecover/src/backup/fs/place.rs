@@ -25,7 +25,7 @@ impl<F: FileSystem> Clone for Place<'_, F> {
     }
 }
 
-impl<'f, F: FileSystem> Place<'f, F> {
+impl<F: FileSystem> Place<'_, F> {
     /// Turns the result of an operation on `name` into one that names it.
     pub(crate) fn told<T>(&self, op: &str, name: impl AsRef<Path>, result: io::Result<T>) -> Result<T> {
         result.map_err(|source| told(op, &self.path.join(name), source))

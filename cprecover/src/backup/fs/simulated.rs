@@ -6,6 +6,8 @@
 //! all. `fsync` of a folder makes its names durable, `fsync` of a file its content (POSIX.1-2024,
 //! fsync; the order of anything else is not promised).
 
+#![allow(clippy::indexing_slicing, reason = "a test's own arrays")]
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};

@@ -38,6 +38,7 @@ struct Holds {
     held: Vec<Held>,
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
 /// Runs `cprecover hold`.
 pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
     let store = args.store.open(ctx)?;
@@ -48,6 +49,7 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
     print(ctx, held)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
 /// Runs `cprecover release`.
 pub(crate) fn run_release(ctx: &Context, args: ReleaseArgs) -> Result<Exit> {
     let store = args.store.open(ctx)?;

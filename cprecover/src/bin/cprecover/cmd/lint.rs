@@ -24,6 +24,7 @@ struct Findings {
     findings: Vec<LintFinding>,
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
 /// Runs `cprecover lint`.
 pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
     let findings = match &args.dir {

@@ -43,14 +43,13 @@ pub(crate) struct Args {
 /// Runs `cprecover restore`.
 pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
     let store = args.store.open(ctx)?;
-    let id = match &args.snapshot {
-        Some(name) => store.resolve(name)?,
-        None => {
-            let good = store.last_known_good()?;
-            let chosen = if good.is_some() { good } else { store.latest()? };
-            let none = || Error::new(ErrorKind::NotFound, "the store has no snapshot");
-            chosen.ok_or_else(none)?.id
-        }
+    let id = if let Some(name) = &args.snapshot {
+        store.resolve(name)?
+    } else {
+        let good = store.last_known_good()?;
+        let chosen = if good.is_some() { good } else { store.latest()? };
+        let none = || Error::new(ErrorKind::NotFound, "the store has no snapshot");
+        chosen.ok_or_else(none)?.id
     };
     let selection = if !args.only.is_empty() {
         Selection::Components(args.only)

@@ -1,0 +1,68 @@
+//! Real SIGKILLs at random moments of a real restore. `CPRECOVER_KILLS=1000` runs the full form.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod backup_rig;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use backup_rig::{MANIFESTS, Rig, minute};
+use cprecover::backup::Group;
+
+#[test]
+fn killed_restores_end_in_all_old_or_all_new() {
+    let Some(program) = option_env!("CARGO_BIN_EXE_cprecover") else {
+        eprintln!("SKIPPED: the program is not built (feature cli)");
+        return;
+    };
+    let kills: u32 = std::env::var("CPRECOVER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let rig = Rig::new();
+    let old = rig.manifests();
+    let first = rig.create(&[Group::Manifests]);
+    for (name, bytes) in &old {
+        rig.write(&format!("{MANIFESTS}/{name}"), [bytes.as_slice(), b"# version 2\n"].concat());
+    }
+    let new = rig.manifests();
+    let second = rig.create(&[Group::Manifests]);
+    let restore = |id: &str| {
+        let mut command = Command::new(program);
+        command.arg("--root").arg(rig.dir.path()).args(["restore", id]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let start = Instant::now();
+    assert!(restore(first.id.as_str()).wait().unwrap().success());
+    let whole = start.elapsed();
+    let mut random = start.elapsed().as_nanos() as u64 | 1;
+    let (mut to_old, mut to_new, mut cut, mut ended) = (0, 0, 0, 0);
+    for round in 0..kills {
+        let target = if rig.manifests() == old { &second } else { &first };
+        let mut child = restore(target.id.as_str());
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        std::thread::sleep(Duration::from_nanos(random % (whole.as_nanos() as u64 * 11 / 10)));
+        child.kill().unwrap();
+        cut += u32::from(child.wait().unwrap().code().is_none());
+        // Before recovery: kubelet sees whole files of either version, and nothing else.
+        for file in rig.manifests().iter().filter(|(name, _)| !name.starts_with('.')) {
+            assert!(old.contains(file) || new.contains(file), "round {round}: {} is torn", file.0);
+        }
+        let store = rig.store();
+        ended += u32::from(!store.recover_pending().unwrap().is_empty());
+        let now = rig.manifests();
+        assert!(
+            now == old || now == new,
+            "round {round}: neither old nor new: {:?}",
+            now.iter().map(|f| &f.0).collect::<Vec<_>>()
+        );
+        if now == old { to_old += 1 } else { to_new += 1 }
+    }
+    for listed in rig.store().list().unwrap() {
+        assert!(rig.store().verify(&listed.id, &minute()).unwrap().is_intact(), "{}", listed.id);
+    }
+    println!(
+        "{kills} kills ({cut} while it ran, {ended} left more to end): {to_old} all old, {to_new} all new, 0 lost, 0 mixed"
+    );
+    assert!(cut > kills / 4, "the kills come too late to show anything: {cut} of {kills}");
+}
