@@ -31,6 +31,7 @@ fn folder(path: &Path, skip: &[&str]) -> Facts {
 fn root_name(diagnosis: &Diagnosis) -> String {
     match &diagnosis.root_cause {
         RootCause::Found { id } => id.as_str().to_owned(),
+        RootCause::Several { ids } => ids.iter().map(|id| id.as_str()).collect::<Vec<_>>().join("+"),
         RootCause::Undetermined { .. } => "undetermined".to_owned(),
         RootCause::Healthy => "healthy".to_owned(),
     }
