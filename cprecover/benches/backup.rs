@@ -128,7 +128,9 @@ fn floor(top: &Path, number: usize, files: &[(PathBuf, Vec<u8>)], index: &[u8], 
     }
     let handle = std::fs::File::open(top).unwrap();
     if files.len() <= 64 {
-        open.iter().for_each(|file| file.sync_all().unwrap());
+        for file in &open {
+            file.sync_all().unwrap();
+        }
         std::fs::File::open(&inner).unwrap().sync_all().unwrap();
         std::fs::File::open(&staged).unwrap().sync_all().unwrap();
     } else {
@@ -144,7 +146,7 @@ fn row(what: &str, ours: Duration, others: &[(&str, Option<Duration>)]) {
     for (name, time) in others {
         match time {
             Some(time) => {
-                print!("   {name} {:.2} ms ({:.2}x)", ms(*time), time.as_secs_f64() / ours.as_secs_f64())
+                print!("   {name} {:.2} ms ({:.2}x)", ms(*time), time.as_secs_f64() / ours.as_secs_f64());
             }
             None => print!("   {name} not there"),
         }

@@ -95,13 +95,15 @@ fn put(top: &Path, file: &File) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn restore_of_a_backup_is_the_same(files in prop::collection::vec(file(), 0..12), lost in any::<bool>()) {
         let rig = Rig::new();
         let top = rig.path(MANIFESTS);
-        files.iter().for_each(|file| put(&top, file));
+        for file in &files {
+            put(&top, file);
+        }
         let mut before = Tree::new();
         tree(&top, Path::new(""), &mut before);
         let snapshot = rig.create(&[Group::Manifests]);
@@ -127,6 +129,10 @@ proptest! {
         rig.store().restore(&snapshot.id, &Selection::All, &options, &minute()).unwrap();
         let mut after = Tree::new();
         tree(&top, Path::new(""), &mut after);
-        prop_assert_eq!(before, after);
+        let differs: Vec<_> = before.keys().chain(after.keys()).filter(|p| before.get(*p) != after.get(*p)).collect();
+        let show = |tree: &Tree| {
+            differs.iter().map(|p| tree.get(*p).map(|e| (e.0.as_ref().map(Vec::len), e.1, e.2, e.3, e.4.clone()))).collect::<Vec<_>>()
+        };
+        prop_assert!(differs.is_empty(), "{differs:?}\nbefore {:?}\nafter  {:?}", show(&before), show(&after));
     }
 }

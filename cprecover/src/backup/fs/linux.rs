@@ -147,8 +147,7 @@ impl Content for Linux {
 
     fn xattrs(&self, of: &Self::Handle) -> io::Result<Xattrs> {
         let mut xattrs = Xattrs::new();
-        let mut empty: [u8; 0] = [];
-        match sys::flistxattr(of, &mut empty) {
+        match sys::flistxattr_query(of) {
             Ok(0) | Err(Errno::NOTSUP) => return Ok(xattrs),
             Ok(_) | Err(Errno::RANGE) => {}
             Err(error) => return Err(error.into()),
