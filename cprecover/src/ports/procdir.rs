@@ -35,11 +35,6 @@ impl ProcDir {
         Ok(Self { path: path.to_owned(), fd })
     }
 
-    /// Returns where it is mounted.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Reports whether its pids are those of the caller's pid namespace: `self` names the reader's pid
     /// in the namespace of the procfs (proc(5)).
     pub(crate) fn is_own_namespace(&self) -> bool {
