@@ -75,4 +75,18 @@ if [ "$(id -u)" -ne 0 ]; then echo "SKIPPED: the examples on the drill's node: n
 elif [ ! -x "$program" ]; then echo "SKIPPED: the examples on the drill's node: no $program (cargo build -p cprecover --features cli)"
 else drill=yes; fi
 [ -n "$drill" ] && recovers "recover.c recovers the drill's node" env LD_LIBRARY_PATH="$work" "$work/recover"
+if have g++ "recover.cpp"; then
+    run "build recover.cpp" g++ -std=c++17 -Wall -Wextra -pedantic -Werror -I"$here/include" \
+        "$here/examples/cpp/recover.cpp" -o "$work/recover-cpp" -L"$work" -lcprecover
+    [ -n "$drill" ] && recovers "recover.cpp recovers the drill's node" env LD_LIBRARY_PATH="$work" "$work/recover-cpp"
+fi
+if have go "the Go package and main.go"; then
+    export CGO_CFLAGS="-I$here/include" CGO_LDFLAGS="-L$work" LD_LIBRARY_PATH="$work" GOPROXY=off GOFLAGS=
+    in_go() { (cd "$here/$1" && shift && "$@"); }
+    run "gofmt" sh -c "test -z \"\$(gofmt -l '$here/cprecover-ffi/go' '$here/examples/go' | tee /dev/stderr)\""
+    run "go vet" in_go cprecover-ffi/go go vet ./...
+    run "go test -race, cgocheck=2" in_go cprecover-ffi/go env GODEBUG=cgocheck=2 timeout 170 go test -race -count=1 ./...
+    run "build main.go" in_go examples/go go build -o "$work/recover-go" .
+    [ -n "$drill" ] && recovers "main.go recovers the drill's node" "$work/recover-go"
+fi
 exit $failed
