@@ -75,6 +75,19 @@ if [ "$(id -u)" -ne 0 ]; then echo "SKIPPED: the examples on the drill's node: n
 elif [ ! -x "$program" ]; then echo "SKIPPED: the examples on the drill's node: no $program (cargo build -p cprecover --features cli)"
 else drill=yes; fi
 [ -n "$drill" ] && recovers "recover.c recovers the drill's node" env LD_LIBRARY_PATH="$work" "$work/recover"
+every=$here/cprecover-ffi/tests/c/every.c
+run "build every.c" gcc $flags "$every" -o "$work/every" -L"$work" -lcprecover
+if gcc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$every" -o "$work/every-asan" -L"$work" -lcprecover 2> /dev/null
+then san=" under ASan, UBSan and LSan"; else cp "$work/every" "$work/every-asan"; san=; fi
+[ -n "$drill" ] && recovers "every function on the drill's node$san" env ASAN_OPTIONS=detect_leaks=1 LD_LIBRARY_PATH="$work" "$work/every-asan"
+have valgrind "every function under valgrind" && [ -n "$drill" ] && recovers "every function under valgrind" \
+    env LD_LIBRARY_PATH="$work" valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite "$work/every"
+# helgrind knows neither Rust's atomics nor its futex locks and reports each of them; memcheck sees what a
+# race on a handle would do to its memory.
+run "build threads.c" gcc $flags "$here/cprecover-ffi/tests/c/threads.c" -o "$work/threads" -L"$work" -lcprecover -lpthread
+run "8 threads x 10000 calls" env LD_LIBRARY_PATH="$work" "$work/threads" 10000
+have valgrind "threads under valgrind" && run "8 threads x 500 calls under valgrind" env LD_LIBRARY_PATH="$work" \
+    valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite "$work/threads" 500
 if have g++ "recover.cpp"; then
     run "build recover.cpp" g++ -std=c++17 -Wall -Wextra -pedantic -Werror -I"$here/include" \
         "$here/examples/cpp/recover.cpp" -o "$work/recover-cpp" -L"$work" -lcprecover
