@@ -29,7 +29,7 @@
  *           on them returns CPR_E_PANIC, freeing them is all that is left.
  * Process   The library keeps no settings, installs no signal handlers, reads no environment, prints
  *           nothing (but Rust's panic message), and leaves no threads behind.
- * JSON      Results name their schema first: {"schema":"cprecover.dev/<thing>/v1", ...}; see include/schema.
+ * JSON      Results name their schema first: {"schema":"cprecover.dev/<thing>/v1", ...}.
  *           Fields may be added; a field that changes its meaning makes a v2.
  */
 

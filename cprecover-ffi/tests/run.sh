@@ -75,4 +75,30 @@ if [ "$(id -u)" -ne 0 ]; then echo "SKIPPED: the examples on the drill's node: n
 elif [ ! -x "$program" ]; then echo "SKIPPED: the examples on the drill's node: no $program (cargo build -p cprecover --features cli)"
 else drill=yes; fi
 [ -n "$drill" ] && recovers "recover.c recovers the drill's node" env LD_LIBRARY_PATH="$work" "$work/recover"
+every=$here/cprecover-ffi/tests/c/every.c
+run "build every.c" gcc $flags "$every" -o "$work/every" -L"$work" -lcprecover
+if gcc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$every" -o "$work/every-asan" -L"$work" -lcprecover 2> /dev/null
+then san=" under ASan, UBSan and LSan"; else cp "$work/every" "$work/every-asan"; san=; fi
+[ -n "$drill" ] && recovers "every function on the drill's node$san" env ASAN_OPTIONS=detect_leaks=1 LD_LIBRARY_PATH="$work" "$work/every-asan"
+# Not under valgrind, where one recovery takes longer than 90 s; smoke.c and threads.c are.
+# helgrind knows neither Rust's atomics nor its futex locks and reports each of them; memcheck sees what a
+# race on a handle would do to its memory.
+run "build threads.c" gcc $flags "$here/cprecover-ffi/tests/c/threads.c" -o "$work/threads" -L"$work" -lcprecover -lpthread
+run "8 threads x 10000 calls" env LD_LIBRARY_PATH="$work" "$work/threads" 10000
+have valgrind "threads under valgrind" && run "8 threads x 500 calls under valgrind" env LD_LIBRARY_PATH="$work" \
+    valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite "$work/threads" 500
+if have g++ "recover.cpp"; then
+    run "build recover.cpp" g++ -std=c++17 -Wall -Wextra -pedantic -Werror -I"$here/include" \
+        "$here/examples/cpp/recover.cpp" -o "$work/recover-cpp" -L"$work" -lcprecover
+    [ -n "$drill" ] && recovers "recover.cpp recovers the drill's node" env LD_LIBRARY_PATH="$work" "$work/recover-cpp"
+fi
+if have go "the Go package and main.go"; then
+    export CGO_CFLAGS="-I$here/include" CGO_LDFLAGS="-L$work" LD_LIBRARY_PATH="$work" GOPROXY=off GOFLAGS=
+    in_go() { (cd "$here/$1" && shift && "$@"); }
+    run "gofmt" sh -c "test -z \"\$(gofmt -l '$here/cprecover-ffi/go' '$here/examples/go' | tee /dev/stderr)\""
+    run "go vet" in_go cprecover-ffi/go go vet ./...
+    run "go test -race, cgocheck=2" in_go cprecover-ffi/go env GODEBUG=cgocheck=2 timeout 170 go test -race -count=1 ./...
+    run "build main.go" in_go examples/go go build -o "$work/recover-go" .
+    [ -n "$drill" ] && recovers "main.go recovers the drill's node" "$work/recover-go"
+fi
 exit $failed

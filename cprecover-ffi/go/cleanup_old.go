@@ -1,0 +1,10 @@
+//go:build !go1.24
+
+package cprecover
+
+import "runtime"
+
+// closeWhenUnreachable frees what the program forgot to close.
+func closeWhenUnreachable[T any](object *T, c *cell) {
+	runtime.SetFinalizer(object, func(*T) { c.close() })
+}

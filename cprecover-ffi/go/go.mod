@@ -1,0 +1,3 @@
+module github.com/cprecover/cprecover/cprecover-ffi/go
+
+go 1.19
