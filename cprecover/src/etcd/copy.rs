@@ -277,12 +277,10 @@ fn keep_owner_and_mode(file: &File, at: &Path, entry: &Entry) -> Result<()> {
 }
 
 fn write_sums(to: &Path, files: &[CopiedFile]) -> Result<()> {
-    use std::fmt::Write as _;
     let path = to.join(SUMS);
     let mut text = String::new();
     for file in files {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}  {}", file.sha256, file.path.display());
+        text.extend([&file.sha256.to_string(), "  ", &file.path.to_string_lossy(), "\n"]);
     }
     let mut sums = File::create_new(&path).map_err(|source| Error::path("create", &path, source))?;
     sums.write_all(text.as_bytes())

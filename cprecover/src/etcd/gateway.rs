@@ -283,9 +283,7 @@ mod raw {
 
     #[derive(Deserialize)]
     pub(super) struct Alarms {
-        /// Tells an alarm list from any other JSON; its content is not needed.
-        #[serde(rename = "header")]
-        pub(super) _header: Header,
+        /// etcd 3.4 answers `{}` when there is none, without even a header.
         #[serde(default)]
         pub(super) alarms: Vec<Alarm>,
     }

@@ -211,7 +211,7 @@ fn holders(path: &Path, file: &File, proc_dir: &Path, deadline: &Deadline) -> Ve
         .collect()
 }
 
-/// Reads the pids of exclusive locks on one file from `/proc/locks` (proc_locks(5)):
+/// Reads the pids of exclusive locks on one file from `/proc/locks` (`proc_locks(5)`):
 /// `1: FLOCK  ADVISORY  WRITE 1234 fd:00:567 0 EOF`, device in hex, inode in decimal.
 fn from_proc_locks(path: &Path, device: u64, inode: u64) -> Vec<Pid> {
     let Ok(file) = File::open(path) else { return Vec::new() };

@@ -1,10 +1,10 @@
 //! What state an etcd member is in: offline from its data directory, online over its HTTP gateway,
 //! and whether a step may be taken on it at all.
 //!
-//! - [`check`] reads a data directory and never starts etcd, never writes and holds no lock while it reads.
+//! - [`check()`] reads a data directory and never starts etcd, never writes and holds no lock while it reads.
 //! - [`Client`] (feature `probe`) asks a running member; it spawns no thread and every wait has an end.
-//! - [`project`] says what a step would leave of the quorum; it is pure.
-//! - [`snapshot`] and [`copy_member`] are the two ways to save a member before anything destructive.
+//! - [`project()`] says what a step would leave of the quorum; it is pure.
+//! - [`snapshot()`] and [`copy_member`] are the two ways to save a member before anything destructive.
 //!
 //! The formats are etcd's own: WAL and snapshot files (etcd `server/storage/wal`, `server/etcdserver/api/snap`)
 //! and bbolt (go.etcd.io/bbolt `internal/common/{page,meta,bucket}.go`). They did not change between etcd

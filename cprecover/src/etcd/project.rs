@@ -1,7 +1,6 @@
 //! What a step would leave of the quorum.
 
-#[cfg(test)]
-mod tests;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -152,43 +151,29 @@ pub struct Projection {
     pub refusals: Vec<Refusal>,
 }
 
-/// More entries of an `--initial-cluster` are refused; etcd advises at most seven members.
-const MAX_INITIAL_ENTRIES: usize = 256;
-
 impl ClusterView {
     /// Reads `--initial-cluster` (`name=url,name=url`); the health of all is unknown.
     ///
-    /// A name may come more than once, once for each of its URLs (etcd `client/pkg/types/urlsmap.go`).
+    /// A name that comes twice is one member with two URLs (etcd `client/pkg/types/urlsmap.go`).
     ///
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] when it is malformed or empty.
     pub fn from_initial_cluster(text: &str) -> Result<Self> {
-        let invalid = |what: &str| {
-            let shown: String = text.chars().take(200).collect();
-            Error::new(ErrorKind::Invalid, format!("--initial-cluster {shown:?} {what}"))
-        };
         let mut members: Vec<MemberView> = Vec::new();
-        for (place, entry) in text.split(',').enumerate() {
-            if place >= MAX_INITIAL_ENTRIES {
-                return Err(invalid("has too many entries"));
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let Some((name, url)) =
+                part.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty())
+            else {
+                let message = format!("initial cluster: {part:?} is not name=url");
+                return Err(Error::new(ErrorKind::Invalid, message));
+            };
+            match members.iter_mut().find(|member| member.name == name) {
+                Some(member) => member.peer_urls.push(url.to_owned()),
+                None => members.push(MemberView::unknown(None, name, vec![url.to_owned()])),
             }
-            let (name, url) = entry.trim().split_once('=').ok_or_else(|| invalid("is not name=url,…"))?;
-            if name.is_empty() || !url.contains("://") {
-                return Err(invalid("has an entry without a name or a URL"));
-            }
-            if let Some(known) = members.iter_mut().find(|member| member.name == name) {
-                known.peer_urls.push(url.to_owned());
-            } else {
-                members.push(MemberView {
-                    id: None,
-                    name: name.to_owned(),
-                    peer_urls: vec![url.to_owned()],
-                    client_urls: Vec::new(),
-                    learner: false,
-                    leader: false,
-                    health: MemberHealth::Unknown,
-                });
-            }
+        }
+        if members.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, "initial cluster names no member"));
         }
         Ok(Self { source: ViewSource::InitialCluster, members })
     }
@@ -197,20 +182,16 @@ impl ClusterView {
     #[must_use]
     pub fn from_database(db: &DbReport) -> Self {
         let members = db.members.iter().map(|record| MemberView {
-            id: Some(record.id),
-            name: record.name.clone(),
-            peer_urls: record.peer_urls.clone(),
             client_urls: record.client_urls.clone(),
             learner: record.learner,
-            leader: false,
-            health: MemberHealth::Unknown,
+            ..MemberView::unknown(Some(record.id), &record.name, record.peer_urls.clone())
         });
         Self { source: ViewSource::Database, members: members.collect() }
     }
 
-    /// Sets what is known of one member's health; returns whether there is such a member.
+    /// Sets what is known of one member's health; returns whether there is exactly one such member.
     pub fn set_health(&mut self, member: &str, health: MemberHealth) -> bool {
-        let Some(place) = self.place_of(member) else { return false };
+        let Some(place) = self.place(member) else { return false };
         if let Some(found) = self.members.get_mut(place) {
             found.health = health;
         }
@@ -220,55 +201,45 @@ impl ClusterView {
     /// Returns the number of voters, of healthy voters, and the quorum.
     #[must_use]
     pub fn count(&self) -> (u32, u32, u32) {
-        let voters = number(self.voters().count());
-        let healthy = number(self.voters().filter(|member| member.health == MemberHealth::Healthy).count());
-        (voters, healthy, quorum_of(voters))
+        count(&self.members)
     }
 
-    fn voters(&self) -> impl Iterator<Item = &MemberView> {
-        self.members.iter().filter(|member| !member.learner)
-    }
-
-    /// Finds a member by its name or its id in hex; `None` unless exactly one fits.
-    fn place_of(&self, member: &str) -> Option<usize> {
-        let mut places = self.members.iter().enumerate().filter(|(_, known)| known.is_called(member));
-        let (place, _) = places.next()?;
-        places.next().is_none().then_some(place)
+    /// Returns the only member of that name or id; `None` when there is none or more than one.
+    fn place(&self, wanted: &str) -> Option<usize> {
+        let mut found = self.members.iter().enumerate().filter(|(_, member)| member.is_called(wanted));
+        let (place, _) = found.next()?;
+        found.next().is_none().then_some(place)
     }
 }
 
 impl MemberView {
-    fn is_called(&self, member: &str) -> bool {
-        // A member that never started has no name, and an empty name means nobody.
-        !member.is_empty()
-            && (self.name == member || self.id.is_some_and(|id| member.parse().ok() == Some(id)))
+    /// Describes a member of which only name and peer URLs are known.
+    #[must_use]
+    pub fn unknown(id: Option<MemberId>, name: &str, peer_urls: Vec<String>) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            peer_urls,
+            client_urls: Vec::new(),
+            learner: false,
+            leader: false,
+            health: MemberHealth::Unknown,
+        }
     }
-}
 
-fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
+    fn is_called(&self, wanted: &str) -> bool {
+        !wanted.is_empty() && (self.name == wanted || self.id.is_some_and(|id| id.to_string() == wanted))
+    }
 
-const fn quorum_of(voters: u32) -> u32 {
-    voters / 2 + 1
+    fn is_healthy(&self) -> bool {
+        self.health == MemberHealth::Healthy
+    }
 }
 
 impl Step {
     /// Describes a step on `member` while nothing else is going on.
     pub fn new(member: impl Into<String>, effect: Effect) -> Self {
         Self { member: member.into(), effect, in_progress: None, pending: Vec::new() }
-    }
-}
-
-impl Effect {
-    /// Whether the members have to agree on it, which takes a quorum (raft configuration change).
-    const fn is_membership_change(self) -> bool {
-        matches!(self, Self::Remove | Self::AddLearner | Self::Promote)
-    }
-
-    /// Whether the member is away while it is done, or after it.
-    const fn takes_away(self) -> bool {
-        matches!(self, Self::Restart | Self::Stop | Self::ReplaceData | Self::Remove)
     }
 }
 
@@ -280,125 +251,155 @@ impl Projection {
     }
 }
 
-impl std::fmt::Display for Projection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Projection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} of {} voters healthy after the step, quorum {}",
+            "after this step {} of {} voting members are healthy, quorum {}",
             self.healthy_after, self.voters_after, self.quorum_after
-        )
+        )?;
+        for (place, refusal) in self.refusals.iter().enumerate() {
+            let lead = if place == 0 { "; refused: " } else { ", " };
+            write!(f, "{lead}{refusal}")?;
+        }
+        Ok(())
     }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownMember => f.write_str("not exactly one member of that name or id"),
+            Self::TwoMembers { other } => write!(f, "member {other} is being acted on"),
+            Self::BelowQuorum => f.write_str("fewer healthy voters than the quorum would be left"),
+            Self::NoQuorumToCommit => f.write_str("no quorum could commit a change of membership"),
+            Self::TwoMemberCluster => f.write_str("one of two voters is not removed"),
+            Self::LeaderLast => f.write_str("it leads, and other members are still to be done"),
+            Self::DataOfVoter => f.write_str("a voter that loses its data has to be removed first"),
+            Self::LearnerPresent => f.write_str("there is a learner already"),
+            Self::NotPromotable => f.write_str("it is no learner that is known to be healthy"),
+            Self::QuorumMayLive => f.write_str("a quorum is alive or may be"),
+        }
+    }
+}
+
+/// Returns the number of voters, of healthy voters, and the quorum.
+fn count(members: &[MemberView]) -> (u32, u32, u32) {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let voters = members.iter().filter(|member| !member.learner);
+    let healthy = voters.clone().filter(|member| member.is_healthy());
+    let voters = number(voters.count());
+    (voters, number(healthy.count()), voters / 2 + 1)
 }
 
 /// Projects the quorum after `step`.
 ///
-/// A member whose health is not known counts as not healthy, and one that is acted on counts as possibly
-/// healthy: only a member that is known to be down costs nothing to take away. Sources: raft majority
-/// `n/2+1` (etcd `raft/quorum`), cluster-api `targetEtcdClusterHealthy` (project on the members that
+/// A member whose health is not known counts as not healthy, except where that would make a step look
+/// safer than it is: a new cluster is only made when every other voter is known to be down. Sources: raft
+/// majority `n/2+1` (etcd `raft/quorum`), cluster-api `targetEtcdClusterHealthy` (project on the members that
 /// remain), etcd `--strict-reconfig-check`,
 /// <https://etcd.io/docs/latest/op-guide/runtime-configuration/>.
 #[must_use]
 pub fn project(view: &ClusterView, step: &Step) -> Projection {
-    let (voters, healthy, quorum) = view.count();
-    let mut projection = Projection {
-        voters_before: voters,
-        healthy_before: healthy,
-        voters_after: voters,
-        healthy_after: healthy,
-        quorum_after: quorum,
-        refusals: Vec::new(),
-    };
-    let target = view.place_of(&step.member).and_then(|place| view.members.get(place));
-    let exists = view.members.iter().any(|member| member.is_called(&step.member));
-    let is_new = step.effect == Effect::AddLearner;
-    if step.member.is_empty() || (is_new && exists) || (!is_new && target.is_none()) {
-        projection.refusals.push(Refusal::UnknownMember);
+    let (voters_before, healthy_before, quorum_before) = view.count();
+    let target = view.place(&step.member).and_then(|place| Some((place, view.members.get(place)?)));
+    let after = members_after(view, step, target.map(|(place, _)| place));
+    let (voters_after, healthy_after, quorum_after) = count(&after);
+    let mut refusals = Vec::new();
+    if let Some(other) = other_in_progress(view, step) {
+        refusals.push(Refusal::TwoMembers { other });
     }
-    refuse_for_others(view, step, target, &mut projection.refusals);
-    if step.effect.is_membership_change() && healthy < quorum {
-        projection.refusals.push(Refusal::NoQuorumToCommit);
+    let has_quorum = healthy_before >= quorum_before;
+    let changes_membership = matches!(step.effect, Effect::Remove | Effect::AddLearner | Effect::Promote);
+    if changes_membership && !has_quorum {
+        refusals.push(Refusal::NoQuorumToCommit);
     }
     match (step.effect, target) {
-        (Effect::AddLearner, _) => {
-            if view.members.iter().any(|member| member.learner) {
-                projection.refusals.push(Refusal::LearnerPresent);
+        (Effect::AddLearner, found) => refuse_add(view, found.is_some(), &mut refusals),
+        (_, None) => refusals.push(Refusal::UnknownMember),
+        (effect, Some((_, member))) => {
+            refuse_effect(view, effect, member, &mut refusals);
+            let ends =
+                matches!(effect, Effect::Restart | Effect::Stop | Effect::Remove | Effect::ReplaceData);
+            let others_pending = step.pending.iter().any(|other| !member.is_called(other));
+            if ends && member.leader && others_pending {
+                refusals.push(Refusal::LeaderLast);
             }
         }
-        (Effect::Promote, Some(target)) => project_promotion(target, &mut projection),
-        (Effect::ForceNewCluster, Some(target)) => project_new_cluster(view, target, &mut projection),
-        (effect, Some(target)) if !target.learner => project_absence(effect, target, &mut projection),
-        _ => {}
     }
-    projection
+    // A step on a member that is down already takes nothing away; that is what recovery is made of.
+    let takes_away = healthy_after < healthy_before || quorum_after > quorum_before;
+    if takes_away && healthy_after < quorum_after && step.effect != Effect::ForceNewCluster {
+        refusals.push(Refusal::BelowQuorum);
+    }
+    Projection { voters_before, healthy_before, voters_after, healthy_after, quorum_after, refusals }
 }
 
-/// Never two members at once, and the leader last.
-fn refuse_for_others(
-    view: &ClusterView,
-    step: &Step,
-    target: Option<&MemberView>,
-    refusals: &mut Vec<Refusal>,
-) {
-    let is_target = |name: &str| name == step.member || target.is_some_and(|target| target.is_called(name));
-    if let Some(other) = step.in_progress.as_ref().filter(|other| !is_target(other)) {
-        refusals.push(Refusal::TwoMembers { other: other.clone() });
-    }
-    let is_leader = view.voters().any(|member| member.leader && is_target_of(member, target));
-    if is_leader && step.effect.takes_away() && step.pending.iter().any(|name| !is_target(name)) {
-        refusals.push(Refusal::LeaderLast);
-    }
+/// Returns the member that is being acted on, when it is not the step's own.
+fn other_in_progress(view: &ClusterView, step: &Step) -> Option<String> {
+    let other = step.in_progress.as_ref()?;
+    let same = other == &step.member
+        || view.place(other).is_some_and(|place| Some(place) == view.place(&step.member));
+    (!same).then(|| other.clone())
 }
 
-fn is_target_of(member: &MemberView, target: Option<&MemberView>) -> bool {
-    target.is_some_and(|target| std::ptr::eq(target, member))
-}
-
-fn project_promotion(target: &MemberView, projection: &mut Projection) {
-    if !target.learner || target.health != MemberHealth::Healthy {
-        projection.refusals.push(Refusal::NotPromotable);
-        return;
+/// Returns the members as they are while the step is under way, its target not counted as healthy.
+fn members_after(view: &ClusterView, step: &Step, target: Option<usize>) -> Vec<MemberView> {
+    let mut members = view.members.clone();
+    if step.effect == Effect::AddLearner {
+        members.push(MemberView { learner: true, ..MemberView::unknown(None, &step.member, Vec::new()) });
+        return members;
     }
-    projection.voters_after += 1;
-    projection.healthy_after += 1;
-    projection.quorum_after = quorum_of(projection.voters_after);
-    if projection.healthy_after < projection.quorum_after {
-        projection.refusals.push(Refusal::BelowQuorum);
-    }
-}
-
-fn project_new_cluster(view: &ClusterView, target: &MemberView, projection: &mut Projection) {
-    let may_live = view.voters().filter(|member| member.health != MemberHealth::Unhealthy).count();
-    // kubeadm writes --initial-cluster once: members that joined later are not in it.
-    let is_guess = view.source == ViewSource::InitialCluster;
-    if is_guess || number(may_live) >= quorum_of(projection.voters_before) {
-        projection.refusals.push(Refusal::QuorumMayLive);
-    }
-    if target.learner {
-        projection.refusals.push(Refusal::NotPromotable);
-    }
-    projection.voters_after = 1;
-    projection.healthy_after = u32::from(target.health == MemberHealth::Healthy);
-    projection.quorum_after = 1;
-}
-
-/// What is left when a voter is away, for a while or for good.
-fn project_absence(effect: Effect, target: &MemberView, projection: &mut Projection) {
-    if target.health == MemberHealth::Healthy {
-        projection.healthy_after = projection.healthy_after.saturating_sub(1);
-    }
-    if effect == Effect::Remove {
-        projection.voters_after = projection.voters_after.saturating_sub(1);
-        projection.quorum_after = quorum_of(projection.voters_after);
-        if projection.voters_before == 2 {
-            projection.refusals.push(Refusal::TwoMemberCluster);
+    let Some(place) = target else { return members };
+    match step.effect {
+        Effect::Remove => {
+            members.remove(place);
+        }
+        Effect::ForceNewCluster => members = members.into_iter().skip(place).take(1).collect(),
+        effect => {
+            if let Some(member) = members.get_mut(place) {
+                match effect {
+                    Effect::Promote => member.learner = false,
+                    _ => member.health = MemberHealth::Unhealthy,
+                }
+            }
         }
     }
-    if effect == Effect::ReplaceData && projection.voters_before > 1 {
-        projection.refusals.push(Refusal::DataOfVoter);
+    members
+}
+
+fn refuse_add(view: &ClusterView, exists: bool, refusals: &mut Vec<Refusal>) {
+    if exists {
+        refusals.push(Refusal::UnknownMember);
     }
-    // A member that is down already takes nothing away by a restart, even when the quorum is lost.
-    let costs = effect == Effect::Remove || target.health != MemberHealth::Unhealthy;
-    if costs && projection.healthy_after < projection.quorum_after {
-        projection.refusals.push(Refusal::BelowQuorum);
+    if view.members.iter().any(|member| member.learner) {
+        refusals.push(Refusal::LearnerPresent);
     }
 }
+
+fn refuse_effect(view: &ClusterView, effect: Effect, member: &MemberView, refusals: &mut Vec<Refusal>) {
+    let (voters, healthy, quorum) = view.count();
+    match effect {
+        Effect::Remove if !member.learner && voters <= 2 => refusals.push(Refusal::TwoMemberCluster),
+        Effect::ReplaceData if !member.learner && voters > 1 => refusals.push(Refusal::DataOfVoter),
+        Effect::Promote if !member.learner || !member.is_healthy() => refusals.push(Refusal::NotPromotable),
+        Effect::ForceNewCluster => {
+            // What is not known to be down may be serving on the other side of a network fault.
+            let may_live = view
+                .members
+                .iter()
+                .filter(|other| !other.learner && *other != member)
+                .filter(|other| other.health != MemberHealth::Unhealthy)
+                .count();
+            let may_live =
+                u32::try_from(may_live).unwrap_or(u32::MAX).saturating_add(u32::from(!member.learner));
+            if healthy >= quorum || (voters > 1 && may_live >= quorum) || member.learner {
+                refusals.push(Refusal::QuorumMayLive);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

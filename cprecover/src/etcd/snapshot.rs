@@ -91,7 +91,7 @@ fn check_room(folder: &Path, size: u64) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn sync_folder(folder: &Path) -> Result<()> {
+fn sync_folder(folder: &Path) -> Result<()> {
     std::fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|source| Error::path("sync", folder, source))
@@ -172,5 +172,98 @@ impl Intake<'_> {
         self.write(&trailer)?;
         self.file.flush().map_err(|source| Error::path("write snapshot", self.to, source))?;
         Ok((self.written, Digest::from_bytes(computed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::super::ClientOptions;
+    use super::*;
+    use crate::etcd::bolt::build;
+
+    /// A stand-in that answers a status and then the stream `lines`.
+    fn save(lines: Vec<String>, to: &Path) -> Result<SnapshotReceipt> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        let server = std::thread::spawn(move || {
+            let status = r#"{"header":{"member_id":"1"},"version":"3.4.0","dbSize":"4096"}"#.to_owned();
+            for body in [status, lines.join("\n")] {
+                let (mut socket, _) = listener.accept().expect("accept");
+                let mut request = [0_u8; 2048];
+                let _ = socket.read(&mut request);
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                let _ = socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(body.as_bytes()));
+            }
+        });
+        let client = Client::new(ClientOptions::new(address, None)).expect("client");
+        let result = snapshot(&client, to, &Deadline::after(Duration::from_secs(10)));
+        server.join().expect("server ends");
+        result
+    }
+
+    fn line(left: usize, blob: &[u8]) -> String {
+        format!("{{\"result\":{{\"remaining_bytes\":\"{left}\",\"blob\":\"{}\"}}}}", BASE64.encode(blob))
+    }
+
+    /// The stream of a database in blobs of `size`, with its digest behind it.
+    fn stream(db: &[u8], size: usize) -> Vec<String> {
+        let mut left = db.len();
+        let mut lines: Vec<String> = db
+            .chunks(size)
+            .map(|blob| {
+                left -= blob.len();
+                line(left, blob)
+            })
+            .collect();
+        let digest: [u8; 32] = sha2::Sha256::digest(db).into();
+        lines.push(line(0, &digest));
+        lines
+    }
+
+    #[test]
+    fn a_whole_stream_is_saved_whatever_its_blobs() {
+        let db = build::etcd_36(42, "a1").concat();
+        for size in [7000, 32 << 10, 19] {
+            let dir = tempfile::tempdir().expect("temp dir");
+            let to = dir.path().join("snapshot.db");
+            let receipt = save(stream(&db, size), &to).expect("saved");
+            assert_eq!((receipt.revision, receipt.key_revisions), (Some(9), 3));
+            let bytes = std::fs::read(&to).expect("read");
+            assert!(bytes.starts_with(&db) && bytes.ends_with(receipt.sha256.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_cut_or_changed_stream_leaves_no_file() {
+        let db = build::etcd_36(42, "a1").concat();
+        let whole = stream(&db, 8000);
+        let mut cut = whole.clone();
+        cut.pop();
+        let mut hole = whole.clone();
+        hole.remove(1);
+        let mut changed = whole.clone();
+        changed.swap(0, 1);
+        let mut broken = build::etcd_36(42, "a1");
+        if let Some(page) = broken.get_mut(5) {
+            page.fill(0);
+        }
+        // Its digest is right, but etcd has read a broken database.
+        let broken = stream(&broken.concat(), 8000);
+        for (what, lines) in
+            [("cut", cut), ("hole", hole), ("changed", changed), ("pages", broken), ("none", vec![])]
+        {
+            let dir = tempfile::tempdir().expect("temp dir");
+            let error = save(lines, &dir.path().join("snapshot.db")).expect_err(what);
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+            assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0, "{what}");
+        }
+        let dir = tempfile::tempdir().expect("temp dir");
+        let refused = vec![r#"{"error":{"message":"boom"}}"#.to_owned()];
+        let error = save(refused, &dir.path().join("snapshot.db")).expect_err("refused");
+        assert!(error.to_string().contains("boom"), "{error}");
     }
 }

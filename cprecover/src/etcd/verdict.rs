@@ -74,8 +74,11 @@ impl DataState {
             Self::WalTorn | Self::DbMetaDegraded => Startup::RepairsItself,
             Self::Locked => Startup::Waits,
             Self::Missing | Self::Empty => Startup::Bootstraps,
-            Self::NoSpace | Self::Mismatch | Self::WalBroken | Self::DbBroken => Startup::Fails,
-            Self::Foreign | Self::Unfinished | Self::Unreadable | Self::Changed => Startup::Unknown,
+            Self::Mismatch | Self::WalBroken | Self::DbBroken => Startup::Fails,
+            // etcd may start on a full disk and die of its next allocation.
+            Self::NoSpace | Self::Foreign | Self::Unfinished | Self::Unreadable | Self::Changed => {
+                Startup::Unknown
+            }
         }
     }
 }
@@ -393,7 +396,7 @@ const MAX_FINDINGS: usize = 32;
 
 /// Makes the verdict: the worst finding decides.
 pub(super) fn conclude(mut findings: Vec<Finding>, report: DataReport) -> DataVerdict {
-    findings.sort_by(|a, b| b.state.cmp(&a.state));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.state));
     findings.truncate(MAX_FINDINGS);
     let state = findings.first().map_or(DataState::Intact, |finding| finding.state);
     let startup = match findings.first().map(|finding| finding.kind) {

@@ -41,7 +41,7 @@ pub(in crate::etcd) fn branch(id: u64, items: &[(u64, Vec<u8>)]) -> Vec<u8> {
 
 pub(in crate::etcd) fn freelist(id: u64, free: &[u64]) -> Vec<u8> {
     let mut page = header(id, FREELIST, free.len(), 0);
-    free.iter().for_each(|id| page.extend(id.to_le_bytes()));
+    page.extend(free.iter().flat_map(|id| id.to_le_bytes()));
     page.resize(PAGE, 0);
     page
 }

@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             visited += 1;
-            used += self.visit(task, &mut buffer, out)?;
+            used += self.visit(&task, &mut buffer, out)?;
             if self.broken >= MAX_BROKEN {
                 break;
             }
@@ -205,7 +205,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Visits one page; returns how many pages it spans.
-    fn visit(&mut self, task: Task, buffer: &mut Vec<u8>, out: &mut BoltScan) -> Result<u64> {
+    fn visit(&mut self, task: &Task, buffer: &mut Vec<u8>, out: &mut BoltScan) -> Result<u64> {
         let id = task.page;
         let Some(header) = self.read_page(id, buffer, out)? else { return Ok(1) };
         if header.flags != BRANCH && header.flags != LEAF {
@@ -216,7 +216,7 @@ impl<'a> Walk<'a> {
         if !self.mark_overflow(id, header, out) {
             return Ok(1);
         }
-        let elements = match page::elements(buffer, header).and_then(|elements| within(&task, elements)) {
+        let elements = match page::elements(buffer, header).and_then(|elements| within(task, elements)) {
             Ok(elements) => elements,
             Err(problem) => {
                 self.report(FindingKind::DbPageBroken, Some(id), format!("page {id}: {problem}"), out);
@@ -224,9 +224,9 @@ impl<'a> Walk<'a> {
             }
         };
         if header.flags == BRANCH {
-            self.visit_branch(&task, &elements, out);
+            self.visit_branch(task, &elements, out);
         } else {
-            self.visit_leaf(&task, &elements, out);
+            self.visit_leaf(task, &elements, out);
         }
         Ok(u64::from(header.overflow) + 1)
     }

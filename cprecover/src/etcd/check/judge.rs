@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::Check;
 use super::files::Files;
+use crate::etcd::ids::{ClusterId, MemberId};
 use crate::etcd::verdict::{DataState, DbReport, FindingKind, MemberRecord};
 use crate::etcd::wal::{SnapshotMark, WalScan};
 use crate::model::Observed;
@@ -107,8 +108,8 @@ impl Check<'_> {
     fn judge_owner(&mut self, files: &Files, db: Option<&DbReport>) {
         let expected = &self.options.expected;
         let ids = [
-            ("member", expected.member_id.map(|id| id.get()), self.report.member_id.map(|id| id.get())),
-            ("cluster", expected.cluster_id.map(|id| id.get()), self.report.cluster_id.map(|id| id.get())),
+            ("member", expected.member_id.map(MemberId::get), self.report.member_id.map(MemberId::get)),
+            ("cluster", expected.cluster_id.map(ClusterId::get), self.report.cluster_id.map(ClusterId::get)),
         ];
         for (what, wanted, found) in ids {
             if let (Some(wanted), Some(found)) = (wanted, found)

@@ -156,6 +156,8 @@ impl Frames {
     /// Looks for a byte that is not zero from here to the end of the file.
     pub(super) fn find_non_zero(&mut self, deadline: &Deadline) -> io::Result<Option<u64>> {
         let mut chunk = vec![0_u8; 1 << 18];
+        // Comparing slices is a memcmp; a look at each of 64 MB of bytes would take most of the check.
+        let zeros = vec![0_u8; chunk.len()];
         let mut at = self.offset.saturating_add(8);
         // The file was `size` bytes when it was opened; what a running process appends is not looked at.
         while at < self.size && deadline.check("read WAL").is_ok() {
@@ -163,7 +165,9 @@ impl Frames {
             if read == 0 {
                 break;
             }
-            if let Some(found) = chunk.iter().take(read).position(|byte| *byte != 0) {
+            if chunk.get(..read) != zeros.get(..read)
+                && let Some(found) = chunk.iter().take(read).position(|byte| *byte != 0)
+            {
                 return Ok(Some(at + u64::try_from(found).unwrap_or(0)));
             }
             at += u64::try_from(read).unwrap_or(u64::MAX);

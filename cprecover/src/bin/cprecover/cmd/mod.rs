@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 pub(crate) mod diagnose;
+mod etcd;
 mod healthz;
 mod hold;
 mod lint;
@@ -58,6 +59,8 @@ enum Command {
     Audit(audit::Args),
     /// Builds a disposable node, breaks it as in the outage, and recovers it.
     Drill(drill::Args),
+    /// Says how the etcd cluster and its data are, and saves a snapshot.
+    Etcd(etcd::Args),
     /// Prints the node's options as they are in force.
     Config,
     /// Runs a stand-in for a program of the node; only the drill and the tests use it.
@@ -111,6 +114,7 @@ impl Cli {
             Command::Recover(args) => recover::run(&ctx, &args),
             Command::Audit(args) => audit::run(&ctx, &args),
             Command::Drill(args) => drill::run(&ctx, &args),
+            Command::Etcd(args) => etcd::run(&ctx, args),
             Command::Config => config(&ctx),
             Command::Double { program } => program.run(&ctx.root),
             Command::Healthz(args) => healthz::run(&ctx, args),

@@ -1,0 +1,162 @@
+//! Whole data directories as etcd 3.5 and 3.6 write them, made by hand.
+//!
+//! What newer versions add: `conf_state` in the WAL's snapshot records (3.5), `term` (3.5) and
+//! `storageVersion` (3.6) in the bucket `meta`.
+
+use std::time::Duration;
+
+use super::*;
+use crate::etcd::verdict::Startup;
+use crate::etcd::wal::build::WalWriter;
+use crate::etcd::{bolt, snap};
+
+const MEMBER: u64 = 0xa1;
+
+/// A member whose log starts at `first`, ends with `last`, and whose database has applied `applied`.
+struct Member {
+    first: u64,
+    last: u64,
+    commit: u64,
+    applied: u64,
+    /// A snapshot file and its record.
+    snapshot: Option<u64>,
+    /// The database's key of the member, in hex.
+    listed: &'static str,
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        Self { first: 1, last: 50, commit: 50, applied: 42, snapshot: Some(40), listed: "a1" }
+    }
+}
+
+impl Member {
+    fn write(&self) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (wal_dir, snap_dir) = (dir.path().join("member/wal"), dir.path().join("member/snap"));
+        std::fs::create_dir_all(&wal_dir).expect("mkdir");
+        std::fs::create_dir_all(&snap_dir).expect("mkdir");
+        let mut wal = WalWriter::first(MEMBER, 0xc1);
+        for index in self.first..=self.last {
+            wal.entry(7, index, b"payload");
+            if self.snapshot == Some(index) {
+                wal.snapshot(7, index);
+            }
+        }
+        wal.state(7, MEMBER, self.commit);
+        wal.bytes.extend([0; 4096]);
+        let sequence = u64::from(self.first > 1);
+        let first = if self.first > 1 { self.first } else { 0 };
+        std::fs::write(wal_dir.join(format!("{sequence:016x}-{first:016x}.wal")), &wal.bytes).expect("write");
+        if let Some(index) = self.snapshot {
+            let name = format!("{:016x}-{index:016x}.snap", 7);
+            std::fs::write(snap_dir.join(name), snap::build(7, index)).expect("write");
+        }
+        let db = bolt::build::etcd_36(self.applied, self.listed).concat();
+        std::fs::write(snap_dir.join("db"), db).expect("write");
+        dir
+    }
+
+    fn verdict(&self) -> DataVerdict {
+        check(self.write().path(), &deadline())
+    }
+}
+
+fn deadline() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+fn cause(verdict: &DataVerdict) -> Option<(FindingKind, DataState, Startup)> {
+    verdict.cause().map(|finding| (finding.kind, verdict.state, verdict.startup))
+}
+
+#[test]
+fn a_sound_member_of_3_6() {
+    let verdict = Member::default().verdict();
+    assert_eq!(
+        (verdict.state, verdict.startup),
+        (DataState::Intact, Startup::Starts),
+        "{:?}",
+        verdict.findings
+    );
+    assert!(verdict.report.snapshots.iter().all(|file| file.in_wal && file.sound));
+    let db = verdict.report.db.present().expect("database");
+    assert_eq!(db.storage_version.as_deref(), Some("3.6.0"));
+    let json = serde_json::to_string(&verdict).expect("serialises");
+    let back: DataVerdict = serde_json::from_str(&json).expect("parses");
+    assert_eq!(back, verdict);
+}
+
+#[test]
+fn a_log_that_lost_its_end_is_noticed_although_etcd_would_start() {
+    let verdict = Member { last: 41, commit: 41, applied: 45, ..Member::default() }.verdict();
+    let expected = (FindingKind::DbNewerThanWal, DataState::Mismatch, Startup::Diverges);
+    assert_eq!(cause(&verdict), Some(expected));
+}
+
+#[test]
+fn a_committed_entry_that_is_not_there() {
+    let verdict = Member { commit: 60, ..Member::default() }.verdict();
+    let expected = (FindingKind::WalCommitBeyondEnd, DataState::WalBroken, Startup::Fails);
+    assert_eq!(cause(&verdict), Some(expected));
+}
+
+#[test]
+fn a_log_that_starts_late_needs_its_snapshot() {
+    let late = Member { first: 30, ..Member::default() };
+    let verdict = late.verdict();
+    assert_eq!(verdict.state, DataState::Intact, "{:?}", verdict.findings);
+    let dir = late.write();
+    let name = format!("member/snap/{:016x}-{:016x}.snap", 7, 40);
+    std::fs::remove_file(dir.path().join(name)).expect("remove");
+    let verdict = check(dir.path(), &deadline());
+    let expected = (FindingKind::SnapMissing, DataState::Mismatch, Startup::Fails);
+    assert_eq!(cause(&verdict), Some(expected));
+}
+
+#[test]
+fn a_snapshot_newer_than_the_database_needs_a_snap_db() {
+    let behind = Member { applied: 30, ..Member::default() };
+    let expected = (FindingKind::DbOlderThanSnapshot, DataState::Mismatch, Startup::Fails);
+    assert_eq!(cause(&behind.verdict()), Some(expected));
+    let dir = behind.write();
+    std::fs::write(dir.path().join(format!("member/snap/{:016x}.snap.db", 40)), b"").expect("write");
+    let verdict = check(dir.path(), &deadline());
+    assert_eq!(verdict.state, DataState::Intact, "{:?}", verdict.findings);
+}
+
+#[test]
+fn a_removed_member_and_an_uncommitted_snapshot() {
+    let dir = Member::default().write();
+    // The database lists "dead" as removed; make the WAL that member's.
+    let mut wal = WalWriter::first(0xdead, 0xc1);
+    (1..=50).for_each(|index| wal.entry(7, index, b"x"));
+    wal.snapshot(7, 40);
+    wal.state(7, 0, 50);
+    std::fs::write(dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 0, 0)), wal.bytes)
+        .expect("write");
+    let verdict = check(dir.path(), &deadline());
+    let expected = (FindingKind::MemberRemoved, DataState::Foreign, Startup::Unknown);
+    assert_eq!(cause(&verdict), Some(expected));
+
+    let early = Member { commit: 39, applied: 39, ..Member::default() }.verdict();
+    assert!(early.report.snapshots.iter().all(|file| !file.in_wal), "etcd ignores an uncommitted snapshot");
+    assert_eq!(early.state, DataState::Intact, "{:?}", early.findings);
+}
+
+#[test]
+fn limits_and_deadlines_are_no_verdict_on_the_data() {
+    let dir = Member::default().write();
+    let late = check(dir.path(), &Deadline::after(Duration::ZERO));
+    assert_eq!(late.state, DataState::Unfinished);
+    let mut small = CheckOptions { db_bytes: 100, ..CheckOptions::default() };
+    assert_eq!(check_with(dir.path(), &small, &deadline()).state, DataState::Unfinished);
+    small = CheckOptions { wal_bytes: 100, ..CheckOptions::default() };
+    assert_eq!(check_with(dir.path(), &small, &deadline()).state, DataState::Unfinished);
+    small = CheckOptions { entries: 0, ..CheckOptions::default() };
+    let cut = check_with(&dir.path().join("member"), &small, &deadline());
+    assert_eq!(cut.state, DataState::Empty, "nothing of a member, and nothing was cut off");
+    std::fs::remove_file(dir.path().join("member/snap/db")).expect("remove");
+    let cut = check_with(dir.path(), &small, &deadline());
+    assert_eq!(cut.state, DataState::Unfinished, "a list that was cut off proves no absence");
+}
