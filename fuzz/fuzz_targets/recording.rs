@@ -1,4 +1,4 @@
-//! A recorded file of any kind, through classification and all rules.
+#![no_main]
 #![no_main]
 
 use cprecover::diagnose::{diagnose, from_recording};

@@ -1,8 +1,8 @@
-//! YAML never panics and never expands without bound.
+//! Any bytes: yaml never panics.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let _ = cprecover::parse::yaml::from_slice::<std::collections::BTreeMap<String, String>>(data);
+    let _ = cprecover::parse::yaml::from_slice::<serde_json::Value>(data);
 });
