@@ -58,7 +58,10 @@ fn targets_that_cannot_exist_are_nonsense() {
     assert!(refused(|raw| raw.action = holder(2380, u32::MAX)).contains("no pid"));
     assert!(refused(|raw| raw.action = holder(0, 7)).contains("port 0"));
     for file in ["../etcd.yaml", "", ".hidden", "/etc/passwd"] {
-        assert!(refused(|raw| raw.action = contract::Action::QuarantineManifest(file.into())).contains("file name"));
+        assert!(
+            refused(|raw| raw.action = contract::Action::QuarantineManifest(file.into()))
+                .contains("file name")
+        );
     }
 }
 

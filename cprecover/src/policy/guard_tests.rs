@@ -1,8 +1,8 @@
 //! Every rail has an observation that passes, and one change to it that the rail refuses.
 
 use super::super::contract::{
-    ActionKind, Certificate, CertificateState, EtcdMember, Evidence, Manifest, PastAction, PodDir, PortHolder,
-    Regeneration, Sandbox, Service, ServiceState,
+    ActionKind, Certificate, CertificateState, EtcdMember, Evidence, Manifest, PastAction, PodDir,
+    PortHolder, Regeneration, Sandbox, Service, ServiceState,
 };
 use super::*;
 use crate::model::{Pid, PodUid, Port, ProcessId, SandboxId};
@@ -63,8 +63,11 @@ fn seen() -> Observation {
     };
     seen.etcd.data = EtcdData::Intact;
     seen.etcd.quorum = 2;
-    seen.etcd.members =
-        vec![member("a", true, Verdict::No), member("b", false, Verdict::Yes), member("c", false, Verdict::Yes)];
+    seen.etcd.members = vec![
+        member("a", true, Verdict::No),
+        member("b", false, Verdict::Yes),
+        member("c", false, Verdict::Yes),
+    ];
     seen
 }
 
@@ -263,7 +266,8 @@ fn etcd_is_never_started_on_lost_data() {
 
 #[test]
 fn one_disruptive_step_at_a_time() {
-    let rulings = check(&seen(), &[holder(), wants(Action::RestartKubelet), wants(Action::Wait { milliseconds: 1 })]);
+    let rulings =
+        check(&seen(), &[holder(), wants(Action::RestartKubelet), wants(Action::Wait { milliseconds: 1 })]);
     assert_eq!(rulings[0].ruling, Ruling::Allowed);
     assert!(matches!(rulings[1].ruling, Ruling::Deferred { rail: Rail::OneAtATime, .. }), "{rulings:?}");
     assert_eq!(rulings[2].ruling, Ruling::Allowed);
@@ -283,12 +287,22 @@ fn cool_down_and_rate_are_counted_per_target_and_hour() {
     let mut patient = holder();
     patient.cool_down_ms = 1000;
     patient.max_attempts = 3;
-    guarded(Rail::CoolDown, &patient, |seen| past(seen, 1000, Outcome::Failed), |seen| {
-        past(seen, 999, Outcome::Failed);
-    });
-    guarded(Rail::RateLimit, &holder(), |seen| past(seen, WINDOW_MS, Outcome::Done), |seen| {
-        past(seen, WINDOW_MS - 1, Outcome::Done);
-    });
+    guarded(
+        Rail::CoolDown,
+        &patient,
+        |seen| past(seen, 1000, Outcome::Failed),
+        |seen| {
+            past(seen, 999, Outcome::Failed);
+        },
+    );
+    guarded(
+        Rail::RateLimit,
+        &holder(),
+        |seen| past(seen, WINDOW_MS, Outcome::Done),
+        |seen| {
+            past(seen, WINDOW_MS - 1, Outcome::Done);
+        },
+    );
     let mut greedy = holder();
     greedy.max_attempts = u32::MAX;
     let mut seen = seen();
