@@ -49,7 +49,9 @@ pub(super) fn metadata(raw: contract::Metadata) -> Result<contract::Metadata> {
     let texts = raw.rules.iter().map(|rule| &rule.summary).chain([&raw.description]);
     for text in texts {
         if text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
-            return Err(nonsense(format!("a text of the policy is longer than {MAX_TEXT_BYTES} or not one line")));
+            return Err(nonsense(format!(
+                "a text of the policy is longer than {MAX_TEXT_BYTES} or not one line"
+            )));
         }
     }
     Ok(raw)

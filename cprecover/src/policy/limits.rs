@@ -120,7 +120,9 @@ impl CompileLimits {
             Payload::ComponentInstanceSection(section) => {
                 counted.modules = counted.modules.saturating_add(section.count());
             }
-            Payload::CodeSectionEntry(body) => counted.locals = counted.locals.saturating_add(self.body(body)?),
+            Payload::CodeSectionEntry(body) => {
+                counted.locals = counted.locals.saturating_add(self.body(body)?)
+            }
             _ => {}
         }
         for (name, count, limit) in [
