@@ -12,6 +12,10 @@ const MAX_TEXT_BYTES: usize = 2048;
 /// The most pieces of evidence or hints that one decision may name.
 const MAX_ITEMS: usize = 64;
 
+/// The most rules that a policy may name.
+#[cfg(feature = "wasm")]
+const MAX_RULES: usize = 256;
+
 fn nonsense(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Policy, why)
 }
@@ -22,6 +26,35 @@ pub(super) fn decisions(answer: Vec<contract::Decision>) -> Result<Vec<Decision>
         return Err(nonsense(format!("{} decisions are more than {MAX_DECISIONS}", answer.len())));
     }
     answer.into_iter().map(decision).collect()
+}
+
+/// Checks what a policy says about itself; it is printed in reports.
+#[cfg(feature = "wasm")]
+pub(super) fn metadata(raw: contract::Metadata) -> Result<contract::Metadata> {
+    let token = |what: &str, text: &str| {
+        let fits = !text.is_empty() && text.len() <= 64;
+        if fits && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.+_/".contains(&b)) {
+            return Ok(());
+        }
+        Err(nonsense(format!("{what} is not 1 to 64 letters, digits and -.+_/")))
+    };
+    token("the policy's name", &raw.name)?;
+    token("the policy's version", &raw.version)?;
+    if raw.rules.len() > MAX_RULES {
+        return Err(nonsense(format!("{} rules are more than {MAX_RULES}", raw.rules.len())));
+    }
+    for rule in &raw.rules {
+        token("a rule's id", &rule.id)?;
+    }
+    let texts = raw.rules.iter().map(|rule| &rule.summary).chain([&raw.description]);
+    for text in texts {
+        if text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
+            return Err(nonsense(format!(
+                "a text of the policy is longer than {MAX_TEXT_BYTES} or not one line"
+            )));
+        }
+    }
+    Ok(raw)
 }
 
 fn decision(raw: contract::Decision) -> Result<Decision> {
@@ -101,3 +134,7 @@ fn component(name: contract::Component) -> Component {
         contract::Component::KubeScheduler => Component::KubeScheduler,
     }
 }
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

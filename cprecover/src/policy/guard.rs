@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Decision};
 use super::contract::{
-    Backup, Component as Name, Consent, HolderClass, ManifestState, Observation, Outcome, SandboxRole,
-    ServiceName, Verdict,
+    Backup, Component as Name, Consent, EtcdData, HolderClass, ManifestState, Observation, Outcome,
+    SandboxRole, ServiceName, Verdict,
 };
 use crate::model::Component;
 
@@ -243,6 +243,14 @@ fn restore(seen: &Observation, component: Component, backup_id: &str) -> Passed 
         let why = format!("{} is not proven missing or invalid", component.manifest_file());
         return Err(refused(Rail::Precondition, why));
     }
+    if component == Component::Etcd
+        && matches!(seen.etcd.data, EtcdData::Empty | EtcdData::Missing | EtcdData::Foreign)
+    {
+        return Err(refused(
+            Rail::Quorum,
+            "etcd's data folder is proven lost or another's; etcd would begin an empty cluster",
+        ));
+    }
     let good = seen
         .backups
         .iter()
@@ -269,8 +277,7 @@ fn regenerate(seen: &Observation, component: Component) -> Passed {
         ));
     }
     // An etcd with lost data would begin a new cluster.
-    let data_is_there =
-        matches!(seen.etcd.data, super::contract::EtcdData::Intact | super::contract::EtcdData::Locked);
+    let data_is_there = matches!(seen.etcd.data, EtcdData::Intact | EtcdData::Locked);
     if component == Component::Etcd && !data_is_there {
         return Err(refused(
             Rail::Quorum,
@@ -399,3 +406,7 @@ fn contract(component: Component) -> Name {
         Component::KubeScheduler => Name::KubeScheduler,
     }
 }
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

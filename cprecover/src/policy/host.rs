@@ -5,13 +5,17 @@
 //! memory reservation works under `ulimit -v`.
 
 use cprecover_policy_sdk::contract;
-use wasmtime::component::{Component, ComponentType, InstancePre, Lift, Linker, Lower};
+use wasmtime::component::{Component, ComponentType, InstancePre, Lift, Linker, Lower, WasmStr};
 use wasmtime::{Config, Engine, OptLevel, Store, StoreLimits, StoreLimitsBuilder};
 
 use super::limits::CompileLimits;
 use super::outcome::{LogLevel, LogLine};
 use crate::error::{Error, ErrorKind, Result};
 
+/// Fuel for one line of log: what a call into the host costs, so that a flood of lines runs dry soon.
+const LOG_FUEL: u64 = 1_000;
+/// Begins an error that the policy itself answered.
+const POLICY_SAYS: &str = "the policy says: ";
 /// Interface that a policy exports.
 const POLICY: &str = "cprecover:policy/policy@0.1.0";
 /// The only interface that a policy may import functions from.
@@ -23,9 +27,9 @@ const LOG: &str = "cprecover:policy/log@0.1.0";
 pub struct RunLimits {
     /// Fuel, roughly one per instruction; the default policy uses under 200,000.
     pub fuel: u64,
-    /// Linear memory, in bytes.
+    /// The linear memory of the policy, in bytes; it has one.
     pub memory_bytes: usize,
-    /// Elements of all tables.
+    /// Elements of a table; a policy has at most four.
     pub table_elements: usize,
     /// Bytes that may be copied between policy and host.
     pub copied_bytes: usize,
@@ -54,12 +58,16 @@ struct State {
     run: RunLimits,
     log: Vec<LogLine>,
     dropped: u64,
+    /// After a line far over its limit no more are looked at.
+    log_closed: bool,
 }
 
 /// The contract's log level.
 #[derive(Debug, Clone, Copy, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
+// Lift makes the variants from their discriminant.
+#[allow(dead_code)]
 enum Level {
     #[component(name = "debug")]
     Debug,
@@ -102,13 +110,24 @@ fn engine() -> Result<Engine> {
         .memory_init_cow(false)
         .wasm_multi_memory(false)
         .wasm_component_model(true)
+        // The same bits on every machine, so that the same observation gets the same answer.
+        .cranelift_nan_canonicalization(true)
         // A policy runs for microseconds; compiling it is what takes time.
         .cranelift_opt_level(OptLevel::None);
-    Engine::new(&config).map_err(|source| policy_error("start the policy engine", source))
+    Engine::new(&config).map_err(|source| policy_error("start the policy engine", &source))
 }
 
-fn policy_error(what: &str, source: wasmtime::Error) -> Error {
-    Error::new(ErrorKind::Policy, format!("{what}: {source:#}"))
+/// One line without wasmtime's backtrace, whose names the component chose.
+fn policy_error(what: &str, source: &wasmtime::Error) -> Error {
+    let mut text = what.to_owned();
+    for cause in source.chain().map(ToString::to_string) {
+        let line = cause.lines().next().unwrap_or_default();
+        if !line.starts_with("error while executing at wasm backtrace") {
+            text.push_str(": ");
+            text.extend(line.chars().filter(|c| !c.is_control()).take(256));
+        }
+    }
+    Error::new(ErrorKind::Policy, text)
 }
 
 impl Compiled {
@@ -121,18 +140,18 @@ impl Compiled {
         limits.check(bytes)?;
         let engine = engine()?;
         let component =
-            Component::new(&engine, bytes).map_err(|source| policy_error("compile the policy", source))?;
+            Component::new(&engine, bytes).map_err(|source| policy_error("compile the policy", &source))?;
         let mut linker = Linker::new(&engine);
         linker
             .instance(LOG)
             .and_then(|mut log| log.func_wrap("write", write_log))
-            .map_err(|source| policy_error("define the log", source))?;
+            .map_err(|source| policy_error("define the log", &source))?;
         let pre = linker
             .instantiate_pre(&component)
-            .map_err(|source| policy_error("the policy imports more than the log", source))?;
+            .map_err(|source| policy_error("the policy imports more than the log", &source))?;
         let compiled = Self { engine, pre, run };
         let metadata = compiled.describe()?;
-        Ok((compiled, metadata))
+        Ok((compiled, super::convert::metadata(metadata)?))
     }
 
     /// Asks the policy who it is.
@@ -149,7 +168,7 @@ impl Compiled {
         let (answer,): Decided = self.call(&mut store, "decide", (observation,))?;
         let decisions = answer.map_err(|why| {
             let why: String = why.chars().filter(|c| !c.is_control()).take(512).collect();
-            Error::new(ErrorKind::Policy, format!("the policy says: {why}"))
+            Error::new(ErrorKind::Policy, format!("{POLICY_SAYS}{why}"))
         })?;
         let left = store.get_fuel().unwrap_or_default();
         let state = store.into_data();
@@ -165,15 +184,15 @@ impl Compiled {
         let limits = StoreLimitsBuilder::new()
             .memory_size(self.run.memory_bytes)
             .table_elements(self.run.table_elements)
-            .memories(4)
-            .tables(8)
+            .memories(1)
+            .tables(4)
             .instances(16)
             .trap_on_grow_failure(true)
             .build();
-        let state = State { limits, run: self.run, log: Vec::new(), dropped: 0 };
+        let state = State { limits, run: self.run, log: Vec::new(), dropped: 0, log_closed: false };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);
-        store.set_fuel(self.run.fuel).map_err(|source| policy_error("fuel", source))?;
+        store.set_fuel(self.run.fuel).map_err(|source| policy_error("fuel", &source))?;
         store.set_hostcall_fuel(self.run.copied_bytes);
         Ok(store)
     }
@@ -183,7 +202,7 @@ impl Compiled {
         P: wasmtime::component::ComponentNamedList + Lower,
         R: wasmtime::component::ComponentNamedList + Lift + 'static,
     {
-        let failed = |source| policy_error(&format!("{name} of the policy"), source);
+        let failed = |source| policy_error(&format!("{name} of the policy"), &source);
         let instance = self.pre.instantiate(&mut *store).map_err(failed)?;
         let missing = || Error::new(ErrorKind::Policy, format!("the policy exports no {POLICY} {name}"));
         let interface = instance.get_export_index(&mut *store, None, POLICY).ok_or_else(missing)?;
@@ -193,30 +212,55 @@ impl Compiled {
     }
 }
 
+/// Keeps a line, or counts it; a line that is not kept is never copied out of the policy.
 fn write_log(
     mut store: wasmtime::StoreContextMut<'_, State>,
-    (level, message): (Level, String),
+    (level, message): (Level, WasmStr),
 ) -> wasmtime::Result<()> {
-    let state = store.data_mut();
-    if state.log.len() >= state.run.log_lines {
+    let left = store.get_fuel()?;
+    let Some(left) = left.checked_sub(LOG_FUEL) else {
+        return Err(wasmtime::Trap::OutOfFuel.into());
+    };
+    store.set_fuel(left)?;
+    let run = store.data().run;
+    if store.data().log_closed || store.data().log.len() >= run.log_lines {
+        let state = store.data_mut();
         state.dropped = state.dropped.saturating_add(1);
         return Ok(());
     }
-    let mut text: String = message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    let end = (0..=state.run.log_line_bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-    text.truncate(end.unwrap_or_default());
+    let (line, huge) = {
+        let text = message.to_str(&store)?;
+        (clipped(&text, run.log_line_bytes), text.len() > run.log_line_bytes.saturating_mul(64))
+    };
     let level = match level {
         Level::Debug => LogLevel::Debug,
         Level::Info => LogLevel::Info,
         Level::Warn => LogLevel::Warn,
     };
-    state.log.push(LogLine { level, message: text });
+    let state = store.data_mut();
+    state.log_closed = huge;
+    state.log.push(LogLine { level, message: line });
     Ok(())
+}
+
+/// At most `bytes` of `text`, without control characters.
+fn clipped(text: &str, bytes: usize) -> String {
+    let mut line = String::new();
+    for c in text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }) {
+        if line.len() + c.len_utf8() > bytes {
+            break;
+        }
+        line.push(c);
+    }
+    line
 }
 
 /// Names the limit that a failure is about, where it is one.
 pub(super) fn limit_of(error: &Error) -> Option<&'static str> {
     let text = error.to_string();
+    if text.starts_with(POLICY_SAYS) {
+        return None;
+    }
     [
         ("all fuel consumed", "fuel"),
         ("fuel allocated for hostcalls", "copied-bytes"),

@@ -18,6 +18,8 @@ pub struct CompileLimits {
     pub functions: u32,
     /// Locals of one function.
     pub locals: u32,
+    /// Locals of all functions together.
+    pub all_locals: u32,
     /// Size of one function's body, in bytes.
     pub body_bytes: usize,
     /// Blocks in blocks in one function.
@@ -36,6 +38,7 @@ impl Default for CompileLimits {
             bytes: 1 << 20,
             functions: 5_000,
             locals: 2_000,
+            all_locals: 40_000,
             body_bytes: 64 << 10,
             nesting: 200,
             types: 2_000,
@@ -48,6 +51,7 @@ impl Default for CompileLimits {
 #[derive(Default)]
 struct Counted {
     functions: u32,
+    locals: u32,
     types: u32,
     imports: u32,
     modules: u32,
@@ -84,7 +88,13 @@ impl CompileLimits {
 
     fn count(&self, payload: &Payload<'_>, counted: &mut Counted) -> Result<()> {
         match payload {
-            Payload::TypeSection(section) => counted.types = counted.types.saturating_add(section.count()),
+            // One entry may be a whole recursion group.
+            Payload::TypeSection(section) => {
+                for group in section.clone() {
+                    let types = group.map_err(malformed)?.types().len();
+                    counted.types = counted.types.saturating_add(u32::try_from(types).unwrap_or(u32::MAX));
+                }
+            }
             Payload::ComponentTypeSection(section) => {
                 counted.types = counted.types.saturating_add(section.count())
             }
@@ -110,11 +120,14 @@ impl CompileLimits {
             Payload::ComponentInstanceSection(section) => {
                 counted.modules = counted.modules.saturating_add(section.count());
             }
-            Payload::CodeSectionEntry(body) => self.body(body)?,
+            Payload::CodeSectionEntry(body) => {
+                counted.locals = counted.locals.saturating_add(self.body(body)?)
+            }
             _ => {}
         }
         for (name, count, limit) in [
             ("functions", counted.functions, self.functions),
+            ("all-locals", counted.locals, self.all_locals),
             ("types", counted.types, self.types),
             ("imports", counted.imports, self.imports),
             ("modules", counted.modules, self.modules),
@@ -126,7 +139,8 @@ impl CompileLimits {
         Ok(())
     }
 
-    fn body(&self, body: &wasmparser::FunctionBody<'_>) -> Result<()> {
+    /// Checks a function's body and returns how many locals it has.
+    fn body(&self, body: &wasmparser::FunctionBody<'_>) -> Result<u32> {
         let size = body.range().len();
         if size > self.body_bytes {
             return Err(over("body-bytes", size, self.body_bytes));
@@ -154,6 +168,6 @@ impl CompileLimits {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(locals)
     }
 }
