@@ -86,10 +86,7 @@ impl Outcome {
             "policy-failed",
             Action::Escalate {
                 summary: format!("policy {} gave no usable answer: {message}", policy.name),
-                hints: vec![format!(
-                    "run `cprecover policy check` on it, or choose another policy with --policy ({})",
-                    ErrorKind::Policy
-                )],
+                hints: vec![format!("choose another policy with --policy ({})", ErrorKind::Policy)],
             },
             "a policy that fails decides nothing",
         );
