@@ -46,7 +46,14 @@ impl fmt::Debug for Store {
 
 /// Keeps other processes out while it lives.
 struct Lock {
-    _folder: Arc<OwnedFd>,
+    folder: Arc<OwnedFd>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread forks has the handle until it execs.
+        Linux::unlock(&self.folder);
+    }
 }
 
 /// One snapshot of a listing; a damaged one is listed with what is wrong with it.
@@ -428,7 +435,7 @@ impl Store {
             ),
             _ => Error::path("lock store", &self.path, source),
         })?;
-        Ok((vault, Lock { _folder: folder }))
+        Ok((vault, Lock { folder }))
     }
 
     /// Makes the store's folder, mode 0700, and the folders that it is in.

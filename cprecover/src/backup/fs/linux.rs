@@ -44,6 +44,13 @@ impl Linux {
         Ok(sys::flock(of, sys::FlockOperation::NonBlockingLockExclusive)?)
     }
 
+    /// Gives the lock up, for every copy of the handle.
+    pub(crate) fn unlock(of: &OwnedFd) {
+        if let Err(error) = sys::flock(of, sys::FlockOperation::Unlock) {
+            tracing::warn!(%error, "unlock");
+        }
+    }
+
     /// Opens as openat2(2) does, without it: every component by itself and no link followed.
     fn walk(at: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
         let mut current: Option<OwnedFd> = None;
