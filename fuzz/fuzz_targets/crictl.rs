@@ -1,8 +1,9 @@
-//! Any bytes: crictl never panics.
+//! What `crictl -o json` prints, or does not.
 #![no_main]
 
+use cprecover::cri::parse;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let _ = (cprecover::cri::parse::pods(data), cprecover::cri::parse::containers(data));
+    let _ = (parse::pods(data), parse::containers(data), parse::container_detail(data));
 });

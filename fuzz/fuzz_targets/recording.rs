@@ -1,4 +1,4 @@
-#![no_main]
+//! A recorded file of any kind, through classification and all rules.
 #![no_main]
 
 use cprecover::diagnose::{diagnose, from_recording};
