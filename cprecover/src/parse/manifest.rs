@@ -13,6 +13,10 @@ use super::yaml;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Port};
 
+/// The largest manifest that kubelet reads, in bytes (kubernetes `pkg/kubelet/config/file.go`,
+/// `maxConfigLength`).
+pub const MAX_MANIFEST_BYTES: usize = 10 << 20;
+
 /// A pod as its manifest describes it; fields that no module needs are not kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

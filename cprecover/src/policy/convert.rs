@@ -135,6 +135,16 @@ fn component(name: contract::Component) -> Component {
     }
 }
 
+/// Turns this crate's component into the contract's.
+pub(crate) fn contract_component(component: Component) -> contract::Component {
+    match component {
+        Component::Etcd => contract::Component::Etcd,
+        Component::KubeApiserver => contract::Component::KubeApiserver,
+        Component::KubeControllerManager => contract::Component::KubeControllerManager,
+        Component::KubeScheduler => contract::Component::KubeScheduler,
+    }
+}
+
 #[cfg(test)]
 #[path = "convert_tests.rs"]
 mod tests;

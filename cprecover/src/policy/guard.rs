@@ -9,6 +9,7 @@ use super::contract::{
     Backup, Component as Name, Consent, EtcdData, HolderClass, ManifestState, Observation, Outcome,
     SandboxRole, ServiceName, Verdict,
 };
+use super::convert::contract_component;
 use crate::model::Component;
 
 /// Attempts for one target are counted over this time, in milliseconds.
@@ -180,7 +181,7 @@ fn precondition(seen: &Observation, decision: &Decision) -> Passed {
                     format!("{} is not in place", component.manifest_file()),
                 ));
             }
-            match good_backup(seen, contract(*component)) {
+            match good_backup(seen, contract_component(*component)) {
                 Some(_) => Ok(()),
                 None => Err(no_backup(*component)),
             }
@@ -251,10 +252,9 @@ fn restore(seen: &Observation, component: Component, backup_id: &str) -> Passed 
             "etcd's data folder is proven lost or another's; etcd would begin an empty cluster",
         ));
     }
-    let good = seen
-        .backups
-        .iter()
-        .any(|backup| backup.id == backup_id && backup.component == contract(component) && is_good(backup));
+    let good = seen.backups.iter().any(|backup| {
+        backup.id == backup_id && backup.component == contract_component(component) && is_good(backup)
+    });
     if good { Ok(()) } else { Err(no_backup(component)) }
 }
 
@@ -263,7 +263,7 @@ fn regenerate(seen: &Observation, component: Component) -> Passed {
         let why = format!("{} is not proven missing or invalid", component.manifest_file());
         return Err(refused(Rail::Precondition, why));
     }
-    let fact = seen.regenerations.iter().find(|fact| fact.component == contract(component));
+    let fact = seen.regenerations.iter().find(|fact| fact.component == contract_component(component));
     let Some(fact) = fact.filter(|fact| fact.possible == Verdict::Yes) else {
         return Err(refused(
             Rail::Precondition,
@@ -396,15 +396,6 @@ fn good_backup(seen: &Observation, component: Name) -> Option<&Backup> {
 fn no_backup(component: Component) -> Ruling {
     let file = component.manifest_file();
     refused(Rail::NoVerifiedBackup, format!("there is no verified backup of {file} from this node"))
-}
-
-fn contract(component: Component) -> Name {
-    match component {
-        Component::Etcd => Name::Etcd,
-        Component::KubeApiserver => Name::KubeApiserver,
-        Component::KubeControllerManager => Name::KubeControllerManager,
-        Component::KubeScheduler => Name::KubeScheduler,
-    }
 }
 
 #[cfg(test)]

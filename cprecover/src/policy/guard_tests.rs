@@ -10,7 +10,7 @@ use crate::model::{Pid, PodUid, Port, ProcessId, SandboxId};
 fn seen() -> Observation {
     let manifest = |name: Component| Manifest {
         file: name.manifest_file().to_owned(),
-        component: Some(contract(name)),
+        component: Some(contract_component(name)),
         state: ManifestState::Present,
         detail: String::new(),
     };

@@ -8,6 +8,7 @@ use crate::facts::{CertificateFact, UnitRole};
 use crate::healthz;
 use crate::model::{Component, Observed};
 use crate::policy::contract::{self, Verdict};
+use crate::policy::contract_component;
 use crate::ports::Class;
 use crate::probe;
 use crate::units::ServiceState;
@@ -80,17 +81,6 @@ fn verdict(value: Option<bool>) -> Verdict {
 
 fn observed_verdict(value: &Observed<bool>) -> Verdict {
     verdict(value.present().copied())
-}
-
-/// Turns our component into the contract's.
-#[must_use]
-pub(super) fn contract_component(component: Component) -> contract::Component {
-    match component {
-        Component::Etcd => contract::Component::Etcd,
-        Component::KubeApiserver => contract::Component::KubeApiserver,
-        Component::KubeControllerManager => contract::Component::KubeControllerManager,
-        Component::KubeScheduler => contract::Component::KubeScheduler,
-    }
 }
 
 fn findings(diagnosis: &Diagnosis, evidence: &mut Collector) -> Vec<contract::Finding> {

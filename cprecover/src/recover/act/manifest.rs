@@ -6,15 +6,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kubeadm::{self, Acceptance, Installer, StagedFile};
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
-use crate::parse::manifest::StaticPod;
+use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
 use crate::policy::contract::Consent;
 use crate::recover::host::Host;
 use crate::recover::observation::Observation;
 use crate::recover::regeneration;
 use crate::sys::{Deadline, read_bounded};
-
-/// kubelet's limit for a manifest.
-const MAX_MANIFEST_BYTES: usize = 10 << 20;
 
 /// Fails when a valid manifest of the component stands in the folder: nobody asked to replace that.
 fn require_missing_or_invalid(node: &NodeOptions, component: Component) -> Result<()> {

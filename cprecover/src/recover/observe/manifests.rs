@@ -5,12 +5,9 @@ use crate::diagnose::{LintFact, ManifestFact};
 use crate::error::{ErrorKind, Result};
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
-use crate::parse::manifest::StaticPod;
+use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
 use crate::recover::observation::{BackupFact, ExpectedPod, PodSource};
 use crate::sys::read_bounded;
-
-/// kubelet's limit for a manifest (kubernetes `pkg/kubelet/config/file.go`, `maxConfigLength`).
-const MAX_MANIFEST_BYTES: usize = 10 << 20;
 
 /// What the four manifests are.
 pub(super) fn live(node: &NodeOptions) -> Vec<ManifestFact> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use cprecover::cri::{self, RuntimeView};
 use cprecover::model::{Component, ContainerId, Observed, Pid};
-use cprecover::parse::manifest::StaticPod;
+use cprecover::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
 use cprecover::ports::{
     self, Class, Evidence, Holder, IdentityProof, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts, Verdict,
 };
@@ -13,8 +13,6 @@ use cprecover::sys::{Deadline, SystemCommands, read_bounded};
 use cprecover::{NodeOptions, Result};
 use serde::Serialize;
 
-/// Longest manifest that is read; kubelet takes none over 10 MiB.
-const MAX_MANIFEST_BYTES: usize = 10 << 20;
 /// Running containers whose pids are asked for.
 const MAX_DETAILS: usize = 16;
 

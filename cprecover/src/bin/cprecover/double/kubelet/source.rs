@@ -5,11 +5,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use cprecover::model::{Digest, PodUid};
-use cprecover::parse::manifest::StaticPod;
+use cprecover::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
 use cprecover::sys::read_bounded;
-
-/// kubelet's limit for a manifest (kubernetes `pkg/kubelet/config/file.go`, `maxConfigLength`).
-const MAX_MANIFEST_BYTES: usize = 10 << 20;
 
 /// A pod that should run.
 #[derive(Debug, Clone)]
