@@ -212,7 +212,7 @@ fn process(name: &str, program: impl AsRef<Path>, args: &[&str], wanted: &str) -
 
 fn call(name: &str, query: Query, wanted: &str) -> Row {
     let run = move || {
-        let found = find(&query, &Deadline::after(Duration::from_secs(60))).expect("looks up");
+        let found = find(&query, &Deadline::after(Duration::from_mins(1))).expect("looks up");
         found.holders().iter().map(|holder| holder.process.pid.to_string()).collect::<Vec<_>>().join(" ")
     };
     Row { name: format!("in process: {name}"), wanted: wanted.into(), run: Box::new(run) }

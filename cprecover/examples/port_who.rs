@@ -30,7 +30,7 @@ fn run(mut args: impl Iterator<Item = String>) -> cprecover::Result<String> {
     let hint = args.next().and_then(|pid| pid.parse().ok()).and_then(Pid::new);
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let query = Query::new(port).likely_pids(hint).threads(threads);
-    let lookup = find(&query, &Deadline::after(Duration::from_secs(60)))?;
+    let lookup = find(&query, &Deadline::after(Duration::from_mins(1)))?;
     let pids: Vec<String> = lookup.holders().iter().map(|holder| holder.process.pid.to_string()).collect();
     Ok(pids.join(" "))
 }

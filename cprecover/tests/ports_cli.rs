@@ -1,5 +1,6 @@
 //! `cprecover port who` and `port free` as programs.
 #![cfg(feature = "cli")]
+#![allow(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 mod ports_support;
 

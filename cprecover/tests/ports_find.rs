@@ -1,11 +1,13 @@
 //! Who listens on a port, with real sockets and processes.
 
+#![allow(clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod ports_support;
 
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cprecover::ErrorKind;
@@ -144,7 +146,7 @@ fn a_thread_with_a_descriptor_table_of_its_own_is_found() {
     let own = std::fs::read_dir(format!("/proc/{}/fd", helper.pid)).expect("lists");
     let sockets = own.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
     let inode = listeners(&Query::new(port)).expect("lists")[0].inode;
-    assert!(!sockets.into_iter().any(|link| link == PathBuf::from(format!("socket:[{inode}]"))));
+    assert!(!sockets.into_iter().any(|link| link == Path::new(&format!("socket:[{inode}]"))));
     for query in [Query::new(port), Query::new(port).likely_pids([helper.pid])] {
         assert_eq!(only_holder(&query).process.pid, helper.pid);
     }

@@ -1,5 +1,7 @@
 //! The judgement of port holders, over the recorded incidents.
 
+#![allow(clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 use cprecover::cri::RuntimeState;
 use cprecover::model::{Component, ContainerId, Observed, Pid};
 use cprecover::node::PodIdentity;

@@ -80,7 +80,7 @@ impl Etcd {
     }
 
     fn wait_healthy(&self) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         while !self.is_healthy() {
             assert!(Instant::now() < end, "etcd does not become healthy");
             std::thread::sleep(Duration::from_millis(50));

@@ -1,5 +1,7 @@
 //! Ending real processes, and leaving others alone.
 
+#![allow(clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod ports_support;
 
 use std::process::{Child, Command, Stdio};

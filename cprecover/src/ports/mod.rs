@@ -1,6 +1,6 @@
 //! Who listens on a TCP port, and what kind of holder that is.
 //!
-//! [`find`] asks the kernel (`NETLINK_SOCK_DIAG`, sock_diag(7)) for the listeners of one port and looks
+//! [`find`] asks the kernel (`NETLINK_SOCK_DIAG`, `sock_diag(7)`) for the listeners of one port and looks
 //! for the processes that own them; [`collect`] gathers evidence about such a process; [`judge`] turns
 //! the evidence, the runtime's lists and the node's manifests into a [`Verdict`]. Only `judge` decides,
 //! and it reads nothing; nothing here writes or signals ([`crate::terminate`] does).

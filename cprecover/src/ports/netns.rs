@@ -65,7 +65,7 @@ pub(super) fn is_on_host(address: IpAddr) -> Result<bool> {
 
 /// Reports whether a TCP address can be bound as Go and etcd bind it, in the calling thread's namespace.
 ///
-/// With `SO_REUSEADDR` and without listen(2): connections in TIME_WAIT do not count, and a program
+/// With `SO_REUSEADDR` and without listen(2): connections in `TIME_WAIT` do not count, and a program
 /// that binds the port in the same moment, with the same option, is not kept from it.
 pub(super) fn is_bindable(address: SocketAddr, v6_only: Option<bool>) -> Result<bool> {
     let failed = |source: Errno| Error::io(format!("bind {address}"), source);

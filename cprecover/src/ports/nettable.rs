@@ -33,6 +33,7 @@ fn malformed(line: &str) -> std::io::Error {
 }
 
 /// Returns `Some(None)` for a socket that is not a listener of `port`, `None` for a malformed line.
+#[expect(clippy::option_option, reason = "malformed, another socket, the listener: three answers")]
 fn listener(line: &str, port: Port) -> Option<Option<Listener>> {
     // sl local remote state tx:rx tr:when retransmits uid timeout inode …
     let mut fields = line.split_ascii_whitespace();

@@ -152,7 +152,7 @@ impl Search<'_> {
     fn by_name(&mut self, pids: &[Pid]) -> Result<()> {
         let mut named = Vec::new();
         for (index, pid) in pids.iter().enumerate() {
-            if index % (CHECK_EVERY * 8) == 0 {
+            if index.is_multiple_of(CHECK_EVERY * 8) {
                 self.deadline.check("look for the owner of a port")?;
             }
             if !self.seen.contains(pid) && self.proc.comm_is_one_of(*pid, &self.query.likely_names) {
@@ -200,7 +200,7 @@ impl Search<'_> {
     fn threads_of(&mut self, pids: &[Pid]) -> Result<()> {
         let (mut other, mut maybe) = (Vec::new(), Vec::new());
         for (index, pid) in pids.iter().copied().enumerate() {
-            if index % CHECK_EVERY == 0 {
+            if index.is_multiple_of(CHECK_EVERY) {
                 self.deadline.check("look for the owner of a port among threads")?;
             }
             let threads = self.proc.other_threads(pid).unwrap_or_default();
@@ -326,7 +326,7 @@ impl Sweep<'_, '_> {
         while !self.done.load(Ordering::Relaxed) {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(candidate) = self.candidates.get(index) else { break };
-            if index % CHECK_EVERY == 0
+            if index.is_multiple_of(CHECK_EVERY)
                 && let Err(error) = self.search.deadline.check("look for the owner of a port")
             {
                 self.done.store(true, Ordering::Relaxed);

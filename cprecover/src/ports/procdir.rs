@@ -14,7 +14,7 @@ use crate::model::{Pid, ProcessId};
 
 /// Files below `/proc/PID` that are read whole are shorter than this; `cmdline` may be cut at it.
 const FILE_LIMIT: u64 = 1 << 20;
-/// More processes than any pid_max allows (`PID_MAX_LIMIT`, 4 Mi) are not listed.
+/// More processes than any `pid_max` allows (`PID_MAX_LIMIT`, 4 Mi) are not listed.
 const PID_LIMIT: usize = 1 << 22;
 /// Size of the buffer for getdents(2).
 const DIR_BUFFER: usize = 32 * 1024;

@@ -1,4 +1,4 @@
-//! Asks the kernel for the listeners of one port (`NETLINK_SOCK_DIAG`, sock_diag(7)).
+//! Asks the kernel for the listeners of one port (`NETLINK_SOCK_DIAG`, `sock_diag(7)`).
 //!
 //! The kernel walks its table of listeners only and compares the port itself
 //! (`inet_diag_dump_icsk` in `net/ipv4/inet_diag.c`), so that the cost does not grow with the number of

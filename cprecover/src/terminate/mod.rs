@@ -1,6 +1,6 @@
 //! Ends one process, or one orphaned cgroup, and only that one.
 //!
-//! A pidfd (pidfd_open(2)) is held from the start, so that a reused pid is never signalled; who the
+//! A pidfd (`pidfd_open(2)`) is held from the start, so that a reused pid is never signalled; who the
 //! process is gets read again right before each signal.
 
 mod cgroup;

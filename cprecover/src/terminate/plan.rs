@@ -111,7 +111,7 @@ pub struct EndOptions {
 
 impl EndOptions {
     /// The shortest grace time for an etcd that SIGKILL may corrupt.
-    pub const RISKY_GRACE: Duration = Duration::from_secs(60);
+    pub const RISKY_GRACE: Duration = Duration::from_mins(1);
 
     /// Returns the node's grace time and procfs, and the waits of this crate.
     #[must_use]

@@ -3,6 +3,7 @@
 //! A helper is the test binary itself, told by `CPT_ROLE` what to be. It ends when its stdin does, so
 //! that no test leaves one behind, however it ends.
 
+#![allow(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -21,7 +22,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen,
 const ROLE_TEST: &str = "helper_role";
 
 pub(crate) fn deadline() -> Deadline {
-    Deadline::after(Duration::from_secs(60))
+    Deadline::after(Duration::from_mins(1))
 }
 
 pub(crate) fn is_root() -> bool {
@@ -126,7 +127,7 @@ impl Spawn {
         self.under(&["/bin/sh", "-c", script, "sh"])
     }
 
-    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
+    pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.env.push((key.into(), value.to_string()));
         self
     }
@@ -229,27 +230,18 @@ impl Drop for Helper {
     }
 }
 
-/// Says that the helper is ready, and waits until its stdin ends or a line says what to do.
+/// Says that the helper is ready, and waits until its stdin ends or a line says `exec`.
 fn serve() {
     println!("ready {}", std::process::id());
     let mut line = String::new();
-    loop {
-        line.clear();
-        if std::io::stdin().read_line(&mut line).unwrap_or(0) == 0 {
-            std::process::exit(0);
-        }
-        match line.trim() {
-            // Becomes another program with the same pid; its listening sockets close.
-            "exec" => {
-                use std::os::unix::process::CommandExt as _;
-                println!("done");
-                let error = Command::new("/bin/sleep").arg("60").exec();
-                panic!("exec: {error}");
-            }
-            "exit" => std::process::exit(0),
-            other => panic!("unknown command {other:?}"),
-        }
+    if std::io::stdin().read_line(&mut line).unwrap_or(0) == 0 {
+        std::process::exit(0);
     }
+    // Becomes another program with the same pid; its listening sockets close.
+    assert_eq!(line.trim(), "exec", "the only command");
+    println!("done");
+    let error = std::os::unix::process::CommandExt::exec(Command::new("/bin/sleep").arg("60"));
+    panic!("exec: {error}");
 }
 
 fn variable(key: &str) -> String {
@@ -298,7 +290,7 @@ pub(crate) fn play_role(extra: impl FnOnce(&str)) {
                     let socket = (number == 37)
                         .then(|| listener(variable("CPT_ADDRESS").parse().expect("one"), false, false));
                     ready.wait();
-                    std::thread::sleep(Duration::from_secs(600));
+                    std::thread::sleep(Duration::from_mins(10));
                     drop(socket);
                 });
             }

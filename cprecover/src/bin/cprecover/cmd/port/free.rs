@@ -1,5 +1,6 @@
 //! `cprecover port free`.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use cprecover::cri;
@@ -218,7 +219,7 @@ fn print(ctx: &Context, answer: &Answer, exit: Exit) -> Result<Exit> {
         let mut text = String::new();
         for done in &answer.holders {
             text.push_str(&done.holder.lines());
-            text.push_str(&format!("pid {}: {}\n", done.holder.pid, done.summary));
+            let _ = writeln!(text, "pid {}: {}", done.holder.pid, done.summary);
         }
         text.push_str(&answer.summary);
         text

@@ -1,5 +1,6 @@
 //! `cprecover port who`.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -62,10 +63,8 @@ fn table(answer: &Answer) -> String {
         text.push_str(&holder.lines());
     }
     for unowned in &answer.unowned {
-        text.push_str(&format!(
-            "{} is listened on, owner unknown: {}\n",
-            unowned.listener.address, unowned.reason
-        ));
+        let _ =
+            writeln!(text, "{} is listened on, owner unknown: {}", unowned.listener.address, unowned.reason);
     }
     text
 }
