@@ -98,9 +98,9 @@ fn journal(one_in: u64) -> Vec<u8> {
         let is_incident =
             if one_in == 0 { !random.next().is_multiple_of(3) } else { random.next().is_multiple_of(one_in) };
         if is_incident {
-            incident(&mut out, &head, &mut random)
+            incident(&mut out, &head, &mut random);
         } else {
-            normal(&mut out, &head, &mut random)
+            normal(&mut out, &head, &mut random);
         }
         out.push('\n');
     }

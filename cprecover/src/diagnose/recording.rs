@@ -64,8 +64,8 @@ fn facts_json(bytes: &[u8]) -> Option<Result<Facts>> {
 
 fn add(facts: &mut Facts, name: &str, bytes: &[u8]) -> Result<()> {
     let start = bytes.trim_ascii_start();
-    if start.starts_with(b"{") {
-        if let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes) {
+    if start.starts_with(b"{")
+        && let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes) {
             let is_list = |key: &str| object.get(key).is_some_and(Value::is_array);
             if is_list("items") {
                 runtime(facts).sandboxes = parse::pods(bytes)?;
@@ -76,7 +76,6 @@ fn add(facts: &mut Facts, name: &str, bytes: &[u8]) -> Result<()> {
                 return Ok(());
             }
         }
-    }
     if looks_like_manifest(bytes)
         && let Ok(pod) = StaticPod::parse(bytes)
         && let Some(component) = pod.component()

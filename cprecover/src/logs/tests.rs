@@ -196,7 +196,7 @@ const SAMPLES: &[(S, &str, &[(&str, &str)])] = &[
     ),
     (
         S::SwapOn,
-        r#"running with swap on is not supported, please disable swap or set --fail-swap-on flag to false"#,
+        r"running with swap on is not supported, please disable swap or set --fail-swap-on flag to false",
         &[],
     ),
     (
@@ -388,7 +388,7 @@ fn gzip_files_limits_and_damage() {
     }
     let packed = packed.finish().expect("pack");
     std::fs::write(&path, &packed).expect("write");
-    let deadline = Deadline::after(Duration::from_secs(60));
+    let deadline = Deadline::after(Duration::from_mins(1));
     let whole = scan_file(&path, &ScanOptions::default(), &deadline).expect("scans");
     assert_eq!(whole.lines, SAMPLES.len() as u64);
     assert!(S::ALL.iter().all(|id| find(&whole, *id).is_some()));
@@ -422,7 +422,7 @@ fn a_line_without_end_is_scanned_in_pieces_and_memory_stays_small() {
 #[test]
 fn recorded_logs_of_the_incidents() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
-    let deadline = Deadline::after(Duration::from_secs(60));
+    let deadline = Deadline::after(Duration::from_mins(1));
     let read = |name: &str| scan_file(&dir.join(name), &ScanOptions::default(), &deadline).expect(name);
     let etcd = read("incident-orphan/etcd-container.log");
     let bind = find(&etcd, S::BindInUse).expect("bind");

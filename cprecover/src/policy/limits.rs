@@ -96,13 +96,13 @@ impl CompileLimits {
                 }
             }
             Payload::ComponentTypeSection(section) => {
-                counted.types = counted.types.saturating_add(section.count())
+                counted.types = counted.types.saturating_add(section.count());
             }
             Payload::CoreTypeSection(section) => {
-                counted.types = counted.types.saturating_add(section.count())
+                counted.types = counted.types.saturating_add(section.count());
             }
             Payload::ImportSection(section) => {
-                counted.imports = counted.imports.saturating_add(section.count())
+                counted.imports = counted.imports.saturating_add(section.count());
             }
             Payload::ComponentImportSection(section) => {
                 counted.imports = counted.imports.saturating_add(section.count());
@@ -115,13 +115,13 @@ impl CompileLimits {
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => counted.modules += 1,
             Payload::InstanceSection(section) => {
-                counted.modules = counted.modules.saturating_add(section.count())
+                counted.modules = counted.modules.saturating_add(section.count());
             }
             Payload::ComponentInstanceSection(section) => {
                 counted.modules = counted.modules.saturating_add(section.count());
             }
             Payload::CodeSectionEntry(body) => {
-                counted.locals = counted.locals.saturating_add(self.body(body)?)
+                counted.locals = counted.locals.saturating_add(self.body(body)?);
             }
             _ => {}
         }

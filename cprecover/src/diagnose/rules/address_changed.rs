@@ -25,7 +25,7 @@ fn check(facts: &Facts) -> Answer {
     let mut evidence = Vec::new();
     let mut targets = Targets::default();
     for fact in &facts.manifests {
-        for listener in fact.pod.present().map(|pod| pod.listeners()).unwrap_or_default() {
+        for listener in fact.pod.present().map(crate::parse::manifest::StaticPod::listeners).unwrap_or_default() {
             let address = listener.address.ip();
             if is_gone(&address) {
                 targets.components.push(fact.component);

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The longest pause (kubernetes `pkg/kubelet/kubelet.go`, `MaxCrashLoopBackOff`).
-const MAX: Duration = Duration::from_secs(300);
+const MAX: Duration = Duration::from_mins(5);
 /// An entry is forgotten after twice the longest pause (`k8s.io/client-go/util/flowcontrol`).
-const FORGET: Duration = Duration::from_secs(600);
+const FORGET: Duration = Duration::from_mins(10);
 
 /// Pauses between restarts, per container.
 pub(super) struct BackOff {

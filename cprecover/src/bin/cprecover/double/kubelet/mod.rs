@@ -225,12 +225,9 @@ impl<'a> Kubelet<'a> {
                     continue;
                 }
             }
-            let sandbox = match ready {
-                Some(sandbox) => sandbox.id.clone(),
-                None => {
-                    spec.attempt = attempt;
-                    self.runtime.run_sandbox(&spec)?
-                }
+            let sandbox = if let Some(sandbox) = ready { sandbox.id.clone() } else {
+                spec.attempt = attempt;
+                self.runtime.run_sandbox(&spec)?
             };
             let restarts = runs.last().map_or(0, |last| last.attempt + 1);
             let id =
