@@ -145,8 +145,37 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             .collect()
     }
 
-    /// Takes a manifest out of kubelet's sight: the record is durable before the name changes.
+    /// Takes a manifest out of kubelet's sight, so that its pod ends.
     pub(super) fn hold(&self, file: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
+        self.take_out(file, reason, deadline, |twin, pod| match twin {
+            None => Ok(()),
+            Some(twin) => Err(Error::new(
+                ErrorKind::Refused,
+                format!("kubelet would go on running pod {pod} from {twin}; move that file away first"),
+            )),
+        })
+    }
+
+    /// Takes a second manifest of a pod out of kubelet's sight, so that its pod runs from the other one.
+    pub(super) fn set_aside(&self, file: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
+        self.take_out(file, reason, deadline, |twin, pod| match twin {
+            Some(_) => Ok(()),
+            None => Err(Error::new(
+                ErrorKind::Changed,
+                format!("{file} is the only manifest of pod {pod} now; nothing else would run it"),
+            )),
+        })
+    }
+
+    /// Takes a file out: the record is durable before the name changes. `may` is asked with the other file
+    /// of the same pod, if there is one.
+    fn take_out(
+        &self,
+        file: &str,
+        reason: &str,
+        deadline: &Deadline,
+        may: impl Fn(Option<&NodePath>, &str) -> Result<()>,
+    ) -> Result<Held> {
         check_name(file)?;
         self.ensure_format()?;
         if let Some(held) = self.held()?.into_iter().find(|held| held.file == file) {
@@ -173,7 +202,9 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let before = self.create_before(vec![Group::Manifests], &[], "before-hold", deadline)?;
         let on_node = self.layout.manifests.join(file);
         let kept = before.entries.iter().find(|entry| entry.path.as_path() == on_node);
-        check_twins(&before, kept)?;
+        if let Some((kept, view)) = kept.and_then(|kept| Some((kept, kept.view.as_ref()?))) {
+            may(twin(&before, kept, &view.pod), &view.pod)?;
+        }
         if kept.and_then(|entry| entry.sha256) != Some(sha256) {
             return Err(Error::new(ErrorKind::Changed, format!("{} changed meanwhile", path.display())));
         }
@@ -322,9 +353,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     }
 }
 
-/// Fails when another file has the same pod: kubelet would go on running it.
-fn check_twins(before: &Snapshot, held: Option<&Entry>) -> Result<()> {
-    let Some((held, view)) = held.and_then(|held| Some((held, held.view.as_ref()?))) else { return Ok(()) };
+/// The other file of the folder that kubelet reads and that has the same pod.
+fn twin<'s>(before: &'s Snapshot, held: &Entry, pod: &str) -> Option<&'s NodePath> {
     let twin = before.entries.iter().find(|entry| {
         let runs = entry.path.as_path().parent() == held.path.as_path().parent()
             && !entry
@@ -332,18 +362,9 @@ fn check_twins(before: &Snapshot, held: Option<&Entry>) -> Result<()> {
                 .as_path()
                 .file_name()
                 .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        runs && entry.path != held.path && entry.view.as_ref().is_some_and(|other| other.pod == view.pod)
+        runs && entry.path != held.path && entry.view.as_ref().is_some_and(|other| other.pod == pod)
     });
-    match twin {
-        None => Ok(()),
-        Some(twin) => Err(Error::new(
-            ErrorKind::Refused,
-            format!(
-                "kubelet would go on running pod {} from {}; move that file away first",
-                view.pod, twin.path
-            ),
-        )),
-    }
+    twin.map(|twin| &twin.path)
 }
 
 fn state_of<F: FileSystem>(manifests: &Place<'_, F>, record: &HeldRecord) -> Result<HeldState> {

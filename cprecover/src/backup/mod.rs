@@ -24,6 +24,8 @@ mod group;
 mod hold;
 mod journal;
 mod lint;
+#[cfg(test)]
+pub(crate) mod memory;
 mod plan;
 mod prune;
 mod recover;

@@ -353,6 +353,16 @@ impl Store {
         vault.hold(file_name, reason, deadline)
     }
 
+    /// Takes a file out that kubelet runs beside its pod's other manifest; [`Store::release`] undoes it.
+    ///
+    /// # Errors
+    /// As [`Store::hold`]; [`crate::ErrorKind::Changed`] when it is the only manifest of its pod.
+    pub fn set_aside(&self, file_name: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
+        let (vault, _lock) = self.change()?;
+        vault.recover()?;
+        vault.set_aside(file_name, reason, deadline)
+    }
+
     /// Puts a held manifest back under its own name.
     ///
     /// # Errors

@@ -252,6 +252,11 @@ fn restore(seen: &Observation, component: Component, backup_id: &str) -> Passed 
             "etcd's data folder is proven lost or another's; etcd would begin an empty cluster",
         ));
     }
+    // Unreadable is not there: over lost data etcd would begin an empty cluster as well.
+    let unknown = seen.etcd.data == EtcdData::Unknown && !seen.etcd.external;
+    if component == Component::Etcd && unknown && !seen.consents.contains(&Consent::UnknownQuorum) {
+        return Err(refused(Rail::Quorum, "it is not known what is in etcd's data folder"));
+    }
     let good = seen.backups.iter().any(|backup| {
         backup.id == backup_id && backup.component == contract_component(component) && is_good(backup)
     });
@@ -342,6 +347,11 @@ fn touches_etcd(seen: &Observation, action: &Action) -> bool {
             .iter()
             .any(|known| known.id == sandbox.as_str() && known.component == Some(Name::Etcd)),
         Action::BounceStaticPod { component } => *component == Component::Etcd,
+        // A kubelet that starts, or that finds its runtime again, ends the static pods whose manifests are
+        // gone meanwhile (kubernetes `pkg/kubelet/config/file.go`): also an etcd that still serves.
+        Action::RestartKubelet | Action::RestartRuntime => {
+            state(seen, Component::Etcd) != Some(ManifestState::Present)
+        }
         _ => false,
     }
 }

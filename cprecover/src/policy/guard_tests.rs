@@ -253,7 +253,7 @@ fn etcd_never_falls_below_quorum() {
 
 #[test]
 fn etcd_is_never_started_on_lost_data() {
-    for data in [EtcdData::Empty, EtcdData::Missing, EtcdData::Foreign] {
+    for data in [EtcdData::Empty, EtcdData::Missing, EtcdData::Foreign, EtcdData::Unknown] {
         let mut seen = seen();
         regenerable(&mut seen);
         assert_eq!(ruling(&seen, &restore()), Ruling::Allowed);
@@ -261,6 +261,28 @@ fn etcd_is_never_started_on_lost_data() {
         assert_eq!(rail(&ruling(&seen, &restore())), Some(Rail::Quorum), "{data:?}");
         let regenerate = wants(Action::RegenerateComponent { component: Component::Etcd });
         assert_eq!(rail(&ruling(&seen, &regenerate)), Some(Rail::Quorum), "{data:?}");
+    }
+}
+
+/// Found by the simulation: kubelet ends what has no manifest as soon as it starts.
+#[test]
+fn kubelet_is_not_started_over_a_serving_etcd_without_a_manifest() {
+    let mut seen = seen();
+    seen.etcd.members[0].healthy = Verdict::Yes;
+    seen.etcd.members[1].healthy = Verdict::No;
+    let runtime = Service { name: ServiceName::Runtime, ..seen.services[0].clone() };
+    seen.services.push(runtime);
+    for action in [Action::RestartKubelet, Action::RestartRuntime] {
+        assert_eq!(ruling(&seen, &wants(action.clone())), Ruling::Allowed);
+        for state in [ManifestState::Missing, ManifestState::Invalid, ManifestState::Unreadable] {
+            let mut seen = seen.clone();
+            seen.manifests[0].state = state;
+            assert_eq!(
+                rail(&ruling(&seen, &wants(action.clone()))),
+                Some(Rail::Quorum),
+                "{action} {state:?}"
+            );
+        }
     }
 }
 

@@ -20,6 +20,8 @@ use crate::sys::{Clock, Deadline};
 
 /// How many effects one run may have, whatever the policy says.
 const MAX_EFFECTS: usize = 32;
+/// The longest pause between two looks that a policy may ask for; the caller may want longer ones.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How many past effects a policy gets to see.
 const MAX_HISTORY: usize = 128;
 
@@ -110,7 +112,11 @@ pub struct Engine<'a> {
     clock: &'a dyn Clock,
     log: Option<&'a mut AuditLog>,
     options: &'a RecoverOptions,
+    guard: Guard,
 }
+
+/// Rules on what a policy decided.
+type Guard = fn(&contract::Observation, &[Decision]) -> Vec<Guarded>;
 
 /// What one round decided.
 struct Round {
@@ -139,7 +145,14 @@ impl<'a> Engine<'a> {
         log: Option<&'a mut AuditLog>,
         options: &'a RecoverOptions,
     ) -> Self {
-        Self { world, decide, clock, log, options }
+        Self { world, decide, clock, log, options, guard: guard::check }
+    }
+
+    /// Puts another guard in place, so that the simulation can show that a broken one is noticed.
+    #[cfg(test)]
+    pub(super) fn with_guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
     }
 
     /// Runs until the node is verified healthy, or nothing more may be done, or the time is up.
@@ -207,7 +220,7 @@ impl<'a> Engine<'a> {
         history.drain(..history.len().saturating_sub(MAX_HISTORY));
         let view = policy_view(&observation, &diagnosis, history, &self.options.consents);
         let outcome = (self.decide)(&view);
-        let guarded = guard::check(&view, &outcome.decisions);
+        let guarded = (self.guard)(&view, &outcome.decisions);
         let plan = Plan::new(&observation, &outcome, &guarded)?;
         let times = RoundTimes {
             observe_ms: millis(observed.duration_since(started)),
@@ -255,7 +268,7 @@ impl<'a> Engine<'a> {
             // Right after an effect the node changes from one moment to the next; a policy's pause is meant
             // for the time in which nothing happens.
             _ if settling => Next::Wait(self.options.poll),
-            Some(pause) => Next::Wait(pause.clamp(self.options.poll, Duration::from_secs(5))),
+            Some(pause) => Next::Wait(pause.min(MAX_PAUSE).max(self.options.poll)),
             None if cooling => Next::Wait(Duration::from_secs(1)),
             None => Next::Stop(stop_reason(round)),
         }

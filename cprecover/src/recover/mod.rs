@@ -15,6 +15,8 @@ mod observe;
 mod plan;
 mod regeneration;
 mod report;
+#[cfg(test)]
+mod simulation;
 mod verification;
 mod view;
 

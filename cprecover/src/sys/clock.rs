@@ -1,7 +1,7 @@
 //! Time, deadlines and cancellation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +34,56 @@ impl Clock for SystemClock {
 
     fn sleep(&self, duration: Duration) {
         std::thread::sleep(duration);
+    }
+}
+
+/// A clock that moves only when somebody advances it or sleeps on it: for simulations and tests.
+///
+/// Clones share one time; both the monotonic and the wall clock move together.
+#[derive(Debug, Clone)]
+pub struct ManualClock {
+    start: Instant,
+    start_unix: Duration,
+    elapsed_ns: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// Starts at `unix` since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn new(unix: Duration) -> Self {
+        Self { start: Instant::now(), start_unix: unix, elapsed_ns: Arc::default() }
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, duration: Duration) {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.elapsed_ns.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Returns how far it has moved.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.elapsed_ns.load(Ordering::Relaxed))
+    }
+
+    /// Returns a deadline `timeout` from now by this clock.
+    #[must_use]
+    pub fn deadline(&self, timeout: Duration) -> Deadline {
+        Deadline { at: self.now() + timeout, cancel: CancelToken::default(), clock: Some(self.clone()) }
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Instant {
+        self.start + self.elapsed()
+    }
+
+    fn unix(&self) -> Duration {
+        self.start_unix + self.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(duration);
     }
 }
 
@@ -70,13 +120,15 @@ impl CancelToken {
 pub struct Deadline {
     at: Instant,
     cancel: CancelToken,
+    /// By which clock; the machine's when none is given.
+    clock: Option<ManualClock>,
 }
 
 impl Deadline {
     /// Returns the deadline `timeout` from now.
     #[must_use]
     pub fn after(timeout: Duration) -> Self {
-        Self { at: Instant::now() + timeout, cancel: CancelToken::default() }
+        Self { at: Instant::now() + timeout, cancel: CancelToken::default(), clock: None }
     }
 
     /// Lets `cancel` end the work early.
@@ -89,13 +141,17 @@ impl Deadline {
     /// Returns a deadline at most `timeout` from now that never outlasts this one.
     #[must_use]
     pub fn at_most(&self, timeout: Duration) -> Self {
-        Self { at: self.at.min(Instant::now() + timeout), cancel: self.cancel.clone() }
+        Self { at: self.at.min(self.now() + timeout), cancel: self.cancel.clone(), clock: self.clock.clone() }
     }
 
     /// Returns what is left, zero when the time is up.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.at.saturating_duration_since(Instant::now())
+        self.at.saturating_duration_since(self.now())
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.as_ref().map_or_else(Instant::now, Clock::now)
     }
 
     /// Reports whether the caller cancelled.
@@ -134,5 +190,16 @@ mod tests {
             deadline.at_most(Duration::from_secs(1)).check("x").expect_err("cancelled").kind(),
             ErrorKind::Cancelled
         );
+    }
+
+    #[test]
+    fn a_deadline_of_a_manual_clock_ends_only_when_that_clock_moves() {
+        let clock = ManualClock::new(Duration::from_secs(1_800_000_000));
+        let deadline = clock.deadline(Duration::from_mins(1));
+        let nearer = deadline.at_most(Duration::from_secs(10));
+        clock.sleep(Duration::from_secs(10));
+        assert_eq!(nearer.check("x").expect_err("over").kind(), ErrorKind::Timeout);
+        assert_eq!(deadline.remaining(), Duration::from_secs(50));
+        assert_eq!(clock.unix(), Duration::from_secs(1_800_000_010));
     }
 }

@@ -165,6 +165,22 @@ impl Simulated {
         states
     }
 
+    /// Returns one state that a crash now may leave; `below(n)` picks a number under n.
+    pub(crate) fn crash(&self, mut below: impl FnMut(usize) -> usize) -> Self {
+        let state = self.state.borrow();
+        let mut kept: Vec<bool> = Vec::new();
+        for (later, change) in state.pending.iter().enumerate() {
+            let possible =
+                (0..later).all(|earlier| kept[earlier] || !change.shares_a_name(&state.pending[earlier]));
+            kept.push(possible && below(2) == 0);
+        }
+        let after = state.after(&kept);
+        let unsynced = after.unsynced();
+        let choices = 3_usize.saturating_pow(u32::try_from(unsynced.len()).unwrap_or(u32::MAX));
+        let crashed = after.with_content(&unsynced, below(choices));
+        Self::of(crashed, self.has_syncfs)
+    }
+
     /// Counts a call and makes happen what shall happen at it.
     fn step(&self) -> io::Result<std::cell::RefMut<'_, State>> {
         let number = self.calls.get();

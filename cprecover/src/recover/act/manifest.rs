@@ -1,7 +1,8 @@
 //! Restores, regenerates and quarantines manifests; all through the store's one transaction.
 
 use super::Performed;
-use crate::backup::{InstallOptions, NewFile, RestoreOptions, Selection, Store};
+use super::bounce::HOLD_REASON;
+use crate::backup::{Held, InstallOptions, NewFile, RestoreOptions, Selection, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kubeadm::{self, Acceptance, Installer, StagedFile};
 use crate::model::{Component, Observed};
@@ -26,6 +27,25 @@ fn require_missing_or_invalid(node: &NodeOptions, component: Component) -> Resul
     }
 }
 
+/// Releases a manifest that an engine held and died before it put it back: that very file is better than
+/// any backup of it. What an operator holds stays held.
+fn end_interrupted_bounce(
+    store: &Store,
+    component: Component,
+    deadline: &Deadline,
+) -> Result<Option<Performed>> {
+    let file = component.manifest_file();
+    let ours = |held: &Held| held.file == file && held.reason == HOLD_REASON;
+    if !store.held()?.iter().any(ours) {
+        return Ok(None);
+    }
+    let released = store.release(file, deadline)?;
+    Ok(Some(Performed::new(format!(
+        "{file} was held by a bounce that was interrupted; put back, sha256 {}",
+        released.sha256
+    ))))
+}
+
 pub(super) fn restore(
     host: &Host<'_>,
     component: Component,
@@ -34,6 +54,9 @@ pub(super) fn restore(
 ) -> Result<Performed> {
     require_missing_or_invalid(host.node, component)?;
     let store = Store::open(host.node)?;
+    if let Some(performed) = end_interrupted_bounce(&store, component, deadline)? {
+        return Ok(performed);
+    }
     let id = backup_id.parse()?;
     let selection = Selection::Components(vec![component]);
     let report = store.restore(&id, &selection, &RestoreOptions::default(), deadline)?;
@@ -83,6 +106,9 @@ pub(super) fn regenerate(
 ) -> Result<Performed> {
     require_missing_or_invalid(host.node, component)?;
     let store = Store::open(host.node)?;
+    if let Some(performed) = end_interrupted_bounce(&store, component, deadline)? {
+        return Ok(performed);
+    }
     let backups = seen.backups.present().map(Vec::as_slice).unwrap_or_default();
     let sources = regeneration::sources(host.node, Some(&store), backups)?;
     let options = kubeadm::Options::default();
@@ -112,7 +138,7 @@ pub(super) fn quarantine(host: &Host<'_>, file: &str, deadline: &Deadline) -> Re
         return Err(Error::new(ErrorKind::Refused, format!("{file} is a component's own manifest")));
     }
     let store = Store::open(host.node)?;
-    let held = store.hold(file, "kubelet would run it beside the component's own manifest", deadline)?;
+    let held = store.set_aside(file, "kubelet would run it beside the component's own manifest", deadline)?;
     Ok(Performed::new(format!(
         "{file} is held as {}, sha256 {}; `cprecover release {file}` undoes it",
         held.held_as, held.sha256

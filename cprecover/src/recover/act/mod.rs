@@ -1,6 +1,6 @@
 //! Effects: each checks its precondition again right before it, and proves its result right after.
 
-mod bounce;
+pub(super) mod bounce;
 mod holder;
 mod manifest;
 pub(super) mod regenerate;

@@ -124,7 +124,7 @@ pub(super) fn judged(
 }
 
 /// Says it in diagnosis' terms.
-pub(super) fn diagnosis_fact(holder: &JudgedHolder) -> PortHolder {
+pub(in crate::recover) fn diagnosis_fact(holder: &JudgedHolder) -> PortHolder {
     let (class, container, sandbox) = match &holder.verdict.class {
         Class::Live { container, sandbox } => {
             (HolderClass::Live, Some(container.clone()), Some(sandbox.clone()))

@@ -18,6 +18,7 @@ use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use self::incident::{Incident, wait};
+use self::ports::Ports;
 use self::site::{EtcdProgram, Site, find_etcd};
 use crate::cmd::PolicyArgs;
 use crate::cmd::recover::{Consented, recover_node};
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Stop with a broken node, print its root, and leave it (for tests and examples).
     #[arg(long, conflicts_with_all = ["dry_run", "again", "clean"])]
     break_only: bool,
+    /// Stop with a healthy node, print its root and ports, and leave it (for tests).
+    #[arg(long, conflicts_with_all = ["dry_run", "again", "clean", "break_only"])]
+    build_only: bool,
     /// Break the kept node at this root once more and leave it broken.
     #[arg(long, value_name = "ROOT", conflicts_with = "clean")]
     again: Option<PathBuf>,
@@ -78,6 +82,15 @@ struct BrokenNode {
     incident: Incident,
 }
 
+/// What a healthy node is, for tests.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BuiltNode {
+    root: PathBuf,
+    etcd: EtcdProgram,
+    ports: Ports,
+}
+
 /// Runs a drill.
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     if let Some(root) = &args.clean {
@@ -93,7 +106,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let root = make_root()?;
     let etcd = if args.stand_in { EtcdProgram::StandIn } else { find_etcd() };
     let result = drill(ctx, args, &root, etcd, started);
-    let leave = args.keep || (args.break_only && result.is_ok());
+    let leave = args.keep || ((args.break_only || args.build_only) && result.is_ok());
     if leave {
         eprintln!(
             "drill: the node is left at {}; `cprecover drill --clean {}` removes it",
@@ -126,6 +139,11 @@ fn drill(ctx: &Context, args: &Args, root: &Path, etcd: EtcdProgram, started: In
         "the control plane is healthy; keys are written, etcd, apiserver and controller manager are backed up",
     );
     check_cancel(&ctx.cancel)?;
+    if args.build_only {
+        let built = BuiltNode { root: root.to_path_buf(), etcd, ports: *site.ports() };
+        ctx.emit("cprecover.dev/built-node/v1", &built, || root.display().to_string())?;
+        return Ok(Exit::Done);
+    }
     let incident = incident::cause(&site, &mut tell)?;
     if args.break_only {
         return show_broken(ctx, &site, incident);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// One port for each listener of the control plane.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Ports {
     pub(super) etcd_client: Port,
     pub(super) etcd_peer: Port,

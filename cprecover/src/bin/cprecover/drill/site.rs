@@ -209,7 +209,13 @@ impl Site {
         let socket = text(self.root.join("run/containerd/containerd.sock"));
         let argv = |args: &[&str]| -> Vec<String> { args.iter().map(|&arg| arg.to_owned()).collect() };
         let programs = text(self.root.join("opt/drill/programs"));
-        let prefix = format!("cprecover-drill-{}", self.ports.etcd_peer);
+        // Ports are unique only within a network namespace; the root's name is unique on the machine.
+        let name = self.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let prefix = format!(
+            "cprecover-drill-{}-{}",
+            self.ports.etcd_peer,
+            name.trim_start_matches("cprecover-drill-")
+        );
         self.daemon("containerd").install(&argv(&[
             &own,
             "--root",
