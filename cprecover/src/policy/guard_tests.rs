@@ -1,5 +1,7 @@
 //! Every rail has an observation that passes, and one change to it that the rail refuses.
 
+#![allow(clippy::indexing_slicing)]
+
 use super::super::contract::{
     ActionKind, Certificate, CertificateState, EtcdMember, Evidence, Manifest, PastAction, PodDir,
     PortHolder, Regeneration, Sandbox, Service, ServiceState,

@@ -225,7 +225,9 @@ impl<'a> Kubelet<'a> {
                     continue;
                 }
             }
-            let sandbox = if let Some(sandbox) = ready { sandbox.id.clone() } else {
+            let sandbox = if let Some(sandbox) = ready {
+                sandbox.id.clone()
+            } else {
                 spec.attempt = attempt;
                 self.runtime.run_sandbox(&spec)?
             };
@@ -273,8 +275,9 @@ impl<'a> Kubelet<'a> {
         if self.said.len() > 10_000 {
             self.said.clear();
         }
-        if self.said.insert(line.clone()) {
+        if !self.said.contains(&line) {
             say(level, &line);
+            self.said.insert(line);
         }
     }
 }
