@@ -35,6 +35,7 @@ pub use cprecover_policy_sdk::contract;
 
 pub use action::{Action, Decision};
 pub use chain::Chain;
+#[cfg(feature = "probe")]
 pub(crate) use convert::contract_component;
 #[cfg(feature = "wasm")]
 pub use host::RunLimits;
