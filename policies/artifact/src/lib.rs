@@ -8,6 +8,8 @@
 //! The seal is HMAC-SHA-256 over everything before it; the header names the component's SHA-256 and the
 //! engine that compiled it.
 
+#![deny(unsafe_code)]
+
 use std::fmt;
 use std::hash::{Hash as _, Hasher};
 
