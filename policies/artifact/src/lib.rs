@@ -214,9 +214,15 @@ mod tests {
         let engine = Engine::default();
         let sealed = sealed(&engine);
         let digest = Sha256::digest(COMPONENT).into();
-        assert_eq!(open(&engine, &digest, &Key([8; 32]), &sealed).unwrap_err(), Refusal::Seal);
-        assert_eq!(open(&engine, &[0; 32], &Key([7; 32]), &sealed).unwrap_err(), Refusal::OtherComponent);
+        assert_eq!(open(&engine, &digest, &Key([8; 32]), &sealed).expect_err("another key"), Refusal::Seal);
+        assert_eq!(
+            open(&engine, &[0; 32], &Key([7; 32]), &sealed).expect_err("another component"),
+            Refusal::OtherComponent
+        );
         let other = Engine::new(wasmtime::Config::new().consume_fuel(true)).expect("engine");
-        assert_eq!(open(&other, &digest, &Key([7; 32]), &sealed).unwrap_err(), Refusal::OtherEngine);
+        assert_eq!(
+            open(&other, &digest, &Key([7; 32]), &sealed).expect_err("another engine"),
+            Refusal::OtherEngine
+        );
     }
 }
