@@ -89,7 +89,11 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         let output = cprecover(&["drill", "--clean", self.root()]);
-        assert!(!(!output.status.success() && !std::thread::panicking()), "clean-up failed: {}", String::from_utf8_lossy(&output.stderr))
+        assert!(
+            !(!output.status.success() && !std::thread::panicking()),
+            "clean-up failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
     }
 }
 

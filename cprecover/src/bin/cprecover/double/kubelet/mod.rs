@@ -225,7 +225,9 @@ impl<'a> Kubelet<'a> {
                     continue;
                 }
             }
-            let sandbox = if let Some(sandbox) = ready { sandbox.id.clone() } else {
+            let sandbox = if let Some(sandbox) = ready {
+                sandbox.id.clone()
+            } else {
                 spec.attempt = attempt;
                 self.runtime.run_sandbox(&spec)?
             };
