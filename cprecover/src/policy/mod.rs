@@ -123,6 +123,7 @@ impl Policy {
             version: metadata.version.clone(),
             digest: None,
             signed_by: None,
+            agreed_with: Vec::new(),
         };
         Self { identity, metadata, rules: Rules::Native(profile) }
     }
@@ -164,6 +165,7 @@ impl Policy {
             version: metadata.version.clone(),
             digest: Some(digest),
             signed_by: None,
+            agreed_with: Vec::new(),
         };
         Ok(Self { identity, metadata, rules: Rules::Component(Box::new(compiled)) })
     }

@@ -219,7 +219,7 @@ impl<'a> Engine<'a> {
             verification,
             guarded,
             plan,
-            policy: identity_text(&outcome),
+            policy: outcome.policy.to_string(),
             times,
         })
     }
@@ -366,13 +366,6 @@ impl<'a> Engine<'a> {
             None => Err(Error::new(ErrorKind::Internal, "an effect without an audit log")),
         }
     }
-}
-
-/// Names a policy with version and digest.
-fn identity_text(outcome: &Outcome) -> String {
-    let policy = &outcome.policy;
-    let digest = policy.digest.map_or_else(|| "native".to_owned(), |digest| format!("sha256:{digest}"));
-    format!("{} {} {digest}", policy.name, policy.version)
 }
 
 /// Reports whether a failure will not mend by observing and deciding anew.
