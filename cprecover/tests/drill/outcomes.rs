@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use super::node::{Node, QUIET, cprecover, json};
+use super::node::{Node, busy, cprecover, json, quiet};
 
 fn kinds(report: &Value) -> Vec<String> {
     let steps = report["steps"].as_array().expect("steps");
@@ -16,7 +16,7 @@ fn kinds(report: &Value) -> Vec<String> {
 }
 
 fn check_drill(args: &[&str], etcd: &str) {
-    let _quiet = QUIET.write().expect("quiet");
+    let _quiet = quiet();
     check_report(&cprecover(args), etcd);
 }
 
@@ -76,7 +76,7 @@ fn the_drill_recovers_a_node_of_an_ordinary_user() {
         eprintln!("SKIPPED: every other test of the drill is run by an ordinary user already");
         return;
     }
-    let _quiet = QUIET.write().expect("quiet");
+    let _quiet = quiet();
     let nobody = 65_534;
     let home = tempfile::tempdir().expect("a folder");
     let program = home.path().join("cprecover");
@@ -91,7 +91,7 @@ fn the_drill_recovers_a_node_of_an_ordinary_user() {
 
 #[test]
 fn looking_planning_and_asking_change_nothing() {
-    let _busy = QUIET.read().expect("quiet");
+    let _busy = busy();
     let node = Node::broken();
     let before = node.touched();
     for (args, code) in [
@@ -111,7 +111,7 @@ fn looking_planning_and_asking_change_nothing() {
 
 #[test]
 fn a_plan_is_applied_as_it_was_shown_and_a_changed_one_is_not() {
-    let _busy = QUIET.read().expect("quiet");
+    let _busy = busy();
     let node = Node::broken();
     let output = node.run(&["plan", "-o", "json"]);
     let plan = node.root.join("plan.json");
@@ -136,7 +136,7 @@ fn a_plan_is_applied_as_it_was_shown_and_a_changed_one_is_not() {
 
 #[test]
 fn a_healthy_node_is_left_alone() {
-    let _busy = QUIET.read().expect("quiet");
+    let _busy = busy();
     let node = Node::broken();
     assert_eq!(node.run(&["recover", "--yes"]).status.code(), Some(0));
     let before = node.touched();
@@ -156,7 +156,7 @@ fn a_healthy_node_is_left_alone() {
 
 #[test]
 fn a_second_engine_is_told_that_the_node_is_busy() {
-    let _busy = QUIET.read().expect("quiet");
+    let _busy = busy();
     let node = Node::broken();
     let _lock = cprecover::recover::NodeLock::acquire(&node.root.join("var/lib/cprecover")).expect("free");
     let output = node.run(&["recover", "--yes"]);
@@ -167,7 +167,7 @@ fn a_second_engine_is_told_that_the_node_is_busy() {
 
 #[test]
 fn a_policy_that_only_watches_calls_a_person() {
-    let _busy = QUIET.read().expect("quiet");
+    let _busy = busy();
     let node = Node::broken();
     let before = node.touched();
     let output = node.run(&["recover", "--yes", "--policy", "observe-only", "-o", "json"]);
