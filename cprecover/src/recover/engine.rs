@@ -169,6 +169,10 @@ impl<'a> Engine<'a> {
                 progress(Progress::Planned(&round.plan));
                 report.plan = Some(round.plan.clone());
             }
+            if deadline.is_cancelled() && !round.verification.healthy {
+                // What a cancelled look did not see must not be acted on, nor reported as seen.
+                break Ending::Cancelled;
+            }
             match self.next(&round, &report, last_effect) {
                 Next::Stop(ending) => break ending,
                 Next::Wait(pause) => {
