@@ -187,6 +187,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::cast_ptr_alignment, reason = "that is what is tested")]
     fn an_unaligned_struct_is_copied() {
         let mut bytes = [0_u8; 17];
         bytes[1..9].copy_from_slice(&5_u64.to_ne_bytes());

@@ -4,6 +4,7 @@
 //! syncfs, the same rename; no reading, hashing or index. Medians; every run starts from an empty store.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,18 +27,49 @@ fn sync() {
     rustix::fs::sync();
 }
 
-fn timed(runs: usize, mut prepare: impl FnMut(), mut run: impl FnMut()) -> Duration {
-    median(
-        (0..runs)
-            .map(|_| {
-                prepare();
-                sync();
-                let start = Instant::now();
-                run();
-                start.elapsed()
-            })
-            .collect(),
-    )
+/// One that is measured: what makes it ready, and what is timed; false when it is not there.
+struct Contender<'c> {
+    name: &'static str,
+    prepare: Box<dyn FnMut() + 'c>,
+    run: Box<dyn FnMut() -> bool + 'c>,
+}
+
+fn contender<'c>(
+    name: &'static str,
+    prepare: impl FnMut() + 'c,
+    run: impl FnMut() -> bool + 'c,
+) -> Contender<'c> {
+    Contender { name, prepare: Box::new(prepare), run: Box::new(run) }
+}
+
+/// Times all in turn, round by round, so that other load on the machine hits all alike.
+fn race(what: &str, rounds: usize, contenders: Vec<Contender<'_>>) {
+    let mut lanes: Vec<_> = contenders.into_iter().map(|c| (c, Vec::new())).collect();
+    for _ in 0..rounds {
+        for (contender, times) in &mut lanes {
+            (contender.prepare)();
+            sync();
+            let start = Instant::now();
+            if (contender.run)() {
+                times.push(start.elapsed());
+            }
+        }
+    }
+    print!("  {what:<8}");
+    let mut ours = None;
+    for (contender, times) in lanes {
+        if times.len() < rounds {
+            print!("   {} not there", contender.name);
+            continue;
+        }
+        let time = median(times);
+        let ours = *ours.get_or_insert(time);
+        print!("   {} {:.2} ms", contender.name, time.as_secs_f64() * 1e3);
+        if time != ours {
+            print!(" ({:.2}x)", time.as_secs_f64() / ours.as_secs_f64());
+        }
+    }
+    println!();
 }
 
 fn shell(script: &str, dir: &Path) -> bool {
@@ -85,14 +117,14 @@ fn cases() -> Vec<Case> {
             group: Group::Manifests,
             folder: "etc/kubernetes/manifests",
             files: small.collect(),
-            runs: 25,
+            runs: 15,
         },
         Case {
             name: "2,000 files, 64 MiB",
             group: Group::Pki,
             folder: "etc/kubernetes/pki",
             files: big.collect(),
-            runs: 5,
+            runs: 7,
         },
     ]
 }
@@ -140,20 +172,6 @@ fn floor(top: &Path, number: usize, files: &[(PathBuf, Vec<u8>)], index: &[u8], 
     handle.sync_all().unwrap();
 }
 
-fn row(what: &str, ours: Duration, others: &[(&str, Option<Duration>)]) {
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    print!("  {what:<8} {:>9.2} ms", ms(ours));
-    for (name, time) in others {
-        match time {
-            Some(time) => {
-                print!("   {name} {:.2} ms ({:.2}x)", ms(*time), time.as_secs_f64() / ours.as_secs_f64());
-            }
-            None => print!("   {name} not there"),
-        }
-    }
-    println!();
-}
-
 fn main() {
     // `cargo test --benches` runs this with --test; it is no test.
     if std::env::args().any(|arg| arg == "--test") {
@@ -173,84 +191,114 @@ fn bench(case: &Case) {
     let node = NodeOptions::at(&root).unwrap();
     let mut options = CreateOptions::default();
     options.groups = vec![case.group];
+    let number = Cell::new(0);
+    let next = || {
+        number.set(number.get() + 1);
+        number.get()
+    };
     // The store exists, as on a node that has been backed up before, with other content in it.
-    let fresh = |number: usize| {
-        let store = Store::open_at(&node, dir.path().join(format!("store-{number}"))).unwrap();
+    let fresh = || {
+        let store = Store::open_at(&node, dir.path().join(format!("store-{}", next()))).unwrap();
         let mut empty = CreateOptions::default();
         empty.groups = vec![Group::Kubeadm];
         store.create(&empty, &minute()).unwrap();
         store
     };
-    let number = std::cell::Cell::new(0);
-    let next = || {
-        number.set(number.get() + 1);
-        number.get()
-    };
-    let store = std::cell::RefCell::new(fresh(next()));
-    let backup = timed(
-        case.runs,
-        || drop(store.replace(fresh(next()))),
-        || {
-            store.borrow().create(&options, &minute()).unwrap();
-        },
-    );
-    let store = store.into_inner();
-    let snapshot = store.latest().unwrap().unwrap();
-    let verify = timed(
-        case.runs,
-        || (),
-        || {
-            assert!(store.verify(&snapshot.id, &minute()).unwrap().is_intact());
-        },
-    );
-    let wipe = || {
-        std::fs::remove_dir_all(&source).unwrap();
-        std::fs::create_dir(&source).unwrap();
-    };
-    let restore = timed(case.runs, wipe, || {
-        store.restore(&snapshot.id, &Selection::All, &RestoreOptions::default(), &minute()).unwrap();
-    });
-    let again = timed(
-        case.runs,
-        || (),
-        || {
-            store.create(&options, &minute()).unwrap();
-        },
-    );
-    let kept = store.path().join("snapshots").join(snapshot.id.as_str());
+    let store = RefCell::new(fresh());
+    store.borrow().create(&options, &minute()).unwrap();
+    let kept = store.borrow().latest().unwrap().unwrap().id;
+    let kept = store.borrow().path().join("snapshots").join(kept.as_str());
     let (index, sums) =
         (std::fs::read(kept.join("index.json")).unwrap(), std::fs::read(kept.join("SHA256SUMS")).unwrap());
     let bare = dir.path().join("floor");
     std::fs::create_dir(&bare).unwrap();
-    let least = timed(case.runs, || (), || floor(&bare, next(), &case.files, &index, &sums));
-    let others = |init: &str, run: &str| -> Option<Duration> {
-        let ok = std::cell::Cell::new(true);
-        let time = timed(
-            3,
-            || ok.set(shell(init, dir.path()) && ok.get()),
-            || ok.set(shell(run, dir.path()) && ok.get()),
-        );
-        ok.get().then_some(time)
-    };
+    let sh = |script: String| move || shell(&script, dir.path());
+    let ready =
+        |script: &'static str| move || assert!(shell(script, dir.path()) || !script.starts_with("rm"));
     let from = format!("root/{}", case.folder);
-    let cp = others(
-        "rm -rf cp",
-        &format!("cp -a {from} cp; cd cp; find . -type f -print0 | xargs -0 sha256sum > ../sums; sync"),
-    );
-    let restic_back = others("rm -rf r; restic -q init -r r", &format!("restic -q -r r backup {from}"));
-    let restic_check = others("true", "restic -q -r r check --read-data");
-    let restic_restore = others("rm -rf out", "restic -q -r r restore latest --target out; sync");
-    let borg_back = others("rm -rf b; borg init -e none b", &format!("borg create b::a {from}"));
-    let borg_check = others("true", "borg check --verify-data b");
-    let borg_restore = others("rm -rf out; mkdir out", "cd out; borg extract ../b::a; sync");
     println!("{}", case.name);
-    row(
+    race(
         "backup",
-        backup,
-        &[("floor", Some(least)), ("cp+sha256sum+sync", cp), ("restic", restic_back), ("borg", borg_back)],
+        case.runs,
+        vec![
+            contender(
+                "ours",
+                || drop(store.replace(fresh())),
+                || store.borrow().create(&options, &minute()).is_ok(),
+            ),
+            contender(
+                "floor",
+                || (),
+                || {
+                    floor(&bare, next(), &case.files, &index, &sums);
+                    true
+                },
+            ),
+            contender(
+                "cp+sha256sum+sync",
+                ready("rm -rf cp"),
+                sh(format!(
+                    "cp -a {from} cp; cd cp; find . -type f -print0 | xargs -0 sha256sum > ../sums; sync"
+                )),
+            ),
+            contender(
+                "restic",
+                || drop(shell("rm -rf r; restic -q init -r r", dir.path())),
+                sh(format!("restic -q -r r backup {from}")),
+            ),
+            contender(
+                "borg",
+                || drop(shell("rm -rf b; borg init -e none b", dir.path())),
+                sh(format!("borg create b::a {from}")),
+            ),
+        ],
     );
-    row("again", again, &[]);
-    row("verify", verify, &[("restic", restic_check), ("borg", borg_check)]);
-    row("restore", restore, &[("restic", restic_restore), ("borg", borg_restore)]);
-    println!("  backup is {:.2} times its floor", backup.as_secs_f64() / least.as_secs_f64());
+    let store = store.into_inner();
+    race(
+        "again",
+        case.runs,
+        vec![
+            contender("ours", || (), || store.create(&options, &minute()).is_ok()),
+            contender("restic", || (), sh(format!("restic -q -r r backup {from}"))),
+            contender("borg", || (), sh(format!("borg create b::{{now:%s%f}} {from}"))),
+        ],
+    );
+    let snapshot = store.latest().unwrap().unwrap();
+    race(
+        "verify",
+        case.runs,
+        vec![
+            contender("ours", || (), || store.verify(&snapshot.id, &minute()).unwrap().is_intact()),
+            contender("restic", || (), sh("restic -q -r r check --read-data".into())),
+            contender("borg", || (), sh("borg check --verify-data b".into())),
+        ],
+    );
+    race(
+        "restore",
+        case.runs,
+        vec![
+            contender(
+                "ours",
+                || {
+                    std::fs::remove_dir_all(&source).unwrap();
+                    std::fs::create_dir(&source).unwrap();
+                },
+                || {
+                    store
+                        .restore(&snapshot.id, &Selection::All, &RestoreOptions::default(), &minute())
+                        .is_ok()
+                },
+            ),
+            contender(
+                "restic",
+                ready("rm -rf out"),
+                sh("restic -q -r r restore latest --target out; sync".into()),
+            ),
+            contender(
+                "borg",
+                ready("rm -rf out; mkdir out"),
+                sh("cd out; borg extract ../b::a; sync".into()),
+            ),
+        ],
+    );
 }

@@ -74,7 +74,7 @@ fn tool(name: &str, needles: &Path, log: &Path) -> Option<Duration> {
             .stdout(Stdio::piped())
             .spawn()
             .expect("runs");
-        let mut sink = [0_u8; 256 << 10];
+        let mut sink = vec![0_u8; 256 << 10];
         let mut out = child.stdout.take().expect("piped");
         while out.read(&mut sink).expect("read") > 0 {}
         assert!(child.wait().expect("ends").success());

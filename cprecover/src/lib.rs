@@ -29,3 +29,8 @@ pub mod units;
 
 pub use error::{Error, ErrorKind, Result};
 pub use node::NodeOptions;
+
+/// The README's Rust examples compile.
+#[cfg(all(doctest, feature = "probe"))]
+#[doc = include_str!("../../README.md")]
+mod readme {}

@@ -6,15 +6,12 @@ mod backup_rig;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use backup_rig::{MANIFESTS, Rig, minute};
+use backup_rig::{MANIFESTS, Rig, minute, program};
 use cprecover::backup::Group;
 
 #[test]
 fn killed_restores_end_in_all_old_or_all_new() {
-    let Some(program) = option_env!("CARGO_BIN_EXE_cprecover") else {
-        eprintln!("SKIPPED: the program is not built (feature cli)");
-        return;
-    };
+    let Some(program) = program() else { return };
     let kills: u32 = std::env::var("CPRECOVER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
     let rig = Rig::new();
     let old = rig.manifests();

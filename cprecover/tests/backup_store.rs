@@ -38,6 +38,21 @@ fn a_snapshot_can_be_used_by_hand() {
 }
 
 #[test]
+fn a_store_that_was_opened_for_reading_changes_nothing() {
+    let rig = Rig::new();
+    let snapshot = rig.create(&[Group::Manifests]);
+    let store = Store::open_read_only(&rig.node).expect("opens");
+    assert_eq!(store.list().expect("list").len(), 1);
+    assert!(store.verify(&snapshot.id, &minute()).expect("verify").is_intact());
+    let restored = store.restore(&snapshot.id, &Selection::All, &RestoreOptions::default(), &minute());
+    assert_eq!(restored.expect_err("restore").kind(), ErrorKind::Refused);
+    assert_eq!(store.hold("etcd.yaml", "test", &minute()).expect_err("hold").kind(), ErrorKind::Refused);
+    let pruned = store.prune(&Retention::new(1, 1), false);
+    assert_eq!(pruned.expect_err("prune").kind(), ErrorKind::Refused);
+    assert!(rig.path("etc/kubernetes/manifests/etcd.yaml").exists());
+}
+
+#[test]
 fn secrets_are_readable_for_their_owner_only() {
     let rig = Rig::new();
     std::fs::set_permissions(rig.path("etc/kubernetes/pki/ca.crt"), PermissionsExt::from_mode(0o644))

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cprecover::backup::untrusted;
 use cprecover::cri::parse;
 use cprecover::diagnose::{diagnose, from_recording};
 use cprecover::logs::{ScanOptions, scan_bytes};
@@ -15,8 +16,49 @@ fn every_parser(bytes: &[u8]) {
     let _ = StaticPod::parse(bytes).map(|pod| (pod.listeners(), pod.etcd_data_dir()));
     let _ = yaml::from_slice::<std::collections::BTreeMap<String, String>>(bytes);
     let _ = (parse::pods(bytes), parse::containers(bytes), parse::container_detail(bytes));
+    stored_things(bytes);
     if let Ok(facts) = from_recording([("etcd.txt", bytes)]) {
         let _ = diagnose(&facts);
+    }
+}
+
+/// As `fuzz/fuzz_targets/store.rs`: what is read leads nowhere else.
+fn stored_things(bytes: &[u8]) -> usize {
+    let plain = |path: &Path| {
+        let normal = |part| matches!(part, std::path::Component::Normal(_));
+        path.is_absolute() && path.components().skip(1).all(normal)
+    };
+    let id = "000001-20261124T081357Z".parse().expect("an id");
+    let mut read = 0;
+    if let Ok(snapshot) = untrusted::snapshot_index(&id, bytes) {
+        read += 1;
+        for entry in &snapshot.entries {
+            assert!(entry.stored.as_path().starts_with(entry.group.as_str()));
+            assert!(plain(entry.path.as_path()) && plain(&Path::new("/").join(entry.stored.as_path())));
+        }
+    }
+    if let Ok(paths) = untrusted::journal_record(bytes) {
+        read += 1;
+        assert!(paths.iter().all(|path| plain(path)));
+    }
+    if let Ok(names) = untrusted::held_record(bytes) {
+        read += 1;
+        assert!(names.iter().all(|name| !name.contains('/')));
+    }
+    read
+}
+
+#[test]
+fn the_stores_seeds_are_read_whole() {
+    let read = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/store").join(name);
+        stored_things(&std::fs::read(path).expect("seed"))
+    };
+    for name in ["index.json", "index-odd-names.json", "journal.json", "held.json"] {
+        assert_eq!(read(name), 1, "{name} is not read");
+    }
+    for name in ["index-escapes.json", "journal-escapes.json", "journal-takes-held.json"] {
+        assert_eq!(read(name), 0, "{name} is not refused");
     }
 }
 

@@ -232,7 +232,7 @@ fn hostile_components_do_not_even_load() {
     let newer = module(&quiet, "").replace("@0.1.0", "@0.2.0");
     refused("wrong WIT version", &component_of(&newer, &wit), "the policy imports more than the log");
     let wit = WIT.replace("import log;", "import log; import clock: func() -> u64;");
-    let clock = module(&quiet, "").replacen('(', "(", 1).replace(
+    let clock = module(&quiet, "").replace(
         "(memory (export",
         "(import \"$root\" \"clock\" (func $clock (result i64))) (memory (export",
     );

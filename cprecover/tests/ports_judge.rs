@@ -384,6 +384,33 @@ fn without_a_cgroup_the_runtimes_pids_tell_a_live_container_from_an_orphan() {
 }
 
 #[test]
+fn a_container_that_the_runtime_runs_without_a_pod_cgroup_is_known_by_its_pid() {
+    let facts = node();
+    let mut runtime = deadlock_incident();
+    let value = etcd_in("/user.slice/user-1000.slice/session-1.scope");
+    let verdict = judge(&evidence(value.clone()), Ok(&runtime), &facts);
+    assert!(matches!(verdict.class, Class::Unit { .. }), "{verdict:?}");
+    let mut running = container(&runtime, STALE);
+    let own = runtime.state.container(&running).and_then(|stale| runtime.state.sandbox_of(stale));
+    let pod = own.expect("listed").pod_name.clone();
+    let newest = runtime.state.newest_sandbox("kube-system", &pod).expect("a sandbox").id.clone();
+    for (class, sandbox) in [("stale", None), ("live", Some(newest))] {
+        if let Some(sandbox) = sandbox {
+            let entry =
+                runtime.state.containers.iter_mut().find(|entry| entry.id == running).expect("listed");
+            entry.sandbox = sandbox;
+            running = entry.id.clone();
+        }
+        runtime.pids.insert(running.clone(), Pid::new(4180).expect("positive"));
+        let verdict = judge(&evidence(value.clone()), Ok(&runtime), &facts);
+        assert_eq!(verdict.proof, IdentityProof::Runtime, "{verdict:?}");
+        let found = serde_json::to_value(&verdict.class).expect("serialises");
+        assert_eq!(found["kind"], class, "{verdict:?}");
+        assert_ne!(verdict.action, Action::Terminate);
+    }
+}
+
+#[test]
 fn what_is_in_the_pod_but_in_no_container_is_not_ended() {
     let facts = orphan_incident();
     let pod = format!("/kubepods/burstable/pod{ETCD_POD}");

@@ -8,9 +8,9 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
+use super::describe::stored_attributes;
 use super::fs::place::Place;
 use super::fs::{FileSystem, Rename};
-use super::gather::stored_attributes;
 use super::snapshot::{Entry, EntryKind, Snapshot, SnapshotId};
 use super::vault::{
     BUFFER, INDEX, MAX_DEPTH, MAX_INDEX_BYTES, NEW, SNAPSHOTS, SUMS, Vault, parse_index, sums_of,
@@ -160,6 +160,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let top = snapshots.make_folder(&staged)?;
         let done = self.unpack(&top, snapshot, index, feed).and_then(|()| {
             self.sync_tree(&top, MAX_DEPTH + 8)?;
+            self.remember_absent(snapshot)?;
             snapshots.rename(&staged, &snapshots, id.as_str(), Rename::NoReplace)?;
             snapshots.sync()
         });

@@ -19,27 +19,27 @@ use crate::error::Result;
 use crate::node::NodeOptions;
 use crate::sys::Deadline;
 
-const MANIFESTS: &str = "/etc/kubernetes/manifests";
+pub(super) const MANIFESTS: &str = "/etc/kubernetes/manifests";
 
-type Files = BTreeMap<String, Vec<u8>>;
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
 /// What is run, on which file system.
-struct Scenario {
-    name: &'static str,
-    fs: Simulated,
-    run: fn(&Vault<'_, Simulated>) -> Result<()>,
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    pub(super) fs: Simulated,
+    pub(super) run: fn(&Vault<'_, Simulated>) -> Result<()>,
     /// Whether the snapshots from before may be gone afterwards.
-    prunes: bool,
+    pub(super) prunes: bool,
     /// How many files are synced one by one.
-    sync_each_up_to: usize,
+    pub(super) sync_each_up_to: usize,
 }
 
-fn pod(name: &str, version: u32) -> Vec<u8> {
+pub(super) fn pod(name: &str, version: u32) -> Vec<u8> {
     format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: 'i:{version}'}}]}}\n")
         .into_bytes()
 }
 
-fn minute() -> Deadline {
+pub(super) fn minute() -> Deadline {
     Deadline::after(Duration::from_mins(10))
 }
 
@@ -47,12 +47,12 @@ fn node() -> NodeOptions {
     NodeOptions::at("/").unwrap()
 }
 
-fn top(fs: &Simulated) -> Place<'_, Simulated> {
+pub(super) fn top(fs: &Simulated) -> Place<'_, Simulated> {
     Place { fs, handle: Simulated::top(), path: "/".into() }
 }
 
 /// Opens the store at `/store`; the time is that of the node's last change, so that ids differ.
-fn vault(fs: &Simulated, now_s: u64, sync_each_up_to: usize) -> Result<Vault<'_, Simulated>> {
+pub(super) fn vault(fs: &Simulated, now_s: u64, sync_each_up_to: usize) -> Result<Vault<'_, Simulated>> {
     Ok(Vault {
         fs,
         store: top(fs).folder("/store")?,
@@ -114,7 +114,7 @@ fn prepared(change: impl FnOnce(&Simulated)) -> Simulated {
     fs
 }
 
-fn scenarios() -> Vec<Scenario> {
+pub(super) fn scenarios() -> Vec<Scenario> {
     let install: fn(&Vault<'_, Simulated>) -> Result<()> = |vault| {
         let path = |name: &str| PathBuf::from(MANIFESTS).join(name);
         let files = [NewFile::new(path("a.yaml"), pod("a", 3)), NewFile::new(path("c.yaml"), pod("c", 3))];
@@ -189,7 +189,7 @@ fn scenarios() -> Vec<Scenario> {
 }
 
 /// The files that kubelet would run.
-fn visible(fs: &Simulated) -> Files {
+pub(super) fn visible(fs: &Simulated) -> Files {
     fs.files(MANIFESTS).into_iter().filter(|(name, _)| !name.starts_with('.')).collect()
 }
 

@@ -174,9 +174,13 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         }
     }
 
-    /// Names the previous snapshot; one whose index cannot be read is named without its digest.
+    /// Names the previous snapshot, and the node where only that one knows it; one whose index cannot be
+    /// read is named without its digest.
     fn chain(&self, snapshot: &mut Snapshot, newest: Option<&Indexed>, last_id: Option<SnapshotId>) {
         let readable = newest.filter(|newest| Some(&newest.snapshot.id) == last_id.as_ref());
+        // A snapshot of a node whose etcd manifest is lost or broken is still one of that node.
+        let known = newest.and_then(|newest| newest.snapshot.node.clone());
+        snapshot.node = snapshot.node.take().or(known);
         snapshot.previous_sha256 = readable.map(|newest| newest.sha256);
         snapshot.previous = last_id;
     }

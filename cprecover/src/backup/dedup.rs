@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 
+use super::describe::stored_attributes;
 use super::fs::place::Place;
 use super::fs::{Attributes, FileSystem, Kind};
-use super::gather::stored_attributes;
 use super::snapshot::{Entry, EntryKind, Link, NodePath, Snapshot, SnapshotId};
 use super::vault::{SNAPSHOTS, Vault};
 use crate::error::Result;

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use sha2::Digest as _;
 
 use super::dedup::Earlier;
+use super::describe::{attributes_of, entry, plain_attributes, stored_attributes, view_of};
 use super::fs::place::{MAX_NAMES, Place, split};
 use super::fs::{Attributes, FileSystem, Kind, Stat};
 use super::group::{Group, Shape, Source};
-use super::snapshot::{ComponentView, Entry, EntryKind, NodePath, Skipped};
+use super::journal::Standing;
+use super::snapshot::{Entry, EntryKind, NodePath, Skipped};
 use super::vault::{MAX_DEPTH, OURS, SYNC_EACH_UP_TO};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
-use crate::parse::manifest::StaticPod;
 use crate::sys::Deadline;
 
 /// Files up to this size are read whole before anything is written, so that a shared one never is.
@@ -37,6 +38,8 @@ pub(super) struct Gathered<'d, 'f, F: FileSystem> {
     later: Vec<(Place<'f, F>, Attributes)>,
     /// What was read, to be looked at again at the end.
     watched: Vec<(PathBuf, Stat)>,
+    /// Files whose times cannot tell whether they were written while they were read.
+    fresh: Vec<(PathBuf, Digest)>,
     earlier: &'d Earlier<'f, F>,
     deadline: &'d Deadline,
     buffer: Vec<u8>,
@@ -64,6 +67,7 @@ impl<'d, 'f, F: FileSystem> Gathered<'d, 'f, F> {
             folder_count: 0,
             later: Vec::new(),
             watched: Vec::new(),
+            fresh: Vec::new(),
             earlier,
             deadline,
             buffer: vec![0; 256 * 1024],
@@ -234,6 +238,11 @@ impl<'d, 'f, F: FileSystem> Gathered<'d, 'f, F> {
         if !before.is_untouched(&after) || after.size != entry.size {
             return Err(changed(&on_node));
         }
+        if let Some(digest) = entry.sha256
+            && pair.from.fs.may_hide_a_write(&before)
+        {
+            self.fresh.push((on_node.clone(), digest));
+        }
         self.watched.push((on_node, before));
         self.entries.push(entry);
         Ok(())
@@ -307,7 +316,8 @@ impl<'d, 'f, F: FileSystem> Gathered<'d, 'f, F> {
     }
 
     /// Fails when anything that was read has changed since: the files then are of different times.
-    pub(super) fn check_untouched(&self, root: &Place<'f, F>) -> Result<()> {
+    pub(super) fn check_untouched(&mut self, root: &Place<'f, F>) -> Result<()> {
+        self.read_again(root)?;
         let mut folder: Option<(&Path, Place<'f, F>)> = None;
         for (path, before) in &self.watched {
             let (parent, name) = split(path)?;
@@ -325,84 +335,23 @@ impl<'d, 'f, F: FileSystem> Gathered<'d, 'f, F> {
     }
 }
 
+impl<'f, F: FileSystem> Gathered<'_, 'f, F> {
+    /// Reads those files again that were written so shortly before that a write meanwhile may have
+    /// left no trace in their times; one after this leaves it.
+    fn read_again(&mut self, root: &Place<'f, F>) -> Result<()> {
+        if !self.fresh.is_empty() {
+            root.fs.let_time_pass();
+        }
+        for (path, sha256) in std::mem::take(&mut self.fresh) {
+            let (parent, name) = split(&path)?;
+            if root.folder(parent)?.standing(name, &mut self.buffer)? != (Standing::File { sha256 }) {
+                return Err(changed(&path));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn changed(path: &Path) -> Error {
     Error::new(ErrorKind::Changed, format!("{} changed while it was read", path.display()))
-}
-
-fn attributes_of<F: FileSystem>(
-    place: &Place<'_, F>,
-    handle: &F::Handle,
-    name: impl AsRef<Path>,
-    stat: &Stat,
-) -> Result<Attributes> {
-    let xattrs = place.told("read extended attributes of", name, place.fs.xattrs(handle))?;
-    Ok(Attributes { xattrs, ..plain_attributes(stat) })
-}
-
-fn plain_attributes(stat: &Stat) -> Attributes {
-    Attributes {
-        mode: stat.mode,
-        uid: stat.uid,
-        gid: stat.gid,
-        modified: stat.modified,
-        xattrs: super::fs::Xattrs::new(),
-    }
-}
-
-/// Returns what the copy in the store gets: nobody but the owner reads a secret there.
-pub(super) fn stored_attributes(group: Group, mut attributes: Attributes, owner: u32) -> Attributes {
-    if group.is_secret() {
-        attributes.mode = owner;
-        // An access ACL would give back what the mode takes away.
-        attributes.xattrs.retain(|name, _| !name.as_bytes().starts_with(b"system.posix_acl_"));
-    }
-    attributes
-}
-
-fn entry(group: Group, path: &Path, stored: &Path, kind: EntryKind, attributes: &Attributes) -> Entry {
-    Entry {
-        group,
-        path: NodePath::new(path),
-        stored: NodePath::new(stored),
-        kind,
-        mode: attributes.mode,
-        uid: attributes.uid,
-        gid: attributes.gid,
-        mtime_s: attributes.modified.0,
-        mtime_ns: attributes.modified.1,
-        xattrs: attributes.xattrs.clone(),
-        size: 0,
-        sha256: None,
-        target: None,
-        link: None,
-        view: None,
-    }
-}
-
-/// Returns how kubelet sees a manifest; `None` for a file that it could not run.
-pub(super) fn view_of(bytes: &[u8]) -> Option<ComponentView> {
-    let pod = StaticPod::parse(bytes).ok()?;
-    let main = pod.main()?;
-    Some(ComponentView {
-        pod: format!("{}/{}", pod.namespace, pod.name),
-        component: pod.component(),
-        image: main.image.clone(),
-        flags: main.flags().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-    })
-}
-
-/// Describes a file of the node without a copy of it.
-pub(super) fn entry_of<F: FileSystem>(
-    place: &Place<'_, F>,
-    group: Group,
-    path: &Path,
-    kind: EntryKind,
-    stat: &Stat,
-    handle: Option<&F::Handle>,
-) -> Result<Entry> {
-    let attributes = match handle {
-        Some(handle) => attributes_of(place, handle, path.file_name().unwrap_or_default(), stat)?,
-        None => plain_attributes(stat),
-    };
-    Ok(entry(group, path, Path::new(""), kind, &attributes))
 }

@@ -79,7 +79,7 @@ impl HeldRecord {
         }
     }
 
-    fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
+    pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
         let record: Self = serde_json::from_slice(bytes).map_err(|source| {
             Error::with_source(
                 ErrorKind::Corrupt,
@@ -287,8 +287,10 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         if standing == (Standing::File { sha256: record.sha256 }) {
             return Ok(());
         }
+        // It was there a moment ago; asking again takes it from the snapshot.
+        let kind = if standing == Standing::Absent { ErrorKind::Changed } else { ErrorKind::Corrupt };
         Err(Error::new(
-            ErrorKind::Corrupt,
+            kind,
             format!(
                 "{} is no longer what was held; snapshot {} has that",
                 manifests.path.join(&record.held_as).display(),

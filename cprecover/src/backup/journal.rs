@@ -103,13 +103,22 @@ impl Record {
                 ),
             ));
         }
+        let wrong =
+            |what: String| Err(Error::new(ErrorKind::Corrupt, format!("journal record {name} {what}")));
+        let paths = record.steps.iter().map(|step| &step.path);
+        for path in paths.chain(record.folders.iter().map(|folder| &folder.path)) {
+            let plain = |part| matches!(part, std::path::Component::Normal(_));
+            if split(path.as_path()).is_err() || !path.as_path().components().skip(1).all(plain) {
+                return wrong(format!("names {path}, which is not absolute and plain"));
+            }
+        }
         for step in &record.steps {
-            split(step.path.as_path())?;
-            if !step.staged.starts_with(super::vault::OURS) || step.staged.contains('/') {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    format!("journal record {name} stages {:?}", step.staged),
-                ));
+            // What is staged is removed in the end; a held manifest must never be taken for it.
+            let ours = step.staged.starts_with(super::vault::OURS)
+                && !step.staged.starts_with(super::vault::HELD_PREFIX)
+                && super::snapshot::is_plain_name(step.staged.as_ref());
+            if !ours {
+                return wrong(format!("stages {:?}", step.staged));
             }
         }
         Ok(record)

@@ -17,23 +17,33 @@ mod archive;
 mod crash_test;
 mod create;
 mod dedup;
+mod describe;
 mod diff;
 mod fs;
 mod gather;
 mod group;
+mod guard;
 mod hold;
 mod journal;
 mod lint;
+mod lint_text;
+#[cfg(test)]
+mod meddle_test;
+mod opening;
 #[cfg(test)]
 pub(crate) mod memory;
 mod plan;
 mod prune;
 mod recover;
+mod remote;
 mod restore;
 mod snapshot;
+mod stage;
 mod store;
 mod survey;
 mod transaction;
+#[doc(hidden)]
+pub mod untrusted;
 mod vault;
 mod verify;
 
@@ -42,6 +52,9 @@ pub use group::Group;
 pub use hold::{Held, HeldState};
 pub use lint::{LintFinding, LintRule, Severity, lint, lint_dir};
 pub use prune::{PruneReport, Retention};
+#[cfg(feature = "remote")]
+pub use remote::{ObjectStoreRemote, RemoteOptions};
+pub use remote::{PushReport, PutOutcome, RemoteObjects, RemoteSnapshot, list_remote};
 pub use restore::{
     InstallOptions, NewFile, Recovered, RecoveredOutcome, RestoreOptions, RestoreReport, Selection,
 };

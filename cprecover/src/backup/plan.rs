@@ -1,22 +1,20 @@
 //! Working out what a restore or an install changes.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::describe::view_of;
 use super::fs::place::{Place, absent_to_none, split};
 use super::fs::{Attributes, FileSystem, Kind};
-use super::gather::view_of;
 use super::group::Group;
-use super::hold::HeldState;
 use super::journal::{FolderStep, Standing, below};
 use super::restore::{InstallOptions, NewFile, RestoreOptions, RestoreReport, Selection};
 use super::snapshot::{Entry, EntryKind, NodePath, Snapshot, SnapshotId};
-use super::transaction::{Folders, Fresh, Put, Transaction};
+use super::stage::{Fresh, Put};
+use super::transaction::{Folders, Transaction};
 use super::vault::{BUFFER, MAX_DEPTH, OURS, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Component;
-use crate::parse::yaml::MAX_DOCUMENT_BYTES;
 use crate::sys::Deadline;
 
 /// What shall be where, before it is known what stands there.
@@ -31,8 +29,8 @@ struct Wish<'f, F: FileSystem> {
 }
 
 /// The changes that a wish comes to.
-struct Plan<'f, F: FileSystem> {
-    changes: Vec<(PathBuf, Standing, Option<Put<'f, F>>)>,
+pub(super) struct Plan<'f, F: FileSystem> {
+    pub(super) changes: Vec<(PathBuf, Standing, Option<Put<'f, F>>)>,
     folders: Vec<FolderStep>,
     report: RestoreReport,
 }
@@ -298,68 +296,6 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         }
         Ok(steps)
     }
-
-    /// Fails when a manifest that is held would be put in place; returns the holds that then end.
-    fn check_held(&self, plan: &Plan<'f, F>, replace: bool) -> Result<Vec<(String, String)>> {
-        let mut ended = Vec::new();
-        for held in self.held()?.into_iter().filter(|held| held.state != HeldState::Released) {
-            let path = self.layout.manifests.join(&held.file);
-            if !plan.changes.iter().any(|(changed, _, put)| *changed == path && put.is_some()) {
-                continue;
-            }
-            if !replace {
-                return Err(Error::new(
-                    ErrorKind::Refused,
-                    format!("{} is held ({}); release it first", held.file, held.reason),
-                ));
-            }
-            ended.push((held.held_as, held.file));
-        }
-        Ok(ended)
-    }
-
-    /// Fails when kubelet would find the same pod in two files (kubernetes `pkg/kubelet/config/file.go`
-    /// runs every file whose name does not start with a dot; the one that sorts last wins).
-    fn check_pods(&self, plan: &Plan<'f, F>, pods: &BTreeMap<PathBuf, String>) -> Result<()> {
-        let manifests = &self.layout.manifests;
-        let here = |path: &Path| path.parent() == Some(manifests);
-        let put = plan.changes.iter().filter(|(path, _, put)| put.is_some() && here(path));
-        let mut run: BTreeMap<&str, &Path> = BTreeMap::new();
-        let twice = |pod: &str, one: &Path, other: &Path| {
-            let (one, other) = (one.display(), other.display());
-            Error::new(ErrorKind::Refused, format!("kubelet would run pod {pod} twice: {one} and {other}"))
-        };
-        for (path, ..) in put {
-            let Some(pod) = pods.get(path).filter(|_| !is_dot(path)) else { continue };
-            if let Some(other) = run.insert(pod, path) {
-                return Err(twice(pod, other, path));
-            }
-        }
-        if run.is_empty() {
-            return Ok(());
-        }
-        let Some(place) = self.root.folder_if_any(manifests)? else { return Ok(()) };
-        let names: Vec<OsString> = place.list()?;
-        for name in names {
-            let path = manifests.join(&name);
-            let stays = !plan.changes.iter().any(|(changed, ..)| *changed == path);
-            let is_file = || Ok::<_, Error>(place.stat(&name)?.is_some_and(|stat| stat.kind == Kind::File));
-            if is_dot(&path) || !stays || !is_file()? {
-                continue;
-            }
-            let view = place.read(&name, MAX_DOCUMENT_BYTES).ok().and_then(|bytes| view_of(&bytes));
-            if let Some(view) = view
-                && let Some(other) = run.get(view.pod.as_str())
-            {
-                return Err(twice(&view.pod, other, &path));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_dot(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn damaged(id: &SnapshotId, error: Error) -> Error {

@@ -129,7 +129,25 @@ impl<F: FileSystem> Vault<'_, F> {
         if snapshots.iter().all(|(_, snapshot)| snapshot.is_some()) {
             pruned.retain(|id, _| named.contains(id));
         }
-        let bytes = serde_json::to_vec_pretty(&pruned).map_err(|source| {
+        self.write_pruned(&pruned)
+    }
+
+    /// Keeps the digest of the index that a snapshot from elsewhere names and this store does not have:
+    /// here its chain begins.
+    pub(super) fn remember_absent(&self, taken_in: &Snapshot) -> Result<()> {
+        let (Some(previous), Some(digest)) = (&taken_in.previous, taken_in.previous_sha256) else {
+            return Ok(());
+        };
+        if self.ids()?.contains(previous) {
+            return Ok(());
+        }
+        let mut pruned = self.pruned()?;
+        pruned.insert(previous.clone(), digest);
+        self.write_pruned(&pruned)
+    }
+
+    fn write_pruned(&self, pruned: &BTreeMap<SnapshotId, Digest>) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(pruned).map_err(|source| {
             Error::with_source(ErrorKind::Internal, "pruned ids do not serialise", source)
         })?;
         self.store.replace(PRUNED, &bytes)

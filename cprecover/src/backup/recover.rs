@@ -5,7 +5,8 @@ use super::fs::place::{absent_to_none, split};
 use super::journal::{Phase, Record, Standing, Step};
 use super::restore::{Recovered, RecoveredOutcome};
 use super::snapshot::NodePath;
-use super::transaction::{Folders, remove_made, remove_staged, swap, sweep};
+use super::stage::{remove_made, remove_staged, swap, sweep};
+use super::transaction::Folders;
 use super::vault::{BUFFER, HELD, HELD_PREFIX, JOURNAL, NEW, OURS, Vault};
 use crate::error::{ErrorKind, Result};
 

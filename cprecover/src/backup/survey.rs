@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::describe::{entry_of, view_of};
 use super::fs::place::{MAX_NAMES, Place, split};
 use super::fs::{FileSystem, Kind};
-use super::gather::{entry_of, view_of};
 use super::group::{Group, Shape};
 use super::snapshot::{CreateOptions, Entry, EntryKind, NodePath, Snapshot, SnapshotId};
 use super::vault::{MAX_DEPTH, OURS, Vault};

@@ -10,45 +10,16 @@
 //! the next open ends the change.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use sha2::Digest as _;
-
+use super::fs::FileSystem;
 use super::fs::place::{Place, split};
-use super::fs::{Attributes, FileSystem, Kind, Rename};
 use super::journal::{FolderStep, Phase, Record, Standing, Step};
 use super::snapshot::{NodePath, Snapshot};
-use super::vault::{BUFFER, HELD_PREFIX, OURS, Vault};
+use super::stage::{Put, remove_made, remove_staged, stage, swap, sweep, unswap};
+use super::vault::{BUFFER, OURS, Vault};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Digest;
 use crate::sys::Deadline;
-
-/// Where a new file's content comes from.
-pub(super) enum Fresh<'f, F: FileSystem> {
-    /// From the caller.
-    Bytes(Vec<u8>),
-    /// From a snapshot's folder; checked against the digest while it is copied.
-    Stored { folder: Place<'f, F>, name: OsString, sha256: Digest },
-    /// A symbolic link.
-    Symlink { target: NodePath },
-}
-
-impl<F: FileSystem> Fresh<'_, F> {
-    pub(super) fn standing(&self) -> Standing {
-        match self {
-            Self::Bytes(bytes) => Standing::File { sha256: Digest::of(bytes) },
-            Self::Stored { sha256, .. } => Standing::File { sha256: *sha256 },
-            Self::Symlink { target } => Standing::Symlink { target: target.clone() },
-        }
-    }
-}
-
-/// A file to be put in place.
-pub(super) struct Put<'f, F: FileSystem> {
-    pub(super) fresh: Fresh<'f, F>,
-    pub(super) attributes: Attributes,
-}
 
 /// A prepared change of several files.
 pub(super) struct Transaction<'v, 'f, F: FileSystem> {
@@ -325,110 +296,4 @@ impl<'v, 'f, F: FileSystem> Folders<'v, 'f, F> {
 
 fn changed(path: &NodePath) -> Error {
     Error::new(ErrorKind::Changed, format!("{} changed meanwhile", path.as_path().display()))
-}
-
-/// Writes a new file under its dot-name; returns its handle, to be synced.
-fn stage<F: FileSystem>(
-    place: &Place<'_, F>,
-    staged: &str,
-    put: &Put<'_, F>,
-    buffer: &mut [u8],
-) -> Result<Option<F::Handle>> {
-    let file = match &put.fresh {
-        Fresh::Symlink { target } => {
-            let made = place.fs.make_symlink(&place.handle, staged.as_ref(), target, &put.attributes);
-            place.told("make symbolic link", staged, made)?;
-            return Ok(None);
-        }
-        Fresh::Bytes(bytes) => place.create(staged, bytes)?,
-        Fresh::Stored { folder, name, sha256 } => {
-            let file = place.create(staged, &[])?;
-            let (from, _) = folder.open_file(name)?;
-            let mut hash = sha2::Sha256::new();
-            folder.stream(name, &from, u64::MAX, buffer, |chunk| {
-                hash.update(chunk);
-                place.told("write", staged, place.fs.write(&file, chunk))
-            })?;
-            if Digest::from_bytes(hash.finalize().into()) != *sha256 {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    format!("{} does not have its recorded digest", folder.path.join(name).display()),
-                ));
-            }
-            file
-        }
-    };
-    place.told("set attributes of", staged, place.fs.set_attributes(&file, &put.attributes))?;
-    place.fs.start_writeback(&file);
-    Ok(Some(file))
-}
-
-/// Gives the target its new content, and the staged name the old.
-pub(super) fn swap<F: FileSystem>(place: &Place<'_, F>, step: &Step, name: &OsStr) -> Result<()> {
-    match (&step.old, &step.new) {
-        (Standing::Absent, Standing::Absent) => Ok(()),
-        (Standing::Absent, _) => place.rename(&step.staged, place, name, Rename::NoReplace),
-        (_, Standing::Absent) => place.rename(name, place, &step.staged, Rename::NoReplace),
-        _ => place.rename(&step.staged, place, name, Rename::Exchange),
-    }
-}
-
-fn unswap<F: FileSystem>(place: &Place<'_, F>, step: &Step, name: &OsStr) -> Result<()> {
-    match (&step.old, &step.new) {
-        (Standing::Absent, Standing::Absent) => Ok(()),
-        (Standing::Absent, _) => place.rename(name, place, &step.staged, Rename::NoReplace),
-        (_, Standing::Absent) => place.rename(&step.staged, place, name, Rename::NoReplace),
-        _ => place.rename(&step.staged, place, name, Rename::Exchange),
-    }
-}
-
-/// Removes staged files; one that is neither the old nor the new file is not ours and stays.
-pub(super) fn remove_staged<F: FileSystem>(
-    vault: &Vault<'_, F>,
-    record: &Record,
-    buffer: &mut [u8],
-) -> Result<()> {
-    let mut folders = Folders::new(vault);
-    for step in &record.steps {
-        let (parent, _) = split(step.path.as_path())?;
-        // A folder that was not even made has nothing staged in it.
-        let Some(place) = super::fs::place::absent_to_none(folders.get(parent))? else { continue };
-        let Some(stat) = place.stat(&step.staged)? else { continue };
-        // While staging, a file may be there in part.
-        let ours = record.phase == Phase::Staging || {
-            let standing = place.standing(step.staged.as_ref(), buffer)?;
-            standing == step.old || standing == step.new
-        };
-        if ours && stat.kind != Kind::Folder {
-            place.remove(&step.staged, stat.kind)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes folders that were made for a change that did not come about; one in use stays.
-pub(super) fn remove_made<F: FileSystem>(vault: &Vault<'_, F>, record: &Record) {
-    for folder in record.folders.iter().rev().filter(|folder| folder.is_new) {
-        let removed = split(folder.path.as_path())
-            .and_then(|(parent, name)| vault.root.folder(parent)?.remove(name, Kind::Folder));
-        if let Err(error) = removed {
-            tracing::debug!(%error, "folder stays");
-        }
-    }
-}
-
-/// Removes what an interrupted change staged here; held manifests are not that.
-pub(super) fn sweep<F: FileSystem>(place: &Place<'_, F>) -> Result<usize> {
-    let mut swept = 0;
-    for name in place.list()? {
-        let bytes = name.as_encoded_bytes();
-        if !bytes.starts_with(OURS.as_bytes()) || bytes.starts_with(HELD_PREFIX.as_bytes()) {
-            continue;
-        }
-        if let Some(stat) = place.stat(&name)?.filter(|stat| stat.kind != Kind::Folder) {
-            place.remove(&name, stat.kind)?;
-            swept += 1;
-        }
-    }
-    Ok(swept)
 }

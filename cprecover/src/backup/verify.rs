@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::Digest as _;
 
+use super::describe::stored_attributes;
 use super::fs::place::Place;
 use super::fs::{FileSystem, Kind};
-use super::gather::stored_attributes;
 use super::journal::Standing;
 use super::snapshot::{Entry, EntryKind, NodePath, Snapshot, SnapshotId};
 use super::vault::{BUFFER, INDEX, MAX_DEPTH, MAX_INDEX_BYTES, SUMS, Vault, sums_of};

@@ -15,6 +15,7 @@ mod grpc;
 mod model;
 pub mod parse;
 mod query;
+mod retire;
 mod runtime;
 #[cfg(test)]
 mod tests;
@@ -27,4 +28,5 @@ pub use model::{
     Container, ContainerDetail, ContainerState, RuntimeCondition, RuntimeInfo, RuntimeState, Sandbox,
     SandboxState, Transport, UnixNanos,
 };
+pub use retire::retire_sandbox;
 pub use runtime::{Runtime, RuntimeView, connect};

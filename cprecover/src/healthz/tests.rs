@@ -14,7 +14,7 @@ fn the_incident_reads_the_same_in_lines_in_one_line_and_with_crlf() {
         lines.to_owned(),
         lines.replace('\n', "\r\n"),
         lines.trim_end().replace('\n', " "),
-        lines.lines().map(|line| format!("   > {line}\n")).collect(),
+        lines.lines().fold(String::new(), |text, line| text + "   > " + line + "\n"),
         format!("\u{feff}{lines}"),
     ];
     for form in forms {

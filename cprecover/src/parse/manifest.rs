@@ -164,30 +164,9 @@ impl StaticPod {
     /// (defaults 0.0.0.0 and 6443, 10257, 10259: kubernetes `cmd/*/app/options`).
     #[must_use]
     pub fn listeners(&self) -> Vec<Listener> {
-        match self.component() {
-            Some(Component::Etcd) => ["listen-peer-urls", "listen-client-urls", "listen-metrics-urls"]
-                .iter()
-                .flat_map(|flag| {
-                    let urls = self.flag(flag).unwrap_or_default();
-                    urls.split(',').filter_map(|url| Listener::of_url(flag, url))
-                })
-                .collect(),
-            Some(component) => {
-                let default = match component {
-                    Component::KubeControllerManager => 10257,
-                    Component::KubeScheduler => 10259,
-                    _ => Port::APISERVER.get(),
-                };
-                let port = self.flag("secure-port").and_then(|port| port.parse().ok()).unwrap_or(default);
-                let ip = self.flag("bind-address").and_then(|ip| ip.parse().ok());
-                let address = SocketAddr::new(ip.unwrap_or(IpAddr::from([0, 0, 0, 0])), port);
-                Port::new(port)
-                    .map(|_| Listener { flag: "secure-port".into(), tls: true, address })
-                    .into_iter()
-                    .collect()
-            }
-            None => Vec::new(),
-        }
+        self.component()
+            .map(|component| Listener::of_flags(component, |flag| self.flag(flag)))
+            .unwrap_or_default()
     }
 }
 
@@ -224,6 +203,28 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Returns the addresses that a component's flags tell it to listen on, see [`StaticPod::listeners`].
+    pub(crate) fn of_flags<'a>(component: Component, flag: impl Fn(&str) -> Option<&'a str>) -> Vec<Self> {
+        if component == Component::Etcd {
+            return ["listen-peer-urls", "listen-client-urls", "listen-metrics-urls"]
+                .iter()
+                .flat_map(|name| {
+                    let urls = flag(name).unwrap_or_default();
+                    urls.split(',').filter_map(|url| Self::of_url(name, url))
+                })
+                .collect();
+        }
+        let default = match component {
+            Component::KubeControllerManager => 10257,
+            Component::KubeScheduler => 10259,
+            _ => Port::APISERVER.get(),
+        };
+        let port = flag("secure-port").and_then(|port| port.parse().ok()).unwrap_or(default);
+        let ip = flag("bind-address").and_then(|ip| ip.parse().ok());
+        let address = SocketAddr::new(ip.unwrap_or(IpAddr::from([0, 0, 0, 0])), port);
+        Port::new(port).map(|_| Self { flag: "secure-port".into(), tls: true, address }).into_iter().collect()
+    }
+
     fn of_url(flag: &str, url: &str) -> Option<Self> {
         let (scheme, rest) = url.trim().split_once("://")?;
         let address = rest.trim_end_matches('/');

@@ -35,6 +35,7 @@ pub use cprecover_policy_sdk::contract;
 
 pub use action::{Action, Decision};
 pub use chain::Chain;
+#[cfg(feature = "probe")]
 pub(crate) use convert::contract_component;
 #[cfg(feature = "wasm")]
 pub use host::RunLimits;
@@ -122,6 +123,7 @@ impl Policy {
             version: metadata.version.clone(),
             digest: None,
             signed_by: None,
+            agreed_with: Vec::new(),
         };
         Self { identity, metadata, rules: Rules::Native(profile) }
     }
@@ -163,6 +165,7 @@ impl Policy {
             version: metadata.version.clone(),
             digest: Some(digest),
             signed_by: None,
+            agreed_with: Vec::new(),
         };
         Ok(Self { identity, metadata, rules: Rules::Component(Box::new(compiled)) })
     }

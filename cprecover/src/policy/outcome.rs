@@ -1,5 +1,7 @@
 //! What came of asking a policy.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Decision};
@@ -19,6 +21,24 @@ pub struct Identity {
     pub digest: Option<Digest>,
     /// Fingerprint of the key whose signature was checked, if any.
     pub signed_by: Option<String>,
+    /// Policies of a chain that had to agree to each step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agreed_with: Vec<Identity>,
+}
+
+impl fmt::Display for Identity {
+    /// Writes name, version, digest and signer, as in `default 0.1.0 sha256:69a5…`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ", self.name, self.version)?;
+        match self.digest {
+            Some(digest) => write!(f, "sha256:{digest}")?,
+            None => f.write_str("native")?,
+        }
+        if let Some(signer) = &self.signed_by {
+            write!(f, " signed by {signer}")?;
+        }
+        self.agreed_with.iter().try_for_each(|other| write!(f, ", agreed with {other}"))
+    }
 }
 
 /// How serious a policy finds what it logs.

@@ -17,6 +17,9 @@ use crate::sys::Deadline;
 /// Longest chain of parents that is followed.
 const MAX_ANCESTORS: usize = 64;
 
+/// Why it is not known whether a holder is healthy, until somebody asks it.
+const NOT_ASKED: &str = "it was not asked";
+
 /// Reads what there is to know about a holder.
 ///
 /// Facts that cannot be read become [`Observed::Unknown`]; a process that is gone, or whose pid belongs
@@ -54,7 +57,7 @@ pub fn collect(holder: &Holder, query: &Query, deadline: &Deadline) -> Result<Ev
         listeners: holder.listeners.clone(),
         data_dir,
         data_dir_lock: lock::of_process(&proc, pid),
-        healthy: Observed::Unknown("it was not asked".into()),
+        healthy: Observed::Unknown(NOT_ASKED.into()),
     };
     // Read last: only a process that still is the same one has said all of the above.
     match proc.stat(pid) {

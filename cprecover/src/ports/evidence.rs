@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::CgroupPath;
 use super::listener::Listener;
-use crate::model::{Observed, Pid, ProcessId};
+use crate::model::{Component, Observed, Pid, ProcessId};
 
 /// The program behind a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,7 +164,8 @@ pub struct Evidence {
     pub data_dir: Option<PathBuf>,
     /// The lock on the database below its `--data-dir`; absent when it has no such file open.
     pub data_dir_lock: Observed<DataDirLock>,
-    /// Whether it answers a health question; unknown until the caller asks and fills it in.
+    /// What it answers to a health question: absent when it does not answer at all, unknown until an
+    /// [`AskHealth`](super::AskHealth) was asked, which the caller does.
     pub healthy: Observed<bool>,
 }
 
@@ -175,10 +176,10 @@ impl Evidence {
         self.namespace_pids.len() > 1 && self.namespace_pids.last().is_some_and(|pid| pid.get() == 1)
     }
 
-    /// Returns the URL on which an etcd answers `/health` without a client certificate
-    /// (`--listen-metrics-urls`), the first one.
+    /// Returns the control-plane component whose program it runs, by the program's name.
     #[must_use]
-    pub fn metrics_url(&self) -> Option<&str> {
-        self.command_line.present()?.flag("listen-metrics-urls")?.split(',').next()
+    pub fn component(&self) -> Option<Component> {
+        let name = self.exe.present()?.name()?;
+        Component::ALL.into_iter().find(|component| component.as_str() == name)
     }
 }

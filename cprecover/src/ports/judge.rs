@@ -56,6 +56,12 @@ impl Case<'_> {
         let pod = cgroup.pod();
         if pod.is_some() {
             self.proof = IdentityProof::Cgroup;
+        } else if let Some(container) = runtime.ok().and_then(|runtime| self.told_by_pid(runtime)) {
+            self.proof = IdentityProof::Runtime;
+            self.say(format!(
+                "no kubepods cgroup; the runtime says that it runs in container {}",
+                container.id
+            ));
         } else if self.node.pod_identity == PodIdentity::CgroupOrManifest {
             match self.manifest_match() {
                 Ok(component) => {
@@ -176,23 +182,32 @@ impl Case<'_> {
             }
             return Ok(runtime.state.container(id));
         }
-        let mut chain: Vec<_> = self.evidence.ancestors.iter().map(|ancestor| ancestor.process.pid).collect();
-        chain.push(self.evidence.process.pid);
-        let running = || runtime.state.containers.iter().filter(|container| container.is_running());
-        let by_pid = running()
-            .find(|container| runtime.pids.get(&container.id).is_some_and(|pid| chain.contains(pid)));
-        if by_pid.is_some() {
-            return Ok(by_pid);
+        if let Some(container) = self.told_by_pid(runtime) {
+            return Ok(Some(container));
         }
+        let mut running = runtime.state.containers.iter().filter(|container| container.is_running());
         // No cgroup names the container: one that runs without a known pid might be the holder's.
         let name = component.map(Component::as_str);
-        match running().find(|c| Some(c.name.as_str()) == name && !runtime.pids.contains_key(&c.id)) {
+        match running.find(|c| Some(c.name.as_str()) == name && !runtime.pids.contains_key(&c.id)) {
             Some(maybe) => Err(unproven(format!(
                 "the runtime calls container {} of {} running and does not tell its pid",
                 maybe.id, maybe.name
             ))),
             None => Ok(None),
         }
+    }
+
+    /// Returns the running container whose first process, as the runtime tells, is the holder or one of
+    /// its ancestors.
+    fn told_by_pid<'r>(&self, runtime: &'r RuntimeFacts) -> Option<&'r Container> {
+        let mut chain: Vec<_> = self.evidence.ancestors.iter().map(|ancestor| ancestor.process.pid).collect();
+        chain.push(self.evidence.process.pid);
+        runtime
+            .state
+            .containers
+            .iter()
+            .filter(|container| container.is_running())
+            .find(|container| runtime.pids.get(&container.id).is_some_and(|pid| chain.contains(pid)))
     }
 
     /// (a) or (b): a container that the runtime calls running.

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// setns(2) moves a thread for good, so another namespace is entered by a thread of its own, which has
 /// ended when this returns. Sockets that `work` opens and returns stay in the namespace.
-pub(super) fn within<T: Send>(
+pub(crate) fn within<T: Send>(
     namespace: &NetNamespace,
     proc_dir: &Path,
     work: impl FnOnce() -> Result<T> + Send,

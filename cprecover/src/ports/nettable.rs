@@ -71,6 +71,7 @@ fn word(hex: &str) -> Option<[u8; 4]> {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

@@ -87,6 +87,28 @@ pub(super) fn search(
     Ok(Owners { holders: search.owners.into_values().collect(), unreadable })
 }
 
+/// Reports whether a process, or a thread of its with a descriptor table of its own, has one of these
+/// sockets open.
+pub(crate) fn owns(proc: &ProcDir, pid: Pid, inodes: &[u64]) -> Result<bool> {
+    let mut tasks = vec![pid.to_string()];
+    tasks.extend(
+        proc.other_threads(pid).unwrap_or_default().iter().map(|thread| format!("{pid}/task/{thread}")),
+    );
+    for task in tasks {
+        let mut owned = false;
+        let read = proc.sockets(&task, |_, inode| {
+            owned = inodes.contains(&inode);
+            !owned
+        });
+        match read {
+            _ if owned => return Ok(true),
+            Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(errno) => return Err(proc.process_error(pid, "fd", errno)),
+        }
+    }
+    Ok(false)
+}
+
 struct Search<'a> {
     proc: &'a ProcDir,
     query: &'a Query,

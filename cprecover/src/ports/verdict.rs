@@ -150,6 +150,8 @@ pub enum Action {
 pub enum IdentityProof {
     /// Its kubepods cgroup.
     Cgroup,
+    /// The runtime names it, or an ancestor of its, as the first process of a running container.
+    Runtime,
     /// Executable, address and data-directory lock match a static pod's manifest.
     Manifest,
     /// None.

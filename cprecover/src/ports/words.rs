@@ -62,7 +62,7 @@ pub(super) fn describe(evidence: &Evidence) -> Vec<String> {
         Observed::Present(true) => words.push("it answers that it is healthy".to_owned()),
         Observed::Present(false) => words.push("it answers that it is not healthy".to_owned()),
         Observed::Absent => words.push("it does not answer a health question".to_owned()),
-        Observed::Unknown(_) => {}
+        Observed::Unknown(why) => words.push(format!("whether it is healthy is not known: {why}")),
     }
     words
 }

@@ -99,9 +99,15 @@ struct Exchange<'a> {
 /// Why an exchange ended before its answer was complete.
 enum End {
     /// The peer misbehaved.
-    Outcome(Outcome),
+    Outcome(Box<Outcome>),
     /// We cannot go on.
     Error(Error),
+}
+
+impl From<Outcome> for End {
+    fn from(outcome: Outcome) -> Self {
+        Self::Outcome(Box::new(outcome))
+    }
 }
 
 impl From<Error> for End {
@@ -113,7 +119,8 @@ impl From<Error> for End {
 impl Exchange<'_> {
     fn run(mut self, request: &[u8]) -> Result<Outcome> {
         match self.exchange(request) {
-            Ok(outcome) | Err(End::Outcome(outcome)) => Ok(outcome),
+            Ok(outcome) => Ok(outcome),
+            Err(End::Outcome(outcome)) => Ok(*outcome),
             Err(End::Error(error)) => Err(error),
         }
     }
@@ -218,7 +225,7 @@ impl Exchange<'_> {
         loop {
             let Some(tls) = &mut self.tls else { return Ok(()) };
             match tls.read_tls(&mut self.stream) {
-                Ok(0) if tls.is_handshaking() => return Err(End::Outcome(Outcome::Reset { phase })),
+                Ok(0) if tls.is_handshaking() => return Err(Outcome::Reset { phase }.into()),
                 Ok(_) => break,
                 Err(error) if is_later(&error) => self.ready(PollFlags::IN, phase, deadline)?,
                 Err(error) => return Err(broken(&error, phase)),
@@ -228,7 +235,7 @@ impl Exchange<'_> {
         if let Err(error) = tls.process_new_packets() {
             // The alert tells the peer why; that it arrives is not needed.
             let _ = tls.write_tls(&mut self.stream);
-            return Err(End::Outcome(Outcome::Tls { reason: error.to_string() }));
+            return Err(Outcome::Tls { reason: error.to_string() }.into());
         }
         // A session ticket or key update may want an answer.
         self.flush(deadline)
@@ -238,7 +245,7 @@ impl Exchange<'_> {
         if wait(&self.stream, flags, deadline, "wait for the answer")? {
             Ok(())
         } else {
-            Err(End::Outcome(Outcome::Hung { phase }))
+            Err(Outcome::Hung { phase }.into())
         }
     }
 }
@@ -255,5 +262,5 @@ fn is_later(error: &std::io::Error) -> bool {
 /// A broken connection; whatever the kernel calls it, the peer ended it.
 fn broken(error: &std::io::Error, phase: Phase) -> End {
     tracing::debug!(%error, ?phase, "connection broken");
-    End::Outcome(Outcome::Reset { phase })
+    Outcome::Reset { phase }.into()
 }

@@ -9,6 +9,8 @@ mod client;
 mod http;
 mod outcome;
 #[cfg(feature = "probe")]
+mod prober;
+#[cfg(feature = "probe")]
 mod target;
 #[cfg(all(test, feature = "probe"))]
 mod tests;
@@ -18,5 +20,7 @@ mod tls;
 #[cfg(feature = "probe")]
 pub use client::probe;
 pub use outcome::{Outcome, Phase};
+#[cfg(feature = "probe")]
+pub use prober::Prober;
 #[cfg(feature = "probe")]
 pub use target::{ClientIdentity, Limits, Target, Trust, target_of};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Port};
 use crate::node::NodeOptions;
-use crate::parse::manifest::StaticPod;
+use crate::parse::manifest::{Listener, StaticPod};
 use crate::parse::yaml;
 use crate::sys::read_bounded;
 
@@ -104,11 +104,20 @@ impl Default for Limits {
 /// [`crate::ErrorKind::Refused`] when only `insecure` would work and it is not given; the kinds of a
 /// failed read of the CA or the client certificate.
 pub fn target_of(component: Component, node: &NodeOptions, insecure: bool) -> Result<Target> {
-    if component == Component::Etcd {
-        return etcd(node);
-    }
     let manifest = manifest_of(component, node)?;
-    let flag = |name: &str| manifest.as_ref().and_then(|pod| pod.flag(name)).map(str::to_owned);
+    target_by_flags(component, node, |name| manifest.as_ref().and_then(|pod| pod.flag(name)), insecure)
+}
+
+/// As [`target_of`], with the component's flags from elsewhere, such as a process' command line.
+pub(super) fn target_by_flags<'a>(
+    component: Component,
+    node: &NodeOptions,
+    flag: impl Fn(&str) -> Option<&'a str>,
+    insecure: bool,
+) -> Result<Target> {
+    if component == Component::Etcd {
+        return etcd(node, &Listener::of_flags(component, flag));
+    }
     let (port_flag, default_port) = match component {
         Component::KubeApiserver => ("secure-port", 6443),
         Component::KubeControllerManager => ("secure-port", 10257),
@@ -147,9 +156,7 @@ pub fn target_of(component: Component, node: &NodeOptions, insecure: bool) -> Re
 
 /// How to ask etcd: its metrics listener in plain HTTP where it has one, as kubelet does, else its
 /// client port.
-fn etcd(node: &NodeOptions) -> Result<Target> {
-    let manifest = manifest_of(Component::Etcd, node)?;
-    let listeners = manifest.as_ref().map(StaticPod::listeners).unwrap_or_default();
+fn etcd(node: &NodeOptions, listeners: &[Listener]) -> Result<Target> {
     let metrics = listeners.iter().find(|listener| listener.flag == "listen-metrics-urls" && !listener.tls);
     // /health is there in every version; with `?serializable=false` it would be the same.
     let path = "/health".to_owned();
@@ -161,6 +168,9 @@ fn etcd(node: &NodeOptions) -> Result<Target> {
     let address = reachable(
         client.map_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 2379), |listener| listener.address),
     );
+    if client.is_some_and(|listener| !listener.tls) {
+        return Ok(Target { address, path, trust: Trust::PlainHttp, identity: None });
+    }
     let trust = Trust::Ca { roots_pem: read(node, "etcd/ca.crt")?, server_name: address.ip().to_string() };
     let identity = identity(node, "etcd/healthcheck-client")?;
     Ok(Target { address, path, trust, identity })

@@ -182,6 +182,10 @@ impl<'a> Engine<'a> {
                 progress(Progress::Planned(&round.plan));
                 report.plan = Some(round.plan.clone());
             }
+            if deadline.is_cancelled() && !round.verification.healthy {
+                // What a cancelled look did not see must not be acted on, nor reported as seen.
+                break Ending::Cancelled;
+            }
             match self.next(&round, &report, last_effect) {
                 Next::Stop(ending) => break ending,
                 Next::Wait(pause) => {
@@ -232,7 +236,7 @@ impl<'a> Engine<'a> {
             verification,
             guarded,
             plan,
-            policy: identity_text(&outcome),
+            policy: outcome.policy.to_string(),
             times,
         })
     }
@@ -379,13 +383,6 @@ impl<'a> Engine<'a> {
             None => Err(Error::new(ErrorKind::Internal, "an effect without an audit log")),
         }
     }
-}
-
-/// Names a policy with version and digest.
-fn identity_text(outcome: &Outcome) -> String {
-    let policy = &outcome.policy;
-    let digest = policy.digest.map_or_else(|| "native".to_owned(), |digest| format!("sha256:{digest}"));
-    format!("{} {} {digest}", policy.name, policy.version)
 }
 
 /// Reports whether a failure will not mend by observing and deciding anew.

@@ -30,7 +30,9 @@ pub use observation::{
     BackOffFact, BackupFact, ExpectedPod, JudgedHolder, Observation, PodSource, RegenerationFact,
 };
 pub use observe::observe;
-pub use observe::port::{PortQuestion, PortReport, PortState, PortVerdict, end_holder, port_report};
+pub use observe::port::{
+    PortQuestion, PortReport, PortState, PortVerdict, end_holder, port_facts, port_report,
+};
 pub use plan::{PLAN_SCHEMA, Plan, Refusal, Step};
 pub use report::{DoneStep, Ending, Report, RoundTimes};
 pub use verification::{Check, Verification};

@@ -1,7 +1,5 @@
 //! Whether a process still is the judged one.
 
-use rustix::io::Errno;
-
 use super::handle::ProcessHandle;
 use super::plan::{EndOptions, Target};
 use crate::error::{Error, ErrorKind, Result};
@@ -74,31 +72,11 @@ fn compare(proc: &ProcDir, handle: &ProcessHandle, target: &Target, options: &En
 fn listens(proc: &ProcDir, pid: Pid, target: &Target, options: &EndOptions) -> Result<bool> {
     let Some(query) = &options.port else {
         // No port was asked about: the descriptor alone has to tell.
-        return owns(proc, pid, &target.sockets());
+        return ports::owns(proc, pid, &target.sockets());
     };
     let mut still: Vec<u64> = ports::listeners(query)?.iter().map(|listener| listener.inode).collect();
     still.retain(|inode| target.sockets().contains(inode));
-    if still.is_empty() { Ok(false) } else { owns(proc, pid, &still) }
-}
-
-fn owns(proc: &ProcDir, pid: Pid, inodes: &[u64]) -> Result<bool> {
-    let mut tasks = vec![pid.to_string()];
-    tasks.extend(
-        proc.other_threads(pid).unwrap_or_default().iter().map(|thread| format!("{pid}/task/{thread}")),
-    );
-    for task in tasks {
-        let mut owned = false;
-        let read = proc.sockets(&task, |_, inode| {
-            owned = inodes.contains(&inode);
-            !owned
-        });
-        match read {
-            _ if owned => return Ok(true),
-            Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
-            Err(errno) => return Err(proc.process_error(pid, "fd", errno)),
-        }
-    }
-    Ok(false)
+    if still.is_empty() { Ok(false) } else { ports::owns(proc, pid, &still) }
 }
 
 pub(super) fn changed(pid: Pid, what: impl std::fmt::Display) -> Error {

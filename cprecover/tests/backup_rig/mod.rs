@@ -83,6 +83,15 @@ impl Rig {
     }
 }
 
+/// The program under test; a loud word where this build has none (a stale one may lie there).
+pub fn program() -> Option<&'static str> {
+    let built = option_env!("CARGO_BIN_EXE_cprecover").filter(|_| cfg!(feature = "cli"));
+    if built.is_none() {
+        eprintln!("SKIPPED: the program is not built (feature cli)");
+    }
+    built
+}
+
 pub fn minute() -> Deadline {
     Deadline::after(Duration::from_mins(1))
 }

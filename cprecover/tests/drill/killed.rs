@@ -8,7 +8,7 @@ use std::time::Duration;
 use cprecover::model::{Component, Digest};
 use cprecover::parse::manifest::StaticPod;
 
-use super::node::{Node, QUIET, json};
+use super::node::{Node, busy, json};
 
 /// Random moments in all; each half of them is a test of its own, so that they run side by side.
 const MOMENTS: u64 = 50;
@@ -46,7 +46,7 @@ fn kill_at_random_moments(count: u64, seed: u64) {
     let rendered = digests(&node.root.join("opt/drill/rendered"));
     assert_eq!(rendered.len(), 4);
     for moment in 0..count {
-        let _busy = QUIET.read().expect("quiet");
+        let _busy = busy();
         let delay = Duration::from_millis(random.below(SPAN_MS));
         let mut child = Command::new(env!("CARGO_BIN_EXE_cprecover"))
             .args(["--root", node.root(), "recover", "--yes"])

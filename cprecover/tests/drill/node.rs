@@ -4,15 +4,24 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::RwLock;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::Value;
 
 /// What identifies a file that nobody touched: inode, size, mtime in nanoseconds.
 pub(crate) type Touched = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
 
-/// Tests that measure time hold it for writing; all others for reading, one incident at a time.
-pub(crate) static QUIET: RwLock<()> = RwLock::new(());
+static QUIET: RwLock<()> = RwLock::new(());
+
+/// Keeps the other tests of this program away while time is measured.
+pub(crate) fn quiet() -> RwLockWriteGuard<'static, ()> {
+    QUIET.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps those that measure time away.
+pub(crate) fn busy() -> RwLockReadGuard<'static, ()> {
+    QUIET.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub(crate) struct Node {
     pub(crate) root: PathBuf,
@@ -89,11 +98,8 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         let output = cprecover(&["drill", "--clean", self.root()]);
-        assert!(
-            !(!output.status.success() && !std::thread::panicking()),
-            "clean-up failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        )
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || std::thread::panicking(), "clean-up failed: {stderr}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Types, bindings and builders for policies that decide when cprecover acts.
 //!
 //! On a wasm target [`contract`] holds the bindings generated from `wit/policy.wit`, and
-//! [`export_policy!`] exports a policy. Anywhere else it holds the same types in plain Rust with serde,
+//! `export_policy!` exports a policy. Anywhere else it holds the same types in plain Rust with serde,
 //! so that rules can be tested without a wasm engine.
 
 #[cfg(not(target_family = "wasm"))]

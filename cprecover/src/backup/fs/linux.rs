@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
@@ -304,7 +305,21 @@ impl Durable for Linux {
         sys::syncfs(of)?;
         Ok(true)
     }
+
+    fn may_hide_a_write(&self, stat: &Stat) -> bool {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let nanos = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
+        let age = nanos(now.tv_sec, now.tv_nsec) - nanos(stat.changed.0, i64::from(stat.changed.1));
+        age < i128::try_from(TICKS.as_nanos()).unwrap_or(i128::MAX)
+    }
+
+    fn let_time_pass(&self) {
+        std::thread::sleep(TICKS);
+    }
 }
+
+/// Two ticks at 100 Hz, the slowest that kernels are built with.
+const TICKS: Duration = Duration::from_millis(20);
 
 fn syncfs_reports_errors() -> bool {
     let uname = rustix::system::uname();

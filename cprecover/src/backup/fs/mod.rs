@@ -157,6 +157,13 @@ pub(crate) trait Durable: Look {
 
     /// Waits until everything on the file system of `of` is; false when errors would go unseen.
     fn sync_everything(&self, of: &Self::Handle) -> io::Result<bool>;
+
+    /// Reports whether a write right now might leave the file's times as they are: the kernel stamps
+    /// files with a clock that ticks every 1 to 10 ms (`current_time`, fs/inode.c).
+    fn may_hide_a_write(&self, stat: &Stat) -> bool;
+
+    /// Waits until a write gets a later time than one before the call.
+    fn let_time_pass(&self);
 }
 
 /// All of the effects.

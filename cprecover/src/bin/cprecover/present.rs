@@ -29,8 +29,7 @@ pub(crate) fn report(report: &Report) -> String {
 
 /// What would be done.
 pub(crate) fn plan(plan: &Plan) -> String {
-    let mut text =
-        format!("\nPLAN (policy {} {}, digest {})\n", plan.policy.name, plan.policy.version, plan.digest);
+    let mut text = format!("\nPLAN {}\n  policy {}\n", plan.digest, plan.policy);
     if plan.steps.is_empty() {
         text += "  nothing to do\n";
     }

@@ -246,9 +246,8 @@ fn component_down(facts: &Facts, id: FindingId, components: &[Component], more: 
         // One that answers healthy now is up, whatever else is written.
         match health {
             Some((Health::Healthy, _)) => continue,
-            Some((Health::Alive, _)) => {}
+            Some((Health::Alive, _)) | None => {}
             Some((_, said)) => evidence.push(said),
-            None => {}
         }
         evidence.extend(facts.not_running(*component));
         if evidence.len() > before {

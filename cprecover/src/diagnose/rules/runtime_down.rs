@@ -29,10 +29,9 @@ pub(super) const RULE: Rule = Rule {
 fn check(facts: &Facts) -> Answer {
     let unit = facts.host.units.iter().find(|unit| unit.role == UnitRole::Runtime);
     let stopped = unit.and_then(|unit| match &unit.state {
-        Observed::Present(ServiceState::Active) => None,
+        Observed::Present(ServiceState::Active) | Observed::Unknown(_) => None,
         Observed::Present(state) => Some(format!("{} is {}", unit.name, super::service_state(*state))),
         Observed::Absent => Some(format!("{} does not exist", unit.name)),
-        Observed::Unknown(_) => None,
     });
     // A runtime that lists its containers now has recovered from whatever a log says.
     let answers_now = facts.runtime.present().is_some();

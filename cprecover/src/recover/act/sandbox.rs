@@ -23,8 +23,7 @@ pub(super) fn remove(host: &Host<'_>, id: &SandboxId, deadline: &Deadline) -> Re
             ),
         ));
     }
-    runtime.stop_sandbox(id, deadline)?;
-    runtime.remove_sandbox(id, deadline)?;
+    cri::retire_sandbox(runtime.as_ref(), id, host.node.grace(), deadline)?;
     if runtime.list(deadline)?.sandbox(id).is_some() {
         return Err(Error::new(
             ErrorKind::Peer,

@@ -3,14 +3,14 @@
 use crate::diagnose::{HealthFact, HealthState, Subject};
 use crate::model::Component;
 use crate::node::NodeOptions;
-use crate::probe::{Limits, probe, target_of};
+use crate::probe::{Prober, target_of};
 use crate::sys::Deadline;
 
 /// Asks the components whose manifests are in place; what cannot be asked is returned as text.
 pub(super) fn ask(
     node: &NodeOptions,
     components: &[Component],
-    limits: impl Fn(Component) -> Limits,
+    prober: &Prober<'_>,
     deadline: &Deadline,
 ) -> (Vec<HealthFact>, Vec<(String, String)>) {
     let mut facts = Vec::new();
@@ -22,7 +22,7 @@ pub(super) fn ask(
             let scheme =
                 if matches!(target.trust, crate::probe::Trust::PlainHttp) { "http" } else { "https" };
             let source = format!("{scheme}://{}{}", target.address, target.path);
-            Ok((source, probe(&target, &limits(*component), deadline)?))
+            Ok((source, prober.outcome(*component, &target, deadline)?))
         });
         match asked {
             Ok((source, outcome)) => facts.push(HealthFact {

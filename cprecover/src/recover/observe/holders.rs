@@ -8,17 +8,21 @@ use crate::diagnose::{HolderClass, PortHolder};
 use crate::error::Result;
 use crate::model::{Component, ContainerId, Observed, Pid, Port};
 use crate::node::NodeOptions;
-use crate::ports::{self, Class, Evidence, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts, Verdict};
+use crate::ports::{
+    self, AskHealth, Class, Evidence, Holder, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts, Verdict,
+};
 use crate::recover::observation::{ExpectedPod, JudgedHolder};
 use crate::sys::Deadline;
 
 /// What the judge needs besides the evidence.
-pub(crate) struct Court {
-    runtime: std::result::Result<RuntimeFacts, String>,
-    facts: NodeFacts,
+pub(crate) struct Court<'a> {
+    pub(super) runtime: std::result::Result<RuntimeFacts, String>,
+    pub(super) facts: NodeFacts,
+    /// Asks holders whether they are healthy; nobody does before an effect, for it changes no verdict.
+    health: Option<&'a dyn AskHealth>,
 }
 
-impl Court {
+impl<'a> Court<'a> {
     /// Gathers what the runtime and the manifests say.
     pub(crate) fn new(
         node: &NodeOptions,
@@ -43,7 +47,22 @@ impl Court {
             PodFacts::of_manifest(pod, database)
         });
         let facts = NodeFacts { pods: pods.collect(), pod_identity: node.pod_identity, expected: None };
-        Self { runtime, facts }
+        Self { runtime, facts, health: None }
+    }
+
+    /// Has holders asked whether they are healthy.
+    pub(super) fn asking(mut self, health: &'a dyn AskHealth) -> Self {
+        self.health = Some(health);
+        self
+    }
+
+    /// Collects the evidence about a holder.
+    pub(super) fn collect(&self, holder: &Holder, query: &Query, deadline: &Deadline) -> Result<Evidence> {
+        let mut evidence = ports::collect(holder, query, deadline)?;
+        if let Some(health) = self.health {
+            evidence.healthy = health.ask(&evidence, query, deadline);
+        }
+        Ok(evidence)
     }
 
     /// Looks up one port and judges every holder.
@@ -59,7 +78,7 @@ impl Court {
         let lookup = ports::find(&query, deadline)?;
         let mut judged = Vec::new();
         for holder in lookup.holders() {
-            let evidence = ports::collect(holder, &query, deadline)?;
+            let evidence = self.collect(holder, &query, deadline)?;
             let verdict = self.judge(&evidence, Some(wanted_by));
             judged.push(JudgedHolder { wanted_by, port, address, evidence, verdict });
         }
@@ -100,7 +119,7 @@ fn pids(state: &RuntimeState, view: &dyn RuntimeView, deadline: &Deadline) -> BT
 pub(super) fn judged(
     node: &NodeOptions,
     pods: &[ExpectedPod],
-    court: &Court,
+    court: &Court<'_>,
     deadline: &Deadline,
 ) -> (Vec<JudgedHolder>, Vec<(String, String)>) {
     let mut holders = Vec::new();

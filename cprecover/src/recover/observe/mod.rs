@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::facts;
 use crate::model::{Component, NodeName, Observed};
 use crate::policy::contract::Unobserved;
-use crate::probe::Limits;
+use crate::probe::{Limits, Prober};
 use crate::sys::{Deadline, read_bounded};
 
 /// How long one look at the container runtime may take.
@@ -56,13 +56,15 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
     if let Observed::Unknown(why) = &state {
         unread("container runtime", why.clone());
     }
+    let prober = Prober::new(node, limits);
     let court = Court::new(
         node,
         &pods,
         runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView),
         &state,
         deadline,
-    );
+    )
+    .asking(&prober);
     let (judged, missing) = holders::judged(node, &pods, &court, deadline);
     for (what, why) in &missing {
         unread(what, why.clone());
@@ -77,7 +79,7 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
         .filter(|fact| fact.pod.present().is_some())
         .map(|fact| fact.component)
         .collect();
-    let (health, missing) = health::ask(node, &present, limits, deadline);
+    let (health, missing) = health::ask(node, &present, &prober, deadline);
     for (what, why) in missing {
         unread(&what, why);
     }

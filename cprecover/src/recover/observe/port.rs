@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::holders::Court;
-use super::{ask_runtime, backups, manifests, node_name};
+use super::{ask_runtime, backups, limits, manifests, node_name};
 use crate::backup::Store;
 use crate::cri::RuntimeView;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Port, ProcessId};
 use crate::parse::manifest::StaticPod;
-use crate::ports::{self, Action, Evidence, Lookup, Query, Unowned, Verdict};
+use crate::ports::{self, Action, Evidence, Lookup, NodeFacts, Query, RuntimeFacts, Unowned, Verdict};
+use crate::probe::Prober;
 use crate::recover::host::Host;
 use crate::recover::observation::ExpectedPod;
 use crate::sys::Deadline;
@@ -140,18 +141,11 @@ struct Hearing {
 
 fn hear(host: &Host<'_>, question: &PortQuestion, deadline: &Deadline) -> Result<Hearing> {
     let node = host.node;
-    let facts = manifests::live(node);
-    let store = Store::open_read_only(node);
-    // Without backups the manifests in place are all that is known; the verdicts then say so.
-    let known = store
-        .as_ref()
-        .ok()
-        .and_then(|store| backups::best(store, &node_name(host), deadline).ok())
-        .unwrap_or_default();
-    let pods = manifests::expected(&facts, &known, store.as_ref().ok(), node);
+    let pods = known_pods(host, deadline);
     let (runtime, _, state) = ask_runtime(host, deadline);
     let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);
-    let court = Court::new(node, &pods, view, &state, deadline);
+    let prober = Prober::new(node, limits);
+    let court = Court::new(node, &pods, view, &state, deadline).asking(&prober);
     let wanted_by = question.wanted_by.or_else(|| wanted_by(&pods, question.port));
 
     let mut query = court.query(node, question.port);
@@ -159,7 +153,7 @@ fn hear(host: &Host<'_>, question: &PortQuestion, deadline: &Deadline) -> Result
     let lookup = ports::find(&query, deadline)?;
     let mut holders = Vec::new();
     for holder in lookup.holders() {
-        let evidence = ports::collect(holder, &query, deadline)?;
+        let evidence = court.collect(holder, &query, deadline)?;
         let verdict = court.judge(&evidence, wanted_by);
         holders.push(PortVerdict { evidence, verdict });
     }
@@ -171,6 +165,32 @@ fn hear(host: &Host<'_>, question: &PortQuestion, deadline: &Deadline) -> Result
     };
     let report = PortReport { port: question.port, state, wanted_by, holders, unowned };
     Ok(Hearing { report, lookup, query, pods })
+}
+
+/// Gathers what holders are compared with: the manifests in place or, where one is gone, its last good
+/// backup, and the runtime's lists or why there are none; changes nothing.
+pub fn port_facts(
+    host: &Host<'_>,
+    deadline: &Deadline,
+) -> (NodeFacts, std::result::Result<RuntimeFacts, String>) {
+    let pods = known_pods(host, deadline);
+    let (runtime, _, state) = ask_runtime(host, deadline);
+    let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);
+    let court = Court::new(host.node, &pods, view, &state, deadline);
+    (court.facts, court.runtime)
+}
+
+/// The pods that this node should run; without backups the manifests in place are all that is known,
+/// and the verdicts then say so.
+fn known_pods(host: &Host<'_>, deadline: &Deadline) -> Vec<ExpectedPod> {
+    let facts = manifests::live(host.node);
+    let store = Store::open_read_only(host.node);
+    let known = store
+        .as_ref()
+        .ok()
+        .and_then(|store| backups::best(store, &node_name(host), deadline).ok())
+        .unwrap_or_default();
+    manifests::expected(&facts, &known, store.as_ref().ok(), host.node)
 }
 
 fn wanted_by(pods: &[ExpectedPod], port: Port) -> Option<Component> {

@@ -13,6 +13,7 @@ use cprecover::sys::Deadline;
 use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
+use super::backup_remote::{self, RemoteArgs};
 use crate::{Context, Exit};
 
 /// How long one call may take.
@@ -71,7 +72,30 @@ enum Verb {
         if_changed: bool,
     },
     /// Lists the snapshots, oldest first.
-    List,
+    List {
+        /// List those of this remote instead.
+        #[command(flatten)]
+        remote: Option<RemoteArgs>,
+    },
+    /// Copies a snapshot to a remote, where it outlives this machine.
+    Push {
+        /// Id, number, `latest` or `last-known-good`.
+        #[arg(default_value = "latest")]
+        snapshot: String,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Takes a snapshot in from a remote; every digest is checked.
+    Pull {
+        /// Id, number, `latest` or `last-known-good`.
+        #[arg(default_value = "latest")]
+        snapshot: String,
+        /// Whose snapshot [default: this node's, or those of the only node that the remote has].
+        #[arg(long)]
+        node: Option<String>,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
     /// Shows what is in a snapshot.
     Show {
         /// Id, number, `latest` or `last-known-good`.
@@ -123,7 +147,12 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
         Verb::Create { groups, label, kubeadm_path, if_changed } => {
             create(ctx, &store, &groups, &label, kubeadm_path, if_changed)
         }
-        Verb::List => list(ctx, &store),
+        Verb::List { remote: Some(remote) } => backup_remote::list(ctx, &remote),
+        Verb::List { remote: None } => list(ctx, &store),
+        Verb::Push { snapshot, remote } => backup_remote::push(ctx, &store, &snapshot, &remote),
+        Verb::Pull { snapshot, node, remote } => {
+            backup_remote::pull(ctx, &store, &snapshot, node.as_deref(), &remote)
+        }
         Verb::Show { snapshot } => show(ctx, &store, &snapshot),
         Verb::Diff { old, new } => diff(ctx, &store, &old, new.as_deref()),
         Verb::Verify { snapshot } => verify(ctx, &store, snapshot.as_deref()),
@@ -205,7 +234,7 @@ fn show(ctx: &Context, store: &Store, name: &str) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn shown(snapshot: &Snapshot) -> String {
+pub(crate) fn shown(snapshot: &Snapshot) -> String {
     let mut text = format!(
         "snapshot {}\ncreated  {}\nnode     {}\nversion  {}\nreason   {}\nhealth   {}\n",
         snapshot.id,

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod backup_remote;
 pub(crate) mod diagnose;
 mod etcd;
 mod healthz;

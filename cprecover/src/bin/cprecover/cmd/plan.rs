@@ -39,7 +39,7 @@ pub(crate) fn plan(ctx: &Context, args: &PlanArgs) -> Result<Exit> {
     let mut options = RecoverOptions::default();
     options.dry_run = true;
     let consented = Consented { timeout: Duration::from_mins(1), options };
-    let report = recover_node(&ctx.node, &policy, consented, &ctx.cancel)?;
+    let report = recover_node(&ctx.node, &policy, &consented, &ctx.cancel)?;
     if let Some(plan) = &report.plan {
         ctx.emit(&plan.schema, plan, || format!("{}{}", table(&report.diagnosis), present::plan(plan)))?;
     }
@@ -53,7 +53,7 @@ pub(crate) fn apply(ctx: &Context, args: &ApplyArgs) -> Result<Exit> {
     let mut options = RecoverOptions::default();
     options.approved = Some(plan);
     let consented = Consented { timeout: Duration::from_secs(args.timeout), options };
-    let report = recover_node(&ctx.node, &policy, consented, &ctx.cancel)?;
+    let report = recover_node(&ctx.node, &policy, &consented, &ctx.cancel)?;
     ctx.emit("cprecover.dev/recovery/v1", &report, || present::report(&report))?;
     Ok(exit(&report))
 }

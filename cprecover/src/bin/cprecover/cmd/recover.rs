@@ -16,6 +16,7 @@ use crate::{Context, Exit, present};
 
 /// Finds out what is wrong, decides, acts, and verifies.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Args {
     /// Print the plan and change nothing.
     #[arg(long)]
@@ -67,14 +68,14 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
         let mut shown = options.clone();
         shown.dry_run = true;
         let shown = Consented { timeout, options: shown };
-        let preview = recover_node(&ctx.node, &policy, shown, &ctx.cancel)?;
+        let preview = recover_node(&ctx.node, &policy, &shown, &ctx.cancel)?;
         if preview.ending != Ending::Healthy {
             confirm(&preview)?;
             options.approved.clone_from(&preview.plan);
         }
     }
     let consented = Consented { timeout, options };
-    let report = recover_node(&ctx.node, &policy, consented, &ctx.cancel)?;
+    let report = recover_node(&ctx.node, &policy, &consented, &ctx.cancel)?;
     ctx.emit("cprecover.dev/recovery/v1", &report, || present::report(&report))?;
     Ok(exit(&report))
 }
@@ -108,7 +109,7 @@ pub(crate) fn exit(report: &Report) -> Exit {
 pub(crate) fn recover_node(
     node: &NodeOptions,
     policy: &LoadedPolicy,
-    consented: Consented,
+    consented: &Consented,
     cancel: &CancelToken,
 ) -> Result<Report> {
     let deadline = Deadline::after(consented.timeout).with_cancel(cancel.clone());

@@ -26,6 +26,7 @@ use crate::{Context, Exit, present};
 
 /// Builds a disposable node, breaks it as in the outage, and recovers it.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Args {
     /// Print the recovery's plan and change nothing after the incident.
     #[arg(long)]
@@ -152,7 +153,7 @@ fn drill(ctx: &Context, args: &Args, root: &Path, etcd: EtcdProgram, started: In
     let fault = Instant::now();
     let node = site.options()?;
     let policy = args.policy.load()?;
-    let report = recover_node(&node, &policy, Consented::drill(args.dry_run), &ctx.cancel)?;
+    let report = recover_node(&node, &policy, &Consented::drill(args.dry_run), &ctx.cancel)?;
     let recovery_ms = millis(fault.elapsed());
     let healthy = report.ending == Ending::Healthy;
     let keys_intact = if healthy { Some(keys::count_intact(&site)?) } else { None };

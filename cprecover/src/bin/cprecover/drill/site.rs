@@ -94,11 +94,6 @@ impl Site {
         &self.root
     }
 
-    /// Returns the picked ports.
-    pub(super) fn ports(&self) -> &Ports {
-        &self.ports
-    }
-
     /// Returns which etcd runs.
     pub(super) fn etcd(&self) -> &EtcdProgram {
         &self.etcd

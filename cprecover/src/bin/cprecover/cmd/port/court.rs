@@ -1,20 +1,17 @@
 //! Looks a port up and judges every holder by the runtime's lists and the node's manifests.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use cprecover::cri::{self, RuntimeView};
-use cprecover::model::{Component, ContainerId, Observed, Pid};
-use cprecover::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
+use cprecover::model::{Component, Observed, Pid};
 use cprecover::ports::{
-    self, Class, Evidence, Holder, IdentityProof, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts, Verdict,
+    self, AskHealth as _, Class, Evidence, Holder, IdentityProof, Lookup, PodFacts, Query, Verdict,
 };
-use cprecover::sys::{Deadline, SystemCommands, read_bounded};
+use cprecover::probe::{Limits, Prober};
+use cprecover::recover::{Host, port_facts};
+use cprecover::sys::Deadline;
 use cprecover::{NodeOptions, Result};
 use serde::Serialize;
-
-/// Running containers whose pids are asked for.
-const MAX_DETAILS: usize = 16;
 
 /// A judged holder.
 pub(super) struct Judged {
@@ -23,68 +20,45 @@ pub(super) struct Judged {
     pub(super) verdict: Verdict,
 }
 
+/// What was found, and what it was compared with.
+pub(super) struct Hearing {
+    pub(super) lookup: Lookup,
+    pub(super) judged: Vec<Judged>,
+    /// The pods of this node, for an etcd's data directory and version.
+    pub(super) pods: Vec<PodFacts>,
+}
+
 /// Looks up and judges.
 pub(super) fn hear(
     node: &NodeOptions,
     query: &Query,
     expected: Option<Component>,
     deadline: &Deadline,
-) -> Result<(Lookup, Vec<Judged>)> {
+) -> Result<Hearing> {
     let lookup = ports::find(query, deadline)?;
     if lookup.holders().is_empty() {
-        return Ok((lookup, Vec::new()));
+        return Ok(Hearing { lookup, judged: Vec::new(), pods: Vec::new() });
     }
-    let facts = NodeFacts { pods: pods(node), pod_identity: node.pod_identity, expected };
-    let runtime = runtime(node, deadline);
+    let (mut facts, runtime) = port_facts(&Host::new(node), deadline);
+    facts.expected = expected;
+    let prober = Prober::new(node, |_| limits());
     let mut judged = Vec::new();
     for holder in lookup.holders() {
-        let evidence = ports::collect(holder, query, deadline)?;
+        let mut evidence = ports::collect(holder, query, deadline)?;
+        evidence.healthy = prober.ask(&evidence, query, deadline);
         let verdict = ports::judge(&evidence, runtime.as_ref().map_err(String::as_str), &facts);
         judged.push(Judged { holder: holder.clone(), evidence, verdict });
     }
-    Ok((lookup, judged))
+    Ok(Hearing { lookup, judged, pods: facts.pods })
 }
 
-/// Reads the manifests that are there; one that is missing or malformed proves nothing.
-pub(super) fn pods(node: &NodeOptions) -> Vec<PodFacts> {
-    Component::ALL
-        .into_iter()
-        .filter_map(|component| {
-            let path = node.manifests().join(component.manifest_file());
-            let pod = read_bounded(&path, MAX_MANIFEST_BYTES).and_then(|bytes| StaticPod::parse(&bytes));
-            let pod = pod.inspect_err(|error| tracing::info!(%error, "no manifest to compare with")).ok()?;
-            let database = match pod.etcd_data_dir() {
-                Some(dir) => ports::database_file(&node.resolve(dir)),
-                None => Observed::Absent,
-            };
-            PodFacts::of_manifest(&pod, database)
-        })
-        .collect()
-}
-
-fn runtime(node: &NodeOptions, deadline: &Deadline) -> Result<RuntimeFacts, String> {
-    let ask = || {
-        let runtime = cri::connect(node, &SystemCommands, deadline)?;
-        let state = runtime.list(deadline)?;
-        Ok(RuntimeFacts { pids: pids(&state, runtime.as_ref(), deadline), state })
-    };
-    ask().map_err(|error: cprecover::Error| error.to_string())
-}
-
-fn pids(
-    state: &cri::RuntimeState,
-    view: &dyn RuntimeView,
-    deadline: &Deadline,
-) -> BTreeMap<ContainerId, Pid> {
-    let running = Component::ALL.into_iter().flat_map(|component| state.component_containers(component));
-    running
-        .filter(|container| container.is_running())
-        .take(MAX_DETAILS)
-        .filter_map(|container| {
-            let detail = view.container_detail(&container.id, deadline).ok()?;
-            Some((container.id.clone(), detail.pid?))
-        })
-        .collect()
+/// Longer than etcd's election and the API server's own etcd check take, short enough to wait for.
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.connect = Duration::from_millis(500);
+    limits.first_byte = Duration::from_millis(2500);
+    limits.whole = Duration::from_secs(4);
+    limits
 }
 
 /// A holder, as it is printed.
@@ -100,6 +74,8 @@ pub(super) struct Printed {
     class: Class,
     action: ports::Action,
     proof: IdentityProof,
+    /// What it answers to a health question.
+    healthy: Observed<bool>,
     evidence: Vec<String>,
 }
 
@@ -114,6 +90,7 @@ impl Judged {
             class: self.verdict.class.clone(),
             action: self.verdict.action.clone(),
             proof: self.verdict.proof,
+            healthy: self.evidence.healthy.clone(),
             evidence: self.verdict.evidence.clone(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cprecover::cri;
 use cprecover::model::{Component, Port, SandboxId};
-use cprecover::ports::{self, Action, DATABASE, Lookup, Query};
+use cprecover::ports::{self, Action, DATABASE, Lookup, PodFacts, Query};
 use cprecover::sys::{Deadline, SystemCommands};
 use cprecover::terminate::{EndOptions, EtcdVersion, Freed, Outcome, Target, end};
 use cprecover::{Error, ErrorKind, Result};
@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Time between SIGTERM and SIGKILL [default: the node's graceSeconds].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     grace: Option<Duration>,
+    /// SIGKILL everything in the orphan's container cgroup, not the holder alone (cgroup v2, Linux 5.14).
+    #[arg(long)]
+    whole_cgroup: bool,
     /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
@@ -47,6 +50,26 @@ struct Done {
     #[serde(skip_serializing_if = "Option::is_none")]
     removed_sandbox: Option<SandboxId>,
     summary: String,
+    /// What went wrong; what was done to holders before this one stays true.
+    #[serde(skip)]
+    error: Option<Error>,
+}
+
+impl Done {
+    fn new(holder: court::Printed, summary: String) -> Self {
+        Self { holder, outcome: None, removed_sandbox: None, summary, error: None }
+    }
+}
+
+/// What is the same for every holder.
+struct Work<'a> {
+    ctx: &'a Context,
+    args: &'a Args,
+    query: &'a Query,
+    pods: &'a [PodFacts],
+    grace: Duration,
+    dry_run: bool,
+    deadline: &'a Deadline,
 }
 
 #[derive(Serialize)]
@@ -64,7 +87,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let grace = args.grace.unwrap_or_else(|| ctx.node.grace());
     let deadline = super::deadline(ctx, grace.max(EndOptions::RISKY_GRACE));
     let dry_run = args.dry_run || !args.yes;
-    let (lookup, judged) = court::hear(&ctx.node, &query, args.expect, &deadline)?;
+    let court::Hearing { lookup, judged, pods } = court::hear(&ctx.node, &query, args.expect, &deadline)?;
     let nothing =
         |free, summary: String| Answer { port: query.port, dry_run, free, holders: Vec::new(), summary };
     match &lookup {
@@ -86,17 +109,16 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let refused = judged
         .iter()
         .any(|judged| !matches!(judged.verdict.action, Action::Terminate | Action::RemoveSandbox { .. }));
-    let mut holders = Vec::new();
+    let work = Work { ctx, args, query: &query, pods: &pods, grace, dry_run, deadline: &deadline };
+    let mut holders: Vec<Done> = Vec::new();
     for judged in &judged {
-        holders.push(if refused {
-            Done {
-                holder: judged.printed(),
-                outcome: None,
-                removed_sandbox: None,
-                summary: "nothing was done".into(),
-            }
+        let stopped = refused || holders.last().is_some_and(|done| done.error.is_some());
+        holders.push(if stopped {
+            Done::new(judged.printed(), "nothing was done".into())
+        } else if went_with_a_sandbox(judged, &holders) {
+            Done::new(judged.printed(), "went with its sandbox".into())
         } else {
-            act(ctx, args, &query, judged, grace, dry_run, &deadline)?
+            work.act(judged)
         });
     }
     let free = !dry_run && !refused && matches!(ports::find(&query, &deadline)?, Lookup::Free);
@@ -107,8 +129,19 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
         _ if free => ("the port is free", Exit::Done),
         _ => ("somebody listens on the port (again)", Exit::Done),
     };
-    let exit = if holders.iter().any(|done| failed(done.outcome.as_ref())) { Exit::Error } else { exit };
+    let error = holders.iter().find_map(|done| done.error.as_ref());
+    let (summary, exit) = match error {
+        Some(error) => ("not everything was done", Exit::of(error)),
+        None if holders.iter().any(|done| failed(done.outcome.as_ref())) => (summary, Exit::Error),
+        None => (summary, exit),
+    };
     print(ctx, &Answer { port: query.port, dry_run, free, holders, summary: summary.into() }, exit)
+}
+
+/// Reports whether a holder's sandbox was removed because of a holder before it.
+fn went_with_a_sandbox(judged: &Judged, before: &[Done]) -> bool {
+    let Action::RemoveSandbox { sandbox } = &judged.verdict.action else { return false };
+    before.iter().any(|done| done.removed_sandbox.as_ref() == Some(sandbox))
 }
 
 /// Reports whether the holder still holds something.
@@ -124,77 +157,88 @@ fn failed(outcome: Option<&Outcome>) -> bool {
     }
 }
 
-fn act(
-    ctx: &Context,
-    args: &Args,
-    query: &Query,
-    judged: &Judged,
-    grace: Duration,
-    dry_run: bool,
-    deadline: &Deadline,
-) -> Result<Done> {
-    let holder = judged.printed();
-    if let Action::RemoveSandbox { sandbox } = &judged.verdict.action {
-        if dry_run {
-            let summary = format!("would stop and remove sandbox {sandbox} through the runtime");
-            return Ok(Done { holder, outcome: None, removed_sandbox: None, summary });
+impl Work<'_> {
+    /// Does what the verdict asks for; an error is part of the answer, for others may have been ended.
+    fn act(&self, judged: &Judged) -> Done {
+        let mut done = Done::new(judged.printed(), String::new());
+        let result = match &judged.verdict.action {
+            Action::RemoveSandbox { sandbox } if self.dry_run => {
+                done.summary = format!("would stop and remove sandbox {sandbox} through the runtime");
+                Ok(())
+            }
+            Action::RemoveSandbox { sandbox } => self.remove_sandbox(judged, sandbox).map(|()| {
+                done.summary = format!("sandbox {sandbox} was stopped and removed through the runtime");
+                done.removed_sandbox = Some(sandbox.clone());
+            }),
+            _ => self.end(judged).map(|outcome| {
+                done.summary = summary(&outcome);
+                done.outcome = Some(outcome);
+            }),
+        };
+        if let Err(error) = result {
+            done.summary = format!("failed: {error}");
+            done.error = Some(error);
         }
-        remove_sandbox(ctx, query, judged, sandbox, args.expect, deadline)?;
-        let summary = format!("sandbox {sandbox} was stopped and removed through the runtime");
-        return Ok(Done { holder, outcome: None, removed_sandbox: Some(sandbox.clone()), summary });
+        done
     }
-    let mut options = EndOptions::on_node(&ctx.node);
-    options.grace = grace;
-    options.dry_run = dry_run;
-    options.port = Some(query.clone());
-    let pods = court::pods(&ctx.node);
-    if let Some(etcd) = pods.iter().find(|pod| pod.component == Component::Etcd && holder.name == pod.program)
-    {
-        options.database = etcd.data_dir.as_ref().map(|dir| ctx.node.resolve(dir).join(DATABASE));
-        options.etcd_version = etcd.image.as_deref().and_then(EtcdVersion::of_image);
-    }
-    let outcome =
-        end(&Target::judged(&judged.holder, &judged.evidence, &judged.verdict), &options, deadline)?;
-    let summary = summary(&outcome);
-    Ok(Done { holder, outcome: Some(outcome), removed_sandbox: None, summary })
-}
 
-/// Removes a stale sandbox, after a second look says that it still is the same one, and waits for the
-/// port.
-fn remove_sandbox(
-    ctx: &Context,
-    query: &Query,
-    judged: &Judged,
-    sandbox: &SandboxId,
-    expected: Option<Component>,
-    deadline: &Deadline,
-) -> Result<()> {
-    let (_, again) = court::hear(&ctx.node, query, expected, deadline)?;
-    let same = again.iter().any(|now| {
-        now.holder.process == judged.holder.process && now.verdict.action == judged.verdict.action
-    });
-    if !same {
-        return Err(Error::new(
-            ErrorKind::Changed,
-            format!("sandbox {sandbox} is not the port's holder any more"),
-        ));
+    /// The grace time, longer for an etcd that SIGKILL may corrupt.
+    fn grace(&self) -> Duration {
+        let risky = self.etcd_version().is_some_and(EtcdVersion::corrupts_on_kill);
+        if risky { self.grace.max(EndOptions::RISKY_GRACE) } else { self.grace }
     }
-    let runtime = cri::connect(&ctx.node, &SystemCommands, deadline)?;
-    runtime.stop_sandbox(sandbox, deadline)?;
-    runtime.remove_sandbox(sandbox, deadline)?;
-    let end = Instant::now() + RELEASE_WAIT;
-    let own = &judged.holder.listeners;
-    while ports::listeners(query)?.iter().any(|now| own.iter().any(|own| own.inode == now.inode)) {
-        deadline.check("wait for the port to become free")?;
-        if Instant::now() > end {
+
+    fn etcd(&self) -> Option<&PodFacts> {
+        self.pods.iter().find(|pod| pod.component == Component::Etcd)
+    }
+
+    fn etcd_version(&self) -> Option<EtcdVersion> {
+        self.etcd()?.image.as_deref().and_then(EtcdVersion::of_image)
+    }
+
+    fn end(&self, judged: &Judged) -> Result<Outcome> {
+        let mut options = EndOptions::on_node(&self.ctx.node);
+        options.grace = self.grace;
+        options.dry_run = self.dry_run;
+        options.whole_cgroup = self.args.whole_cgroup;
+        options.port = Some(self.query.clone());
+        if let Some(etcd) = self.etcd().filter(|pod| judged.holder.comm == pod.program) {
+            let database = etcd.data_dir.as_ref().map(|dir| self.ctx.node.resolve(dir).join(DATABASE));
+            options.database = database.filter(|path| ports::lock_is_free(path).is_ok());
+            options.etcd_version = self.etcd_version();
+        }
+        end(&Target::judged(&judged.holder, &judged.evidence, &judged.verdict), &options, self.deadline)
+    }
+
+    /// Removes a stale sandbox, after a second look says that it still is the same one, and waits for
+    /// the port.
+    fn remove_sandbox(&self, judged: &Judged, sandbox: &SandboxId) -> Result<()> {
+        let again = court::hear(&self.ctx.node, self.query, self.args.expect, self.deadline)?;
+        let same = again.judged.iter().any(|now| {
+            now.holder.process == judged.holder.process && now.verdict.action == judged.verdict.action
+        });
+        if !same {
             return Err(Error::new(
-                ErrorKind::Timeout,
-                format!("port {} is still held after its sandbox was removed", query.port),
+                ErrorKind::Changed,
+                format!("sandbox {sandbox} is not the port's holder any more"),
             ));
         }
-        std::thread::sleep(Duration::from_millis(50));
+        let runtime = cri::connect(&self.ctx.node, &SystemCommands, self.deadline)?;
+        cri::retire_sandbox(runtime.as_ref(), sandbox, self.grace(), self.deadline)?;
+        let end = Instant::now() + RELEASE_WAIT;
+        let own = &judged.holder.listeners;
+        while ports::listeners(self.query)?.iter().any(|now| own.iter().any(|own| own.inode == now.inode)) {
+            self.deadline.check("wait for the port to become free")?;
+            if Instant::now() > end {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("port {} is still held after its sandbox was removed", self.query.port),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn summary(outcome: &Outcome) -> String {

@@ -36,7 +36,7 @@ struct Answer {
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let query = args.place.query(ctx);
     let deadline = super::deadline(ctx, Duration::ZERO);
-    let (lookup, judged) = court::hear(&ctx.node, &query, args.expect, &deadline)?;
+    let court::Hearing { lookup, judged, .. } = court::hear(&ctx.node, &query, args.expect, &deadline)?;
     let (state, unowned) = match lookup {
         Lookup::Found { .. } => ("found", Vec::new()),
         Lookup::OwnerUnknown { unowned, .. } => ("owner-unknown", unowned),

@@ -275,8 +275,9 @@ impl<'a> Kubelet<'a> {
         if self.said.len() > 10_000 {
             self.said.clear();
         }
-        if self.said.insert(line.clone()) {
+        if !self.said.contains(&line) {
             say(level, &line);
+            self.said.insert(line);
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Every rail has an observation that passes, and one change to it that the rail refuses.
 
+#![allow(clippy::indexing_slicing)]
+
 use super::super::contract::{
-    ActionKind, Certificate, CertificateState, EtcdMember, Evidence, Manifest, PastAction, PodDir,
-    PortHolder, Regeneration, Sandbox, Service, ServiceState,
+    ActionKind, Backup, Certificate, CertificateState, EtcdData, EtcdMember, Evidence, HolderClass, Manifest,
+    ManifestState, PastAction, PodDir, PortHolder, Regeneration, Sandbox, SandboxRole, Service, ServiceName,
+    ServiceState,
 };
+use super::super::convert::contract_component;
 use super::*;
 use crate::model::{Pid, PodUid, Port, ProcessId, SandboxId};
 
@@ -142,6 +146,13 @@ fn regenerable(seen: &mut Observation) {
     }];
 }
 
+fn duplicate(seen: &mut Observation) {
+    let mut copy = seen.manifests[0].clone();
+    copy.file = "etcd-copy.yaml".into();
+    copy.state = ManifestState::Duplicate;
+    seen.manifests.push(copy);
+}
+
 fn past(seen: &mut Observation, ago_ms: u64, outcome: Outcome) {
     let started_ms = seen.now_ms.saturating_sub(ago_ms);
     seen.history.push(PastAction {
@@ -176,6 +187,11 @@ fn precondition_wants_the_very_target_in_the_very_state() {
     assert_eq!(rail(&ruling(&seen(), &wants(Action::RestartRuntime))), Some(Rail::Precondition));
     let renew = wants(Action::RenewCertificate { path: "/pki/a.crt".into() });
     guarded(Rail::Precondition, &renew, nothing, |seen| seen.certificates.clear());
+    for state in [CertificateState::Valid, CertificateState::NotYetValid, CertificateState::Unreadable] {
+        let mut seen = seen();
+        seen.certificates[0].state = state;
+        assert_eq!(rail(&ruling(&seen, &renew)), Some(Rail::Precondition), "{state:?}");
+    }
 }
 
 #[test]
@@ -211,12 +227,6 @@ fn a_pod_folder_must_be_unknown_to_all_and_unmounted() {
 
 #[test]
 fn only_a_duplicate_beside_its_original_is_taken_out() {
-    fn duplicate(seen: &mut Observation) {
-        let mut copy = seen.manifests[0].clone();
-        copy.file = "etcd-copy.yaml".into();
-        copy.state = ManifestState::Duplicate;
-        seen.manifests.push(copy);
-    }
     let file = wants(Action::QuarantineManifest { file: "etcd-copy.yaml".into() });
     guarded(Rail::UnprovenTarget, &file, duplicate, |seen| seen.manifests[3].state = ManifestState::Present);
     guarded(Rail::Precondition, &file, duplicate, |seen| seen.manifests[0].state = ManifestState::Invalid);
@@ -228,6 +238,10 @@ fn no_destructive_step_without_a_verified_backup() {
     guarded(Rail::NoVerifiedBackup, &bounce(), nothing, |seen| seen.backups[1].same_node = Verdict::No);
     guarded(Rail::NoVerifiedBackup, &restore(), lost, |seen| seen.backups[0].verified = Verdict::No);
     guarded(Rail::NoVerifiedBackup, &restore(), lost, |seen| seen.backups[0].id = "another".into());
+    // A backup that names no node may be another node's.
+    guarded(Rail::NoVerifiedBackup, &bounce(), nothing, |seen| seen.backups[1].same_node = Verdict::Unknown);
+    guarded(Rail::NoVerifiedBackup, &restore(), lost, |seen| seen.backups[0].same_node = Verdict::Unknown);
+    guarded(Rail::NoVerifiedBackup, &holder(), lost, |seen| seen.backups[0].same_node = Verdict::Unknown);
     guarded(Rail::NoVerifiedBackup, &holder(), lost, |seen| seen.backups.clear());
     guarded(Rail::NoVerifiedBackup, &sandbox(), nothing, |seen| {
         seen.manifests[2].state = ManifestState::Missing;
@@ -249,6 +263,8 @@ fn etcd_never_falls_below_quorum() {
         seen.sandboxes[0].component = Some(Name::Etcd);
         seen.etcd.quorum = 0;
     });
+    let copy = wants(Action::QuarantineManifest { file: "etcd-copy.yaml".into() });
+    guarded(Rail::Quorum, &copy, duplicate, |seen| seen.etcd.quorum = 0);
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! Opening the store's folder, making it, and keeping other processes out.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::Store;
+use super::fs::Names as _;
+use super::fs::linux::Linux;
+use super::fs::place::Place;
+use super::vault::{SYNC_EACH_UP_TO, Vault};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Keeps other processes out while it lives.
+pub(super) struct Lock {
+    folder: Arc<OwnedFd>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread forks has the handle until it execs.
+        Linux::unlock(&self.folder);
+    }
+}
+
+impl Store {
+    fn vault(&self, store: Arc<OwnedFd>) -> Result<Vault<'_, Linux>> {
+        let root = Linux::top(&self.root).map_err(|source| Error::path("open", &self.root, source))?;
+        Ok(Vault {
+            fs: &self.fs,
+            store: Place { fs: &self.fs, handle: store, path: self.path.clone() },
+            root: Place { fs: &self.fs, handle: root, path: self.root.clone() },
+            layout: self.layout.clone(),
+            node_name: self.node_name.clone(),
+            owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+            now: self.clock.unix(),
+            sync_each_up_to: SYNC_EACH_UP_TO,
+        })
+    }
+
+    /// Opens the store for reading; `None` when it does not exist.
+    pub(super) fn look(&self) -> Result<Option<Vault<'_, Linux>>> {
+        match Linux::top(&self.path) {
+            Ok(store) => self.vault(store).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::path("open store", &self.path, error)),
+        }
+    }
+
+    pub(super) fn existing(&self) -> Result<Vault<'_, Linux>> {
+        let none = || Error::new(ErrorKind::NotFound, format!("there is no store {}", self.path.display()));
+        let vault = self.look()?.ok_or_else(none)?;
+        vault.check_format()?;
+        Ok(vault)
+    }
+
+    /// Opens the store for writing, makes its folder where it is missing, and keeps others out.
+    pub(super) fn change(&self) -> Result<(Vault<'_, Linux>, Lock)> {
+        if self.read_only {
+            let path = self.path.display();
+            return Err(Error::new(ErrorKind::Refused, format!("store {path} was opened for reading only")));
+        }
+        let vault = if let Some(vault) = self.look()? {
+            vault
+        } else {
+            self.make()?;
+            self.existing()?
+        };
+        // A handle of its own: the lock ends with the last copy of the handle that took it.
+        let folder =
+            Linux::top(&self.path).map_err(|source| Error::path("open store", &self.path, source))?;
+        Linux::lock(&folder).map_err(|source| match source.kind() {
+            std::io::ErrorKind::WouldBlock => Error::new(
+                ErrorKind::Busy,
+                format!("store {} is in use by another process", self.path.display()),
+            ),
+            _ => Error::path("lock store", &self.path, source),
+        })?;
+        Ok((vault, Lock { folder }))
+    }
+
+    /// Makes the store's folder, mode 0700, and the folders that it is in.
+    fn make(&self) -> Result<()> {
+        let failed = |source| Error::path("make store", &self.path, source);
+        let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
+            let path = self.path.display();
+            return Err(Error::new(ErrorKind::Invalid, format!("{path} cannot be the folder of a store")));
+        };
+        std::fs::create_dir_all(parent).map_err(failed)?;
+        let parent = Linux::top(parent).map_err(failed)?;
+        match self.fs.make_folder(&parent, name) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+        rustix::fs::fsync(&parent).map_err(|source| failed(source.into()))
+    }
+}

@@ -1,0 +1,228 @@
+//! Guard rails that no policy can cross.
+//!
+//! Pure: what the observation does not prove is refused. A policy can only narrow what passes here.
+
+mod precondition;
+
+use serde::{Deserialize, Serialize};
+
+use super::action::{Action, Decision};
+use super::contract::{Component as Name, Consent, ManifestState, Observation, Outcome, Verdict};
+use crate::model::Component;
+use precondition::precondition;
+
+/// Attempts for one target are counted over this time, in milliseconds.
+const WINDOW_MS: u64 = 60 * 60 * 1000;
+/// No policy gets more attempts than this for one target in one hour.
+const MAX_ATTEMPTS: u32 = 10;
+
+/// Names a guard rail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Rail {
+    /// The target is not in the observation, or not in the state that the action is for.
+    Precondition,
+    /// The holder is not proven to be an orphan, or the sandbox not proven to be stale.
+    UnprovenTarget,
+    /// There is no verified backup, taken on this node, of what the step would destroy or replace.
+    NoVerifiedBackup,
+    /// The step could leave etcd without quorum, or the quorum is not known.
+    Quorum,
+    /// One disruptive action at a time per node.
+    OneAtATime,
+    /// The cool-down has not passed.
+    CoolDown,
+    /// The action was tried too often.
+    RateLimit,
+    /// The caller has not agreed to this kind of step.
+    Consent,
+    /// The node as a whole was verified healthy.
+    Healthy,
+    /// The evidence that the decision names is not in the observation.
+    Evidence,
+}
+
+/// What the guard says about one decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+pub enum Ruling {
+    /// Do it; the executor checks its precondition again right before the effect.
+    Allowed,
+    /// Not now; observe again after what is allowed has been done.
+    Deferred {
+        /// Which guard rail.
+        rail: Rail,
+        /// Why, in one line.
+        reason: String,
+    },
+    /// Not at all.
+    Refused {
+        /// Which guard rail.
+        rail: Rail,
+        /// Why, in one line.
+        reason: String,
+    },
+}
+
+/// A decision together with the guard's ruling.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Guarded {
+    /// What the policy wants.
+    pub decision: Decision,
+    /// Whether it may.
+    pub ruling: Ruling,
+}
+
+/// Rules on every decision, in order; the result has as many items as `decisions`.
+#[must_use]
+pub fn check(observation: &Observation, decisions: &[Decision]) -> Vec<Guarded> {
+    let mut disruption = false;
+    decisions
+        .iter()
+        .map(|decision| {
+            let ruling = rule(observation, decision, disruption);
+            disruption |= ruling == Ruling::Allowed && decision.action.is_disruptive();
+            Guarded { decision: decision.clone(), ruling }
+        })
+        .collect()
+}
+
+fn rule(seen: &Observation, decision: &Decision, disruption: bool) -> Ruling {
+    if !decision.action.is_effect() {
+        return Ruling::Allowed;
+    }
+    let rails = [evidence, healthy, precondition, quorum, consent, rate];
+    for rail in rails {
+        if let Err(ruling) = rail(seen, decision) {
+            return ruling;
+        }
+    }
+    if disruption && decision.action.is_disruptive() {
+        return deferred(
+            Rail::OneAtATime,
+            "another disruptive step comes first; the node is observed again after it",
+        );
+    }
+    Ruling::Allowed
+}
+
+fn refused(rail: Rail, reason: impl Into<String>) -> Ruling {
+    Ruling::Refused { rail, reason: reason.into() }
+}
+
+fn deferred(rail: Rail, reason: impl Into<String>) -> Ruling {
+    Ruling::Deferred { rail, reason: reason.into() }
+}
+
+type Passed = Result<(), Ruling>;
+
+fn evidence(seen: &Observation, decision: &Decision) -> Passed {
+    let known = |id: &String| seen.evidence.iter().any(|evidence| evidence.id == *id);
+    match decision.evidence.iter().find(|id| !known(id)) {
+        Some(id) => Err(refused(Rail::Evidence, format!("evidence {id:?} is not in the observation"))),
+        None => Ok(()),
+    }
+}
+
+fn healthy(seen: &Observation, decision: &Decision) -> Passed {
+    // A renewal is meant for a node that still works, and needs the caller's consent anyway.
+    if seen.healthy == Verdict::Yes && !matches!(decision.action, Action::RenewCertificate { .. }) {
+        return Err(refused(Rail::Healthy, "the node is verified healthy"));
+    }
+    Ok(())
+}
+
+/// Acting on an etcd member must leave the other voters with a quorum, unless the member is dead already.
+fn quorum(seen: &Observation, decision: &Decision) -> Passed {
+    if seen.etcd.external || !touches_etcd(seen, &decision.action) {
+        return Ok(());
+    }
+    let voters: Vec<_> = seen.etcd.members.iter().filter(|member| !member.learner).collect();
+    if voters.is_empty() || seen.etcd.quorum == 0 {
+        if seen.consents.contains(&Consent::UnknownQuorum) {
+            return Ok(());
+        }
+        return Err(refused(Rail::Quorum, "the members of the etcd cluster are not known"));
+    }
+    let local_votes = voters.iter().any(|member| member.local && member.healthy != Verdict::No);
+    let others = voters.iter().filter(|member| !member.local && member.healthy == Verdict::Yes).count();
+    let needed = usize::try_from(seen.etcd.quorum).unwrap_or(usize::MAX);
+    if !local_votes || others >= needed {
+        return Ok(());
+    }
+    Err(refused(
+        Rail::Quorum,
+        format!(
+            "after this step {others} of {} members are known to be healthy, quorum is {needed}",
+            voters.len()
+        ),
+    ))
+}
+
+fn touches_etcd(seen: &Observation, action: &Action) -> bool {
+    match action {
+        Action::TerminateHolder { port, .. } => {
+            let holders = seen.holders.iter().filter(|holder| holder.port == port.get());
+            holders.into_iter().any(|holder| holder.wanted_by == Some(Name::Etcd))
+        }
+        Action::RemoveSandbox { sandbox } => seen
+            .sandboxes
+            .iter()
+            .any(|known| known.id == sandbox.as_str() && known.component == Some(Name::Etcd)),
+        Action::BounceStaticPod { component } => *component == Component::Etcd,
+        // kubelet may be running the duplicate and not its original.
+        Action::QuarantineManifest { file } => seen
+            .manifests
+            .iter()
+            .any(|manifest| manifest.file == *file && manifest.component == Some(Name::Etcd)),
+        // A kubelet that starts, or that finds its runtime again, ends the static pods whose manifests are
+        // gone meanwhile (kubernetes `pkg/kubelet/config/file.go`): also an etcd that still serves.
+        Action::RestartKubelet | Action::RestartRuntime => {
+            !seen.manifests.iter().any(|manifest| {
+                manifest.file == Component::Etcd.manifest_file() && manifest.state == ManifestState::Present
+            })
+        }
+        _ => false,
+    }
+}
+
+fn consent(seen: &Observation, decision: &Decision) -> Passed {
+    if matches!(decision.action, Action::RenewCertificate { .. })
+        && !seen.consents.contains(&Consent::RenewCertificates)
+    {
+        return Err(refused(Rail::Consent, "the caller has not agreed to renewing certificates"));
+    }
+    Ok(())
+}
+
+fn rate(seen: &Observation, decision: &Decision) -> Passed {
+    let target = decision.action.target();
+    let past: Vec<_> = seen
+        .history
+        .iter()
+        .filter(|past| past.kind == decision.action.kind() && past.target == target)
+        .filter(|past| seen.now_ms.saturating_sub(past.started_ms) < WINDOW_MS)
+        .collect();
+    let allowed = decision.max_attempts.min(MAX_ATTEMPTS);
+    if past.len() >= usize::try_from(allowed).unwrap_or(usize::MAX) {
+        let why = format!("{} was tried {} times in the last hour", decision.action, past.len());
+        return Err(refused(Rail::RateLimit, why));
+    }
+    // An effect in which the engine died is finished at once, not after a pause; it counts as a try.
+    let ended = past.iter().filter(|past| past.outcome != Outcome::Running);
+    let last = ended.map(|past| past.ended_ms.unwrap_or(past.started_ms)).max();
+    if last.is_some_and(|last| seen.now_ms.saturating_sub(last) < decision.cool_down_ms) {
+        return Err(deferred(
+            Rail::CoolDown,
+            format!("the cool-down of {} ms has not passed", decision.cool_down_ms),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
