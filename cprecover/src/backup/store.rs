@@ -419,6 +419,10 @@ impl Store {
 
     /// Opens the store for writing, makes its folder where it is missing, and keeps others out.
     fn change(&self) -> Result<(Vault<'_, Linux>, Lock)> {
+        if self.read_only {
+            let message = format!("store {} is open for reading only", self.path.display());
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
         let vault = if let Some(vault) = self.look()? {
             vault
         } else {

@@ -65,17 +65,18 @@ fn facts_json(bytes: &[u8]) -> Option<Result<Facts>> {
 fn add(facts: &mut Facts, name: &str, bytes: &[u8]) -> Result<()> {
     let start = bytes.trim_ascii_start();
     if start.starts_with(b"{")
-        && let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes) {
-            let is_list = |key: &str| object.get(key).is_some_and(Value::is_array);
-            if is_list("items") {
-                runtime(facts).sandboxes = parse::pods(bytes)?;
-                return Ok(());
-            }
-            if is_list("containers") {
-                runtime(facts).containers = parse::containers(bytes)?;
-                return Ok(());
-            }
+        && let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes)
+    {
+        let is_list = |key: &str| object.get(key).is_some_and(Value::is_array);
+        if is_list("items") {
+            runtime(facts).sandboxes = parse::pods(bytes)?;
+            return Ok(());
         }
+        if is_list("containers") {
+            runtime(facts).containers = parse::containers(bytes)?;
+            return Ok(());
+        }
+    }
     if looks_like_manifest(bytes)
         && let Ok(pod) = StaticPod::parse(bytes)
         && let Some(component) = pod.component()

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::holders::Court;
-use super::{ask_runtime, backups, manifests, node_name};
+use super::{ask_runtime, good_backups, manifests};
 use crate::backup::Store;
 use crate::cri::RuntimeView;
 use crate::error::{Error, ErrorKind, Result};
@@ -143,11 +143,8 @@ fn hear(host: &Host<'_>, question: &PortQuestion, deadline: &Deadline) -> Result
     let facts = manifests::live(node);
     let store = Store::open_read_only(node);
     // Without backups the manifests in place are all that is known; the verdicts then say so.
-    let known = store
-        .as_ref()
-        .ok()
-        .and_then(|store| backups::best(store, &node_name(host), deadline).ok())
-        .unwrap_or_default();
+    let known =
+        store.as_ref().ok().and_then(|store| good_backups(host, store, deadline).ok()).unwrap_or_default();
     let pods = manifests::expected(&facts, &known, store.as_ref().ok(), node);
     let (runtime, _, state) = ask_runtime(host, deadline);
     let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);

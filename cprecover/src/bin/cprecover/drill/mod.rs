@@ -134,7 +134,7 @@ fn drill(ctx: &Context, args: &Args, root: &Path, etcd: EtcdProgram, started: In
     let fault = Instant::now();
     let node = site.options()?;
     let policy = args.policy.load()?;
-    let report = recover_node(&node, &policy, Consented::drill(args.dry_run), &ctx.cancel)?;
+    let report = recover_node(&node, &policy, &Consented::drill(args.dry_run), &ctx.cancel)?;
     let recovery_ms = millis(fault.elapsed());
     let healthy = report.ending == Ending::Healthy;
     let keys_intact = if healthy { Some(keys::count_intact(&site)?) } else { None };
