@@ -4,7 +4,7 @@ use super::Performed;
 use crate::backup::{InstallOptions, NewFile, RestoreOptions, Selection, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kubeadm::{self, Acceptance, Installer, StagedFile};
-use crate::model::{Component, Observed};
+use crate::model::{Component, Digest, Observed};
 use crate::node::NodeOptions;
 use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
 use crate::policy::contract::Consent;
@@ -39,12 +39,26 @@ pub(super) fn restore(
     let report = store.restore(&id, &selection, &RestoreOptions::default(), deadline)?;
     let entry = store.load(&id)?.manifest(component).and_then(|entry| entry.sha256);
     let digest = entry.map(|digest| digest.to_string()).unwrap_or_default();
-    let before =
-        report.before.map(|id| format!("; what stood there is in snapshot {id}")).unwrap_or_default();
-    Ok(Performed::new(format!(
-        "{} from snapshot {backup_id}, sha256 {digest}{before}",
-        component.manifest_file()
-    )))
+    require_installed(host.node, component, entry)?;
+    let file = component.manifest_file();
+    let done = Performed::new(format!("{file} from snapshot {backup_id}, sha256 {digest}"));
+    Ok(match report.before {
+        Some(id) => done.undo(format!("what stood there is in snapshot {id}: cprecover restore {id}")),
+        None => done.undo(format!("cprecover hold {file}")),
+    })
+}
+
+/// Reads the installed manifest back: what kubelet reads must be what the snapshot holds.
+fn require_installed(node: &NodeOptions, component: Component, expected: Option<Digest>) -> Result<()> {
+    let path = node.manifests().join(component.manifest_file());
+    let found = Digest::of(&read_bounded(&path, MAX_MANIFEST_BYTES)?);
+    match expected {
+        Some(expected) if expected != found => Err(Error::new(
+            ErrorKind::Changed,
+            format!("{} has sha256 {found} right after it was restored, not {expected}", path.display()),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The store as kubeadm's installer.
@@ -113,8 +127,6 @@ pub(super) fn quarantine(host: &Host<'_>, file: &str, deadline: &Deadline) -> Re
     }
     let store = Store::open(host.node)?;
     let held = store.hold(file, "kubelet would run it beside the component's own manifest", deadline)?;
-    Ok(Performed::new(format!(
-        "{file} is held as {}, sha256 {}; `cprecover release {file}` undoes it",
-        held.held_as, held.sha256
-    )))
+    let done = Performed::new(format!("{file} is held as {}, sha256 {}", held.held_as, held.sha256));
+    Ok(done.undo(format!("cprecover release {file}")))
 }
