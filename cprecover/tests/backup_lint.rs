@@ -9,7 +9,8 @@ use std::path::Path;
 
 use backup_rig::{MANIFESTS, Rig, program};
 use cprecover::ErrorKind;
-use cprecover::backup::{LintRule, Severity, lint, lint_dir};
+use cprecover::backup::Severity::{Error, Info, Warning};
+use cprecover::backup::{LintRule, LintRule as R, Severity, lint, lint_dir};
 
 /// The rules by file that a folder's findings come from.
 fn found(rig: &Rig) -> BTreeMap<String, Vec<(LintRule, Severity)>> {
@@ -37,7 +38,7 @@ fn clean() -> Rig {
                 std::fs::create_dir_all(&path).unwrap();
             }
         }
-        assert!(name.ends_with(".yaml"));
+        assert!(Path::new(&name).extension().is_some_and(|end| end == "yaml"));
     }
     rig
 }
@@ -104,14 +105,14 @@ fn every_rule_finds_its_file_and_no_other() {
     }
     let mut found = found(&rig);
     if !root {
-        found.values_mut().for_each(|rules| rules.retain(|(rule, _)| *rule != LintRule::Owner));
+        for rules in found.values_mut() {
+            rules.retain(|(rule, _)| *rule != LintRule::Owner);
+        }
         found.retain(|_, rules| !rules.is_empty());
     }
     let mut expect = |file: &str, rules: &[(LintRule, Severity)]| {
         assert_eq!(found.remove(file).as_deref(), Some(rules), "{file}");
     };
-    use LintRule as R;
-    use Severity::{Error, Info, Warning};
     // Of the same pod in several files the one that sorts last wins: the others say so.
     expect("kube-scheduler.yaml", &[(R::DuplicatePod, Error)]);
     expect("kube-scheduler.yaml.bak", &[(R::BackupCopy, Error), (R::DuplicatePod, Error)]);

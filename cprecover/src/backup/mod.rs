@@ -29,9 +29,9 @@ mod lint;
 mod lint_text;
 #[cfg(test)]
 mod meddle_test;
-mod opening;
 #[cfg(test)]
 pub(crate) mod memory;
+mod opening;
 mod plan;
 mod prune;
 mod recover;

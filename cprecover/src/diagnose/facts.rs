@@ -144,6 +144,10 @@ pub enum DataVerdict {
     DbCorrupt(String),
     /// Snapshot and database do not belong together, or one is missing.
     Mismatch(String),
+    /// It belongs to another member or cluster.
+    Foreign(String),
+    /// It is sound, but there is no room for what etcd allocates at start.
+    NoSpace(String),
 }
 
 /// What was observed.

@@ -13,6 +13,8 @@ use super::wal::{self, WalScan};
 use super::{snap, verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Observed;
+use crate::node::NodeOptions;
+use crate::parse::manifest::StaticPod;
 use crate::sys::Deadline;
 use files::Files;
 
@@ -34,7 +36,7 @@ impl Expected {
     /// Takes name and peer URLs from etcd's manifest. The ids are not in it: etcd derives them from the
     /// names of the founding members, or from the time of a join.
     #[must_use]
-    pub fn of_manifest(etcd: &crate::parse::manifest::StaticPod) -> Self {
+    pub fn of_manifest(etcd: &StaticPod) -> Self {
         let urls = etcd.flag("initial-advertise-peer-urls").unwrap_or_default();
         Self {
             name: etcd.flag("name").map(str::to_owned),
@@ -63,6 +65,23 @@ pub struct CheckOptions {
     pub db_bytes: u64,
     /// How many entries each folder may have; 4096 by default.
     pub entries: usize,
+}
+
+impl CheckOptions {
+    /// Returns the node's data directory, in the caller's file system, and how to check it: `--data-dir`,
+    /// `--wal-dir`, name and peer URLs as the manifest says, else the node's options.
+    #[must_use]
+    pub fn of_node(node: &NodeOptions, etcd: Option<&StaticPod>) -> (PathBuf, Self) {
+        let data_dir = etcd.and_then(StaticPod::etcd_data_dir).unwrap_or_else(|| node.etcd_data_dir.clone());
+        let wal_dir = etcd.and_then(|etcd| etcd.node_path(Path::new(etcd.flag("wal-dir")?)));
+        let options = Self {
+            expected: etcd.map(Expected::of_manifest).unwrap_or_default(),
+            wal_dir: wal_dir.map(|folder| node.resolve(folder)),
+            proc_dir: node.proc_dir.clone(),
+            ..Self::default()
+        };
+        (node.resolve(data_dir), options)
+    }
 }
 
 impl Default for CheckOptions {

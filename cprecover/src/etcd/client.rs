@@ -145,6 +145,14 @@ impl Client {
         Self::new(ClientOptions { address, ..self.options.clone() })
     }
 
+    /// Bounds each call more tightly: the TCP connection by `connect`, every silence by `silence`.
+    #[must_use]
+    pub fn within(mut self, connect: Duration, silence: Duration) -> Self {
+        self.options.connect = connect;
+        self.options.silence = silence;
+        self
+    }
+
     /// Returns whom this client asks.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {

@@ -184,7 +184,7 @@ impl Connection {
                 Ok(value) => return Ok(value),
                 Err(error) if matches!(error.kind(), Io::WouldBlock | Io::TimedOut | Io::Interrupted) => {
                     if started.elapsed() >= self.silence {
-                        let message = format!("{what}: silent for {} s", self.silence.as_secs());
+                        let message = format!("{what}: silent for {} ms", self.silence.as_millis());
                         return Err(Error::new(ErrorKind::Timeout, message));
                     }
                 }

@@ -3,6 +3,7 @@
 //! One JSON object a line; each names the SHA-256 of the line before it, so that a line that was
 //! changed or removed is found. A line is on stable storage before its effect begins and again after it.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -35,6 +36,13 @@ pub enum Event {
         reason: String,
         /// The policy: name, version and digest.
         policy: String,
+    },
+    /// Before the effect something was saved, so that it can be taken back.
+    Saved {
+        /// The sequence number of the effect's beginning.
+        begun: u64,
+        /// What was saved and where, or why nothing could be.
+        detail: String,
     },
     /// An effect has ended.
     End {
@@ -151,33 +159,39 @@ impl AuditLog {
         &self.entries
     }
 
-    /// Returns the effects so far, oldest first; one that a crash interrupted is `running`.
+    /// Returns the last `limit` effects, oldest first; one that a crash interrupted is `running`.
     #[must_use]
-    pub fn history(&self) -> Vec<PastAction> {
-        history(&self.entries)
+    pub fn history(&self, limit: usize) -> Vec<PastAction> {
+        let begins = self.entries.iter().enumerate().rev();
+        let mut begins = begins.filter(|(_, entry)| matches!(entry.event, Event::Begin { .. }));
+        // An effect's end comes after its beginning, so that the tail holds all that is needed.
+        let first = begins.by_ref().take(limit).last().map_or(self.entries.len(), |(place, _)| place);
+        history(self.entries.get(first..).unwrap_or_default())
     }
 }
 
 /// Returns the effects that the entries tell of, oldest first.
 #[must_use]
 pub fn history(entries: &[Entry]) -> Vec<PastAction> {
+    let ends: BTreeMap<u64, (u64, contract::Outcome)> = entries
+        .iter()
+        .filter_map(|entry| match &entry.event {
+            Event::End { begun, outcome, .. } => Some((*begun, (entry.at_unix_ms, *outcome))),
+            _ => None,
+        })
+        .collect();
     entries
         .iter()
         .filter_map(|entry| {
             let Event::Begin { action, rule, .. } = &entry.event else { return None };
-            let end = entries.iter().find_map(|end| match &end.event {
-                Event::End { begun, outcome, .. } if *begun == entry.sequence => {
-                    Some((end.at_unix_ms, *outcome))
-                }
-                _ => None,
-            });
+            let end = ends.get(&entry.sequence);
             Some(PastAction {
                 kind: action.kind(),
                 target: action.target(),
                 rule_id: rule.clone(),
                 started_ms: entry.at_unix_ms,
-                ended_ms: end.map(|(at, _)| at),
-                outcome: end.map_or(contract::Outcome::Running, |(_, outcome)| outcome),
+                ended_ms: end.map(|(at, _)| *at),
+                outcome: end.map_or(contract::Outcome::Running, |(_, outcome)| *outcome),
             })
         })
         .collect()
@@ -237,15 +251,36 @@ mod tests {
     fn an_interrupted_effect_is_remembered_as_running() {
         let dir = tempfile::tempdir().expect("temp dir");
         let begun = log(dir.path()).append(1, begin()).expect("append");
-        let history = log(dir.path()).history();
+        let history = log(dir.path()).history(9);
         assert_eq!(history.first().map(|past| past.outcome), Some(contract::Outcome::Running));
         let end = Event::End { begun, outcome: contract::Outcome::Done, detail: String::new() };
         log(dir.path()).append(9, end).expect("append");
-        let history = log(dir.path()).history();
+        let history = log(dir.path()).history(9);
         assert_eq!(
             history.first().map(|past| (past.outcome, past.ended_ms)),
             Some((contract::Outcome::Done, Some(9)))
         );
+    }
+
+    #[test]
+    fn a_long_history_is_read_from_its_end() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut log = log(dir.path());
+        let entries = 4000_u64;
+        for at in 0..entries {
+            // Without the file: only the reading is looked at here.
+            let event = if at % 2 == 0 {
+                begin()
+            } else {
+                Event::End { begun: at, outcome: contract::Outcome::Done, detail: String::new() }
+            };
+            log.entries.push(Entry { sequence: at + 1, at_unix_ms: at, previous: None, event });
+        }
+        assert_eq!(log.history(usize::MAX).len(), 2000);
+        let last = log.history(3);
+        assert_eq!(last.iter().map(|past| past.started_ms).collect::<Vec<_>>(), [3994, 3996, 3998]);
+        assert!(last.iter().all(|past| past.outcome == contract::Outcome::Done));
+        assert_eq!(log.history(0), []);
     }
 
     #[test]

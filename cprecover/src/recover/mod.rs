@@ -7,6 +7,7 @@
 
 mod act;
 mod audit;
+mod cache;
 mod engine;
 mod host;
 mod lock;
@@ -19,21 +20,23 @@ mod report;
 mod simulation;
 mod verification;
 mod view;
+mod world;
 
 pub use act::Performed;
 pub use act::regenerate::{apply_regeneration, plan_regeneration};
 pub use audit::{AUDIT_FILE, AuditLog, Entry, Event, history};
-pub use engine::{Engine, NodeWorld, Progress, RecoverOptions, World};
+pub use engine::{Engine, Progress, RecoverOptions};
 pub use host::Host;
 pub use lock::NodeLock;
 pub use observation::{
-    BackOffFact, BackupFact, ExpectedPod, JudgedHolder, Observation, PodSource, RegenerationFact,
+    BackOffFact, BackupFact, EtcdFacts, ExpectedPod, JudgedHolder, Observation, PodSource, RegenerationFact,
 };
 pub use observe::observe;
 pub use observe::port::{
     PortQuestion, PortReport, PortState, PortVerdict, end_holder, port_facts, port_report,
 };
 pub use plan::{PLAN_SCHEMA, Plan, Refusal, Step};
-pub use report::{DoneStep, Ending, Report, RoundTimes};
+pub use report::{DoneStep, Ending, Escalation, Report, RoundTimes};
 pub use verification::{Check, Verification};
 pub use view::policy_view;
+pub use world::{NodeWorld, World};

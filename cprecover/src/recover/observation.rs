@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cri::RuntimeInfo;
 use crate::diagnose::Facts;
+use crate::etcd::{ClusterView, DataVerdict, Projection};
 use crate::model::{Component, NodeName, Observed, Port};
 use crate::parse::manifest::StaticPod;
 use crate::policy::contract;
@@ -38,10 +39,38 @@ pub struct Observation {
     pub restart_ms: u64,
     /// The etcd cluster as far as it can be seen from here.
     pub etcd: contract::Etcd,
+    /// What that is drawn from.
+    pub etcd_facts: EtcdFacts,
     /// Left-over pod folders.
     pub pod_dirs: Vec<contract::PodDir>,
     /// What could not be read, with the reason.
     pub unobserved: Vec<contract::Unobserved>,
+}
+
+/// This node's etcd member and the others, as they were seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct EtcdFacts {
+    /// The offline verdict on the data folder, with everything that was found.
+    pub data: Observed<DataVerdict>,
+    /// The members, and who listed them.
+    pub cluster: Observed<ClusterView>,
+    /// Alarms that are set; unknown without a quorum, through which they are read.
+    pub alarms: Observed<Vec<String>>,
+    /// This node's member among them: its name, or its id where it has no name.
+    pub local: Option<String>,
+    /// What ending this node's member would leave of the quorum.
+    pub projection: Option<Projection>,
+}
+
+impl Default for EtcdFacts {
+    fn default() -> Self {
+        fn unknown<T>() -> Observed<T> {
+            Observed::Unknown("not looked at".to_owned())
+        }
+        Self { data: unknown(), cluster: unknown(), alarms: unknown(), local: None, projection: None }
+    }
 }
 
 /// Where the manifest of an expected pod is known from.
@@ -126,4 +155,28 @@ pub struct BackOffFact {
     pub component: Component,
     /// What is left of the pause, in milliseconds; the whole pause when it is not known since when.
     pub remaining_ms: u64,
+}
+
+#[cfg(test)]
+impl Observation {
+    /// One of a node of which nothing is known.
+    pub(super) fn blank() -> Self {
+        let unknown = || "not looked at".to_owned();
+        Self {
+            node: NodeName::new("cp1"),
+            at_unix_ms: 1,
+            facts: Facts::default(),
+            pods: Vec::new(),
+            runtime_info: Observed::Unknown(unknown()),
+            holders: Vec::new(),
+            backups: Observed::Unknown(unknown()),
+            regenerations: Vec::new(),
+            back_offs: Vec::new(),
+            restart_ms: 0,
+            etcd: contract::Etcd::default(),
+            etcd_facts: EtcdFacts::default(),
+            pod_dirs: Vec::new(),
+            unobserved: Vec::new(),
+        }
+    }
 }

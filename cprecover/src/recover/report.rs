@@ -6,6 +6,7 @@ use super::plan::Plan;
 use super::verification::Verification;
 use crate::diagnose::Diagnosis;
 use crate::model::NodeName;
+use crate::policy::guard::{Guarded, Ruling};
 use crate::policy::{Action, contract};
 
 /// How a recovery ended.
@@ -51,10 +52,53 @@ pub struct DoneStep {
     pub reason: String,
     /// How it ended.
     pub outcome: contract::Outcome,
+    /// What was saved before it, and where; none where there is nothing to save.
+    #[serde(default)]
+    pub saved: Option<String>,
     /// What changed, or why it failed.
     pub detail: String,
+    /// How it is taken back by hand, where it can be.
+    #[serde(default)]
+    pub undo: Option<String>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
+}
+
+/// What a person has to know to go on where the policy does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Escalation {
+    /// What is wrong and why nobody but a person can go on.
+    pub summary: String,
+    /// What that person could do.
+    pub hints: Vec<String>,
+    /// The evidence, with its source.
+    pub evidence: Vec<String>,
+}
+
+/// Gathers what a round calls a person for, and what its guard rails stopped.
+pub(super) fn escalations(seen: &contract::Observation, guarded: &[Guarded]) -> Vec<Escalation> {
+    let text = |id: &String| {
+        let found = seen.evidence.iter().find(|evidence| evidence.id == *id)?;
+        Some(format!("{}: {}", found.source, found.text))
+    };
+    guarded
+        .iter()
+        .filter_map(|guarded| {
+            let evidence = guarded.decision.evidence.iter().filter_map(text).collect();
+            match (&guarded.decision.action, &guarded.ruling) {
+                (Action::Escalate { summary, hints }, _) => {
+                    Some(Escalation { summary: summary.clone(), hints: hints.clone(), evidence })
+                }
+                (action, Ruling::Refused { reason, .. }) => {
+                    let summary = format!("{action} is refused: {reason}");
+                    Some(Escalation { summary, hints: vec![guarded.decision.reason.clone()], evidence })
+                }
+                _ => None,
+            }
+        })
+        .collect()
 }
 
 /// Where the time of one round went, in milliseconds.
@@ -85,6 +129,9 @@ pub struct Report {
     pub resumed: Vec<String>,
     /// The effects, in order.
     pub steps: Vec<DoneStep>,
+    /// What a person is called for; empty when the node is healthy.
+    #[serde(default)]
+    pub escalations: Vec<Escalation>,
     /// The node at the end.
     pub verification: Verification,
     /// Each round: an observation, a decision, at most one effect.

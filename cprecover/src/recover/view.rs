@@ -365,6 +365,8 @@ pub(super) fn contract_data(verdict: &Observed<DataVerdict>) -> contract::EtcdDa
         Observed::Present(
             DataVerdict::WalCorrupt(_) | DataVerdict::DbCorrupt(_) | DataVerdict::Mismatch(_),
         ) => contract::EtcdData::Damaged,
+        Observed::Present(DataVerdict::Foreign(_)) => contract::EtcdData::Foreign,
+        Observed::Present(DataVerdict::NoSpace(_)) => contract::EtcdData::NoSpace,
         Observed::Absent => contract::EtcdData::Missing,
         Observed::Unknown(_) => contract::EtcdData::Unknown,
     }

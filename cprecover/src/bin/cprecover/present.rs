@@ -23,6 +23,12 @@ pub(crate) fn report(report: &Report) -> String {
         text += &done(report);
     }
     text += &verified(&report.verification);
+    for escalation in &report.escalations {
+        let _ = writeln!(text, "\nFOR A PERSON: {}", escalation.summary);
+        for line in escalation.hints.iter().chain(&escalation.evidence) {
+            let _ = writeln!(text, "  {}", cut(line));
+        }
+    }
     let _ = write!(text, "\nRESULT\n  {}\n", ending(&report.ending));
     text
 }
@@ -66,7 +72,13 @@ fn done(report: &Report) -> String {
         };
         let _ = writeln!(text, "  {}. {} [{mark}, {took:.2} s]", index + 1, step.action);
         let _ = writeln!(text, "     why: {}", step.reason);
+        if let Some(saved) = &step.saved {
+            let _ = writeln!(text, "     saved first: {saved}");
+        }
         let _ = writeln!(text, "     {}", step.detail);
+        if let Some(undo) = &step.undo {
+            let _ = writeln!(text, "     undo: {undo}");
+        }
     }
     let looks = report.rounds.iter().map(|round| round.observe_ms).sum::<u64>();
     let _ = writeln!(

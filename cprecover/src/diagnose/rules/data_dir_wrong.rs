@@ -23,6 +23,9 @@ fn check(facts: &Facts) -> Answer {
     let (severity, text, data_dir): (_, _, Option<&DataDirFact>) =
         match (&facts.host.data_dir, &facts.etcd_data) {
             (_, Observed::Present(DataVerdict::Empty)) => (Severity::Critical, empty, facts.host.data_dir.present()),
+            (_, Observed::Present(DataVerdict::Foreign(why))) => {
+                (Severity::Critical, why.as_str(), facts.host.data_dir.present())
+            }
             (Observed::Absent, _) if has_etcd => (Severity::Critical, "it does not exist", None),
             (Observed::Present(dir), _) if !dir.has_wal && !matches!(dir.db, Observed::Present(_)) && has_etcd => {
                 (Severity::Critical, empty, Some(dir))

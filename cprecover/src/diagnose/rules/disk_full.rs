@@ -1,7 +1,7 @@
 //! Mode 16: a file system is full.
 
 use super::{Answer, Rule, draft};
-use crate::diagnose::facts::Facts;
+use crate::diagnose::facts::{DataVerdict, Facts};
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity, Targets};
 use crate::diagnose::query::note;
 use crate::facts::DiskFact;
@@ -44,11 +44,16 @@ fn check(facts: &Facts) -> Answer {
     let disks = &facts.host.disks;
     let full: Vec<&DiskFact> = disks.iter().filter(|disk| is_full(disk)).collect();
     let logged = facts.log_evidence(&[S::DiskFull]);
-    if full.is_empty() && (logged.is_empty() || !disks.is_empty()) {
+    // etcd's own file system, which need not be one of those.
+    let etcd = match facts.etcd_data.present() {
+        Some(DataVerdict::NoSpace(why)) => Some(note(EvidenceKind::Data, "etcd data folder", why.as_str())),
+        _ => None,
+    };
+    if full.is_empty() && etcd.is_none() && (logged.is_empty() || !disks.is_empty()) {
         // With space free now, a log line of the past is no finding.
         return Answer::unless(!disks.is_empty(), "free space and inodes of the node's file systems");
     }
-    let confidence = if full.is_empty() { Confidence::Likely } else { Confidence::Proven };
+    let confidence = if full.is_empty() && etcd.is_none() { Confidence::Likely } else { Confidence::Proven };
     let seen = full.iter().map(|disk| {
         let text = format!(
             "{} of {} MiB and {} of {} inodes available",
@@ -62,7 +67,7 @@ fn check(facts: &Facts) -> Answer {
     let mut targets = Targets::default();
     targets.paths.extend(full.iter().map(|disk| disk.path.clone()));
     draft(FindingId::DiskFull, Severity::Critical, confidence, "a file system of the node is full")
-        .evidence(seen.chain(logged))
+        .evidence(seen.chain(etcd).chain(logged))
         .targets(targets)
         .remedy("Free space (old logs, unused images); never delete files below the etcd data folder. Then restart what failed.")
 }

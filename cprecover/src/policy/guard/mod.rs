@@ -7,7 +7,10 @@ mod precondition;
 use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Decision};
-use super::contract::{Component as Name, Consent, ManifestState, Observation, Outcome, Verdict};
+use super::contract::{
+    ActionKind, Component as Name, Consent, Manifest, ManifestState, Observation, Outcome, PastAction,
+    Verdict,
+};
 use crate::model::Component;
 use precondition::precondition;
 
@@ -179,15 +182,26 @@ fn touches_etcd(seen: &Observation, action: &Action) -> bool {
             .manifests
             .iter()
             .any(|manifest| manifest.file == *file && manifest.component == Some(Name::Etcd)),
-        // A kubelet that starts, or that finds its runtime again, ends the static pods whose manifests are
-        // gone meanwhile (kubernetes `pkg/kubelet/config/file.go`): also an etcd that still serves.
-        Action::RestartKubelet | Action::RestartRuntime => {
-            !seen.manifests.iter().any(|manifest| {
-                manifest.file == Component::Etcd.manifest_file() && manifest.state == ManifestState::Present
-            })
-        }
+        // A kubelet that starts, or that finds its runtime again, ends the static pods whose manifests are gone
+        // or others meanwhile (kubernetes `pkg/kubelet/config/file.go`): also an etcd that still serves.
+        Action::RestartKubelet | Action::RestartRuntime => !runs_from_its_manifest(seen),
         _ => false,
     }
+}
+
+/// Reports whether nothing is known by which kubelet would end etcd's pod: its manifest is there, and was not
+/// put there after the pod's newest sandbox was made.
+fn runs_from_its_manifest(seen: &Observation) -> bool {
+    let file = Component::Etcd.manifest_file();
+    let present = |manifest: &Manifest| manifest.file == file && manifest.state == ManifestState::Present;
+    let etcds = seen.sandboxes.iter().filter(|sandbox| sandbox.component == Some(Name::Etcd));
+    let newest = etcds.map(|sandbox| sandbox.created_ms).max();
+    let puts = |past: &&PastAction| {
+        let kinds = [ActionKind::RestoreManifest, ActionKind::RegenerateComponent];
+        kinds.contains(&past.kind) && past.target == Component::Etcd.as_str()
+    };
+    let put = seen.history.iter().filter(puts).map(|past| past.started_ms).max();
+    seen.manifests.iter().any(present) && put.is_none_or(|put| newest.is_some_and(|made| made >= put))
 }
 
 fn consent(seen: &Observation, decision: &Decision) -> Passed {

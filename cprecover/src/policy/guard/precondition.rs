@@ -125,11 +125,6 @@ fn restore(seen: &Observation, component: Component, backup_id: &str) -> Passed 
             "etcd's data folder is proven lost or another's; etcd would begin an empty cluster",
         ));
     }
-    // Unreadable is not there: over lost data etcd would begin an empty cluster as well.
-    let unknown = seen.etcd.data == EtcdData::Unknown && !seen.etcd.external;
-    if component == Component::Etcd && unknown && !seen.consents.contains(&Consent::UnknownQuorum) {
-        return Err(refused(Rail::Quorum, "it is not known what is in etcd's data folder"));
-    }
     let good = seen.backups.iter().any(|backup| {
         backup.id == backup_id && backup.component == contract_component(component) && is_good(backup)
     });

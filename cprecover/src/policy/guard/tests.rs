@@ -269,7 +269,7 @@ fn etcd_never_falls_below_quorum() {
 
 #[test]
 fn etcd_is_never_started_on_lost_data() {
-    for data in [EtcdData::Empty, EtcdData::Missing, EtcdData::Foreign, EtcdData::Unknown] {
+    for data in [EtcdData::Empty, EtcdData::Missing, EtcdData::Foreign] {
         let mut seen = seen();
         regenerable(&mut seen);
         assert_eq!(ruling(&seen, &restore()), Ruling::Allowed);

@@ -16,15 +16,27 @@ const GONE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long kubelet may take to start the new one.
 const NEW_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Why a manifest is held while it is bounced; a later run puts back what a crash left held like this.
-pub(in crate::recover) const HOLD_REASON: &str = "bounced by the recovery engine";
+/// Why the manifest is held meanwhile; a person's hold has another reason and is left alone.
+pub(in crate::recover) const REASON: &str = "bounce";
+
+/// Releases the manifest that a bounce was holding when its engine died.
+pub(super) fn resume(host: &Host<'_>, component: Component, deadline: &Deadline) -> Result<Option<String>> {
+    let store = Store::open(host.node)?;
+    let file = component.manifest_file();
+    let held = store.held()?;
+    if !held.iter().any(|held| held.file == file && held.reason == REASON) {
+        return Ok(None);
+    }
+    store.release(file, deadline)?;
+    Ok(Some(format!("{file} was held for a bounce and is released")))
+}
 
 pub(super) fn bounce(host: &Host<'_>, component: Component, deadline: &Deadline) -> Result<Performed> {
     let runtime = cri::connect(host.node, host.commands, deadline)?;
     let old = running(runtime.as_ref(), component, deadline)?;
     let store = Store::open(host.node)?;
     let file = component.manifest_file();
-    store.hold(file, HOLD_REASON, deadline)?;
+    store.hold(file, REASON, deadline)?;
     let gone =
         wait(host, &deadline.at_most(GONE_TIMEOUT), &format!("wait for the end of {component}"), || {
             Ok(running(runtime.as_ref(), component, deadline)?.iter().all(|id| !old.contains(id)))

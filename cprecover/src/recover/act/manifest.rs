@@ -1,14 +1,16 @@
 //! Restores, regenerates and quarantines manifests; all through the store's one transaction.
 
 use super::Performed;
-use super::bounce::HOLD_REASON;
-use crate::backup::{Held, InstallOptions, NewFile, RestoreOptions, Selection, Store};
+use super::bounce;
+use crate::backup::{InstallOptions, NewFile, RestoreOptions, Selection, Store};
 use crate::error::{Error, ErrorKind, Result};
+use crate::etcd::CheckOptions;
 use crate::kubeadm::{self, Acceptance, Installer, StagedFile};
-use crate::model::{Component, Observed};
+use crate::model::{Component, Digest, Observed};
 use crate::node::NodeOptions;
 use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
 use crate::policy::contract::Consent;
+use crate::ports::DATABASE;
 use crate::recover::host::Host;
 use crate::recover::observation::Observation;
 use crate::recover::regeneration;
@@ -27,47 +29,64 @@ fn require_missing_or_invalid(node: &NodeOptions, component: Component) -> Resul
     }
 }
 
-/// Releases a manifest that an engine held and died before it put it back: that very file is better than
-/// any backup of it. What an operator holds stays held.
-fn end_interrupted_bounce(
-    store: &Store,
-    component: Component,
-    deadline: &Deadline,
-) -> Result<Option<Performed>> {
-    let file = component.manifest_file();
-    let ours = |held: &Held| held.file == file && held.reason == HOLD_REASON;
-    if !store.held()?.iter().any(ours) {
-        return Ok(None);
+/// Fails when etcd would begin an empty cluster. The guard knows only what the look could read in its time;
+/// whether there is a database at all is asked here, right before the effect.
+fn require_data(node: &NodeOptions, component: Component, seen: &Observation) -> Result<()> {
+    if component != Component::Etcd || seen.etcd.external {
+        return Ok(());
     }
-    let released = store.release(file, deadline)?;
-    Ok(Some(Performed::new(format!(
-        "{file} was held by a bounce that was interrupted; put back, sha256 {}",
-        released.sha256
-    ))))
+    let pod = seen.pods.iter().find(|pod| pod.component == component).and_then(|pod| pod.pod.as_ref());
+    let (folder, _) = CheckOptions::of_node(node, pod);
+    let database = folder.join(DATABASE);
+    match std::fs::metadata(&database) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::new(
+            ErrorKind::Refused,
+            format!("there is no {}; etcd would begin an empty cluster", database.display()),
+        )),
+        Err(error) => Err(Error::path("look for", &database, error)),
+    }
 }
 
 pub(super) fn restore(
     host: &Host<'_>,
     component: Component,
     backup_id: &str,
+    seen: &Observation,
     deadline: &Deadline,
 ) -> Result<Performed> {
     require_missing_or_invalid(host.node, component)?;
-    let store = Store::open(host.node)?;
-    if let Some(performed) = end_interrupted_bounce(&store, component, deadline)? {
-        return Ok(performed);
+    require_data(host.node, component, seen)?;
+    // What a bounce could not put back is better than any backup; what a person holds stays held.
+    if let Some(released) = bounce::resume(host, component, deadline)? {
+        return Ok(Performed::new(released));
     }
+    let store = Store::open(host.node)?;
     let id = backup_id.parse()?;
     let selection = Selection::Components(vec![component]);
     let report = store.restore(&id, &selection, &RestoreOptions::default(), deadline)?;
     let entry = store.load(&id)?.manifest(component).and_then(|entry| entry.sha256);
     let digest = entry.map(|digest| digest.to_string()).unwrap_or_default();
-    let before =
-        report.before.map(|id| format!("; what stood there is in snapshot {id}")).unwrap_or_default();
-    Ok(Performed::new(format!(
-        "{} from snapshot {backup_id}, sha256 {digest}{before}",
-        component.manifest_file()
-    )))
+    require_installed(host.node, component, entry)?;
+    let file = component.manifest_file();
+    let done = Performed::new(format!("{file} from snapshot {backup_id}, sha256 {digest}"));
+    Ok(match report.before {
+        Some(id) => done.undo(format!("what stood there is in snapshot {id}: cprecover restore {id}")),
+        None => done.undo(format!("cprecover hold {file}")),
+    })
+}
+
+/// Reads the installed manifest back: what kubelet reads must be what the snapshot holds.
+fn require_installed(node: &NodeOptions, component: Component, expected: Option<Digest>) -> Result<()> {
+    let path = node.manifests().join(component.manifest_file());
+    let found = Digest::of(&read_bounded(&path, MAX_MANIFEST_BYTES)?);
+    match expected {
+        Some(expected) if expected != found => Err(Error::new(
+            ErrorKind::Changed,
+            format!("{} has sha256 {found} right after it was restored, not {expected}", path.display()),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The store as kubeadm's installer.
@@ -105,10 +124,12 @@ pub(super) fn regenerate(
     deadline: &Deadline,
 ) -> Result<Performed> {
     require_missing_or_invalid(host.node, component)?;
-    let store = Store::open(host.node)?;
-    if let Some(performed) = end_interrupted_bounce(&store, component, deadline)? {
-        return Ok(performed);
+    require_data(host.node, component, seen)?;
+    // What a bounce could not put back is better than any backup; what a person holds stays held.
+    if let Some(released) = bounce::resume(host, component, deadline)? {
+        return Ok(Performed::new(released));
     }
+    let store = Store::open(host.node)?;
     let backups = seen.backups.present().map(Vec::as_slice).unwrap_or_default();
     let sources = regeneration::sources(host.node, Some(&store), backups)?;
     let options = kubeadm::Options::default();
@@ -139,8 +160,6 @@ pub(super) fn quarantine(host: &Host<'_>, file: &str, deadline: &Deadline) -> Re
     }
     let store = Store::open(host.node)?;
     let held = store.set_aside(file, "kubelet would run it beside the component's own manifest", deadline)?;
-    Ok(Performed::new(format!(
-        "{file} is held as {}, sha256 {}; `cprecover release {file}` undoes it",
-        held.held_as, held.sha256
-    )))
+    let done = Performed::new(format!("{file} is held as {}, sha256 {}", held.held_as, held.sha256));
+    Ok(done.undo(format!("cprecover release {file}")))
 }

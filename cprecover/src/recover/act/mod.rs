@@ -3,6 +3,7 @@
 pub(super) mod bounce;
 mod holder;
 mod manifest;
+mod member;
 pub(super) mod regenerate;
 mod sandbox;
 mod service;
@@ -23,12 +24,47 @@ use crate::sys::Deadline;
 pub struct Performed {
     /// One line for people, with digests where files changed.
     pub detail: String,
+    /// How it is taken back by hand, where it can be.
+    #[serde(default)]
+    pub undo: Option<String>,
 }
 
 impl Performed {
     /// Makes the result of an effect.
     pub fn new(detail: impl Into<String>) -> Self {
-        Self { detail: detail.into() }
+        Self { detail: detail.into(), undo: None }
+    }
+
+    /// Says how it is taken back.
+    #[must_use]
+    pub fn undo(mut self, how: impl Into<String>) -> Self {
+        self.undo = Some(how.into());
+        self
+    }
+}
+
+/// Prepares an action: what has to be proven or saved before anything is changed.
+///
+/// # Errors
+/// As the part that prepares; nothing was done then.
+pub(super) fn prepare(
+    host: &Host<'_>,
+    action: &Action,
+    seen: &Observation,
+    unsaved_is_fine: bool,
+    deadline: &Deadline,
+) -> Result<Option<String>> {
+    member::prepare(host, action, seen, unsaved_is_fine, deadline)
+}
+
+/// Takes back what an interrupted action must not leave behind: a manifest that was held to be released.
+///
+/// # Errors
+/// The kinds of a failed release.
+pub(super) fn resume(host: &Host<'_>, action: &Action, deadline: &Deadline) -> Result<Option<String>> {
+    match action {
+        Action::BounceStaticPod { component } => bounce::resume(host, *component, deadline),
+        _ => Ok(None),
     }
 }
 
@@ -46,7 +82,7 @@ pub(super) fn perform(
     match action {
         Action::TerminateHolder { port, process } => holder::end(host, *port, *process, seen, deadline),
         Action::RestoreManifest { component, backup_id } => {
-            manifest::restore(host, *component, backup_id, deadline)
+            manifest::restore(host, *component, backup_id, seen, deadline)
         }
         Action::RegenerateComponent { component } => {
             manifest::regenerate(host, *component, seen, consents, deadline)

@@ -1,29 +1,34 @@
 //! The best backup of each component's manifest, verified now.
 
-use std::collections::BTreeMap;
+use std::time::Instant;
 
 use crate::backup::{Damage, Listed, Snapshot, Store};
 use crate::error::Result;
 use crate::model::{Component, NodeName, Observed};
+use crate::recover::cache::Cache;
 use crate::recover::observation::BackupFact;
 use crate::sys::Deadline;
 
 /// Looks through the store for the newest snapshot of each manifest: one that was taken while the
 /// node was healthy before any other, since the others may hold what broke it.
-pub(super) fn best(store: &Store, node: &NodeName, deadline: &Deadline) -> Result<Vec<BackupFact>> {
+///
+/// Each snapshot is verified once in a while only; a restore verifies again whatever was said here.
+pub(super) fn best(
+    store: &Store,
+    node: &NodeName,
+    now: Instant,
+    cache: &mut Cache,
+    deadline: &Deadline,
+) -> Result<Vec<BackupFact>> {
     let listed = store.list()?;
-    let mut verified: BTreeMap<String, Observed<bool>> = BTreeMap::new();
     let mut facts = Vec::new();
     for component in Component::ALL {
         for snapshot in candidates(&listed, component) {
             let id = snapshot.id.to_string();
-            let state = verified
-                .entry(id.clone())
-                .or_insert_with(|| {
-                    let report = store.verify(&snapshot.id, deadline);
-                    Observed::from_result(report.map(|report| report.damage.iter().all(Damage::is_harmless)))
-                })
-                .clone();
+            let state = cache.snapshot(&id, now, || {
+                let report = store.verify(&snapshot.id, deadline);
+                Observed::from_result(report.map(|report| report.damage.iter().all(Damage::is_harmless)))
+            });
             let good = state.present() == Some(&true);
             facts.push(BackupFact {
                 snapshot: id,

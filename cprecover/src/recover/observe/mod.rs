@@ -1,7 +1,7 @@
 //! Looks at the node: every part stands alone, and one that cannot be read hides no other.
 
 mod backups;
-mod etcd;
+pub(super) mod etcd;
 mod health;
 pub(crate) mod holders;
 mod logs;
@@ -11,6 +11,7 @@ pub(super) mod port;
 use std::time::Duration;
 
 use self::holders::Court;
+use super::cache::Cache;
 use super::host::Host;
 use super::observation::{BackupFact, Observation};
 use super::regeneration;
@@ -29,7 +30,13 @@ use crate::sys::{Deadline, read_bounded};
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Looks at the whole node; never fails, since what could not be read is part of the answer.
+#[must_use]
 pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
+    observe_again(host, &mut Cache::default(), deadline)
+}
+
+/// As [`observe`], without reading again what has not changed since `cache` saw it.
+pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadline) -> Observation {
     let node = host.node;
     let mut unobserved = Vec::new();
     let mut unread = |what: &str, reason: String| unobserved.push(Unobserved { what: what.into(), reason });
@@ -42,7 +49,7 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
     });
     let store = Store::open_read_only(node);
     let backups = match &store {
-        Ok(store) => Observed::from_result(backups::best(store, &name, deadline)),
+        Ok(store) => Observed::from_result(backups::best(store, &name, host.clock.now(), cache, deadline)),
         Err(error) => Observed::Unknown(error.to_string()),
     };
     if let Observed::Unknown(why) = &backups {
@@ -87,9 +94,12 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
     for (what, why) in &read_logs.unread {
         unread(what, why.clone());
     }
-    let etcd_pod = pods.iter().find(|pod| pod.component == Component::Etcd).and_then(|pod| pod.pod.as_ref());
-    let etcd_data = etcd::data(node, etcd_pod, deadline);
-    let etcd = etcd::cluster(&pods, &health, &etcd_data);
+    let etcd = etcd::look(node, &pods, &health, cache, deadline);
+    if let Observed::Unknown(why) = &etcd.facts.cluster
+        && !etcd.contract.external
+    {
+        unread("etcd members", why.clone());
+    }
 
     let back_offs = logs::back_offs(&read_logs.matches, &state);
     let lost: Vec<Component> = pods
@@ -109,7 +119,7 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
             manifests: manifest_facts,
             lint,
             host: facts::collect(node, host.clock, host.commands, deadline),
-            etcd_data,
+            etcd_data: etcd.data,
             backups: known.iter().filter(|backup| is_good(backup)).map(|backup| backup.component).collect(),
         },
         regenerations: regeneration::facts(node, &lost, store.as_ref(), known),
@@ -119,7 +129,8 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
         back_offs,
         restart_ms: node.restart_ms,
         backups,
-        etcd,
+        etcd: etcd.contract,
+        etcd_facts: etcd.facts,
         pod_dirs: Vec::new(),
         unobserved,
     };
@@ -132,7 +143,7 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
 
 /// The best backups of the node's manifests, verified now.
 pub(super) fn good_backups(host: &Host<'_>, store: &Store, deadline: &Deadline) -> Result<Vec<BackupFact>> {
-    backups::best(store, &node_name(host), deadline)
+    backups::best(store, &node_name(host), host.clock.now(), &mut Cache::default(), deadline)
 }
 
 fn is_good(backup: &BackupFact) -> bool {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::holders::Court;
-use super::{ask_runtime, backups, limits, manifests, node_name};
+use super::{ask_runtime, good_backups, limits, manifests};
 use crate::backup::Store;
 use crate::cri::RuntimeView;
 use crate::error::{Error, ErrorKind, Result};
@@ -185,11 +185,8 @@ pub fn port_facts(
 fn known_pods(host: &Host<'_>, deadline: &Deadline) -> Vec<ExpectedPod> {
     let facts = manifests::live(host.node);
     let store = Store::open_read_only(host.node);
-    let known = store
-        .as_ref()
-        .ok()
-        .and_then(|store| backups::best(store, &node_name(host), deadline).ok())
-        .unwrap_or_default();
+    let known =
+        store.as_ref().ok().and_then(|store| good_backups(host, store, deadline).ok()).unwrap_or_default();
     manifests::expected(&facts, &known, store.as_ref().ok(), host.node)
 }
 

@@ -3,7 +3,7 @@
 use super::node::{Data, NAME, SimNode, Truth, manifest};
 use super::random::Random;
 use crate::model::Component;
-use crate::recover::act::bounce::HOLD_REASON;
+use crate::recover::act::bounce::REASON;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl Damage {
             }
             Self::LeftBounced(component) => {
                 let (options, now) = (node.options.clone(), crate::sys::Clock::unix(&node.clock));
-                let _ = node.files.hold(&options, now, component.manifest_file(), HOLD_REASON);
+                let _ = node.files.hold(&options, now, component.manifest_file(), REASON);
             }
         }
     }

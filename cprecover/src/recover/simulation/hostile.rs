@@ -6,7 +6,13 @@ use crate::policy::contract::Observation;
 use crate::policy::{Action, Decision, Identity, Outcome};
 
 fn identity(name: &str) -> Identity {
-    Identity { name: name.into(), version: "0.0.0".into(), digest: None, signed_by: None }
+    Identity {
+        name: name.into(),
+        version: "0.0.0".into(),
+        digest: None,
+        signed_by: None,
+        agreed_with: Vec::new(),
+    }
 }
 
 fn action(random: &mut Random, seen: &Observation) -> Option<Action> {

@@ -14,7 +14,7 @@ use crate::policy::contract::{self, EtcdMember, Unobserved, Verdict};
 use crate::ports::{Action, Class, Evidence, Executable, IdentityProof, ProcessState, SystemdUnit};
 use crate::probe::Outcome;
 use crate::recover::observation::{
-    BackOffFact, BackupFact, ExpectedPod, JudgedHolder, Observation, PodSource, RegenerationFact,
+    BackOffFact, BackupFact, EtcdFacts, ExpectedPod, JudgedHolder, Observation, PodSource, RegenerationFact,
 };
 use crate::sys::Clock as _;
 use crate::units::ServiceState;
@@ -85,6 +85,7 @@ pub(super) fn observe(node: &SimNode, blind: Blind) -> Observation {
         node: NodeName::new(super::node::NAME),
         at_unix_ms: node.now_ms(),
         etcd: etcd(node, blind, &manifests, known),
+        etcd_facts: EtcdFacts::default(),
         facts: Facts {
             health: if blind.health { Vec::new() } else { health(node, &manifests) },
             log_matches: Vec::new(),

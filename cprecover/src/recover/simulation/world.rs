@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::judge::{Before, Invariant, Judge};
-use super::node::{SimNode, Truth, manifest, parse};
+use super::node::{Data, SimNode, Truth, manifest, parse};
 use super::see::{self, Blind};
 use super::{Sabotage, Setting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, SandboxId};
 use crate::policy::Action;
-use crate::recover::act::bounce::HOLD_REASON;
+use crate::recover::act::bounce::REASON;
 use crate::recover::{Observation, Performed, Verification, World};
 use crate::sys::{Clock as _, Deadline};
 
@@ -104,6 +104,17 @@ impl World for SimWorld {
         self.trace.push(format!("  {told}"));
         result
     }
+
+    fn resume(&mut self, interrupted: &Action, _deadline: &Deadline) -> Result<Option<String>> {
+        let Action::BounceStaticPod { component } = interrupted else { return Ok(None) };
+        if !self.node.is_bounced(*component) {
+            return Ok(None);
+        }
+        let (options, now) = (self.node.options.clone(), self.node.clock.unix());
+        self.node.files.release(&options, now, component.manifest_file())?;
+        self.trace.push(format!("  {component} was held by a bounce: released"));
+        Ok(Some("released".into()))
+    }
 }
 
 impl SimWorld {
@@ -168,7 +179,11 @@ impl SimWorld {
             Fault::FailsBefore => return Err(peer("failed by the simulation, nothing was done")),
             Fault::Lies => return Ok(Performed::new("done, says the simulation, and did nothing")),
             Fault::StopsBefore(stopped) => self.stop_if_allowed(stopped, "before the effect"),
-            Fault::Changes => self.change_behind_the_engines_back(),
+            Fault::Changes => {
+                self.change_behind_the_engines_back();
+                // What kubelet makes of it is not the effect's doing.
+                self.node.tick();
+            }
             Fault::Hangs { done: false } => return self.hang(deadline),
             _ => {}
         }
@@ -263,6 +278,9 @@ impl SimWorld {
                 if live.is_some_and(|bytes| parse(&bytes).is_some()) {
                     return Err(changed(format!("{component} is there and valid now")));
                 }
+                if *component == Component::Etcd && matches!(self.node.data, Data::Empty | Data::Missing) {
+                    return Err(Error::new(ErrorKind::Refused, "etcd would begin an empty cluster"));
+                }
                 Ok(())
             }
             Action::QuarantineManifest { file } => {
@@ -336,7 +354,7 @@ impl SimWorld {
     ) -> Result<()> {
         let (options, now) = (self.node.options.clone(), self.node.clock.unix());
         let file = component.manifest_file();
-        self.node.files.hold(&options, now, file, HOLD_REASON)?;
+        self.node.files.hold(&options, now, file, REASON)?;
         self.node.clock.advance(Duration::from_secs(20).min(deadline.remaining()));
         self.node.tick();
         self.judge.after(&self.node, action, before);
@@ -358,7 +376,7 @@ impl SimNode {
     /// Whether an engine holds a manifest that it died over.
     fn is_bounced(&self, component: Component) -> bool {
         let held = self.files.held(&self.options, self.clock.unix(), component.manifest_file());
-        held.is_ok_and(|reason| reason.as_deref() == Some(HOLD_REASON))
+        held.is_ok_and(|reason| reason.as_deref() == Some(REASON))
     }
 
     /// Whether a sandbox is older than its pod's newest and from another manifest; none when it is gone.

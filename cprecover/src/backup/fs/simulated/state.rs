@@ -33,7 +33,7 @@ pub(super) struct Inode {
 pub(super) struct Pending(pub(super) Vec<((u64, OsString), Option<u64>)>);
 
 impl Pending {
-    fn shares_a_name(&self, other: &Self) -> bool {
+    pub(super) fn shares_a_name(&self, other: &Self) -> bool {
         self.0.iter().any(|(slot, _)| other.0.iter().any(|(known, _)| known == slot))
     }
 }

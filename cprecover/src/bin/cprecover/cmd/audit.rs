@@ -52,6 +52,7 @@ fn table(entries: &[Entry]) -> String {
             Event::Begin { action, reason, rule, policy } => {
                 format!("begin {action} ({reason}; rule {rule} of {policy})")
             }
+            Event::Saved { begun, detail } => format!("before {begun}: {detail}"),
             Event::End { begun, outcome, detail } => format!("end of {begun}: {outcome:?}, {detail}"),
             Event::Healthy => "verified healthy".into(),
             Event::Escalated { summary } => format!("a person was called: {summary}"),

@@ -13,7 +13,7 @@ pub(crate) struct RemoteArgs {
     /// URL of the remote: `file:///folder`, `s3://bucket/path`, `gs://bucket/path`, `az://container/path`.
     ///
     /// Settings and credentials are taken from AWS_*, GOOGLE_* and AZURE_* in the environment, by the names
-    /// of the `object_store` crate (AWS_ENDPOINT, AWS_REGION, AWS_ACCESS_KEY_ID, …).
+    /// of the `object_store` crate (`AWS_ENDPOINT`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
     #[arg(long, value_name = "URL")]
     remote: String,
     /// File of certificates (PEM) to trust beside the machine's own.

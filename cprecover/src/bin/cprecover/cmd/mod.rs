@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod backup_remote;
+mod consent_args;
 pub(crate) mod diagnose;
 mod etcd;
 mod healthz;
@@ -24,6 +25,7 @@ use std::sync::atomic::AtomicBool;
 use cprecover::sys::CancelToken;
 use cprecover::{NodeOptions, Result};
 
+pub(crate) use self::consent_args::ConsentArgs;
 pub(crate) use self::policy_args::PolicyArgs;
 use crate::double::DoubleCommand;
 use crate::drill;

@@ -7,9 +7,9 @@ use cprecover::Result;
 use cprecover::recover::{Plan, RecoverOptions};
 use cprecover::sys::read_bounded;
 
-use super::PolicyArgs;
 use super::diagnose::table;
 use super::recover::{Consented, exit, recover_node};
+use super::{ConsentArgs, PolicyArgs};
 use crate::{Context, Exit, present};
 
 /// The largest plan file that is read, in bytes.
@@ -18,6 +18,8 @@ const MAX_PLAN_BYTES: usize = 4 << 20;
 /// Prints what would be done; changes nothing. `-o json` is what `apply` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    consent: ConsentArgs,
     #[command(flatten)]
     policy: PolicyArgs,
 }
@@ -31,6 +33,8 @@ pub(crate) struct ApplyArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     timeout: u64,
     #[command(flatten)]
+    consent: ConsentArgs,
+    #[command(flatten)]
     policy: PolicyArgs,
 }
 
@@ -38,7 +42,9 @@ pub(crate) fn plan(ctx: &Context, args: &PlanArgs) -> Result<Exit> {
     let policy = args.policy.load()?;
     let mut options = RecoverOptions::default();
     options.dry_run = true;
-    let consented = Consented { timeout: Duration::from_mins(1), options };
+    options.consents = args.consent.consents();
+    let unsaved_is_fine = args.consent.accept_unsaved_etcd;
+    let consented = Consented { timeout: Duration::from_mins(1), options, unsaved_is_fine };
     let report = recover_node(&ctx.node, &policy, &consented, &ctx.cancel)?;
     if let Some(plan) = &report.plan {
         ctx.emit(&plan.schema, plan, || format!("{}{}", table(&report.diagnosis), present::plan(plan)))?;
@@ -52,7 +58,9 @@ pub(crate) fn apply(ctx: &Context, args: &ApplyArgs) -> Result<Exit> {
     let policy = args.policy.load()?;
     let mut options = RecoverOptions::default();
     options.approved = Some(plan);
-    let consented = Consented { timeout: Duration::from_secs(args.timeout), options };
+    options.consents = args.consent.consents();
+    let unsaved_is_fine = args.consent.accept_unsaved_etcd;
+    let consented = Consented { timeout: Duration::from_secs(args.timeout), options, unsaved_is_fine };
     let report = recover_node(&ctx.node, &policy, &consented, &ctx.cancel)?;
     ctx.emit("cprecover.dev/recovery/v1", &report, || present::report(&report))?;
     Ok(exit(&report))

@@ -3,15 +3,14 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use cprecover::policy::contract::Consent;
 use cprecover::recover::{
     AuditLog, Ending, Engine, Host, NodeLock, NodeWorld, Progress, RecoverOptions, Report,
 };
 use cprecover::sys::{CancelToken, Clock as _, Deadline, SystemClock};
 use cprecover::{Error, ErrorKind, NodeOptions, Result};
 
-use super::PolicyArgs;
 use super::policy_args::LoadedPolicy;
+use super::{ConsentArgs, PolicyArgs};
 use crate::{Context, Exit, present};
 
 /// Finds out what is wrong, decides, acts, and verifies.
@@ -27,12 +26,8 @@ pub(crate) struct Args {
     /// End after so many seconds, healthy or not.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     timeout: u64,
-    /// Agree to installing regenerated manifests that need a review.
-    #[arg(long)]
-    accept_regenerated_changes: bool,
-    /// Agree to acting on an etcd member although the cluster's quorum is not known.
-    #[arg(long)]
-    accept_unknown_quorum: bool,
+    #[command(flatten)]
+    consent: ConsentArgs,
     #[command(flatten)]
     policy: PolicyArgs,
 }
@@ -41,6 +36,7 @@ pub(crate) struct Args {
 pub(crate) struct Consented {
     pub(crate) timeout: Duration,
     pub(crate) options: RecoverOptions,
+    pub(crate) unsaved_is_fine: bool,
 }
 
 impl Consented {
@@ -48,33 +44,28 @@ impl Consented {
     pub(crate) fn drill(dry_run: bool) -> Self {
         let mut options = RecoverOptions::default();
         options.dry_run = dry_run;
-        Self { timeout: Duration::from_mins(1), options }
+        Self { timeout: Duration::from_mins(1), options, unsaved_is_fine: false }
     }
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let mut options = RecoverOptions::default();
     options.dry_run = args.dry_run;
-    if args.accept_regenerated_changes {
-        options.consents.push(Consent::AcceptRegeneratedChanges);
-    }
-    if args.accept_unknown_quorum {
-        options.consents.push(Consent::UnknownQuorum);
-    }
+    options.consents = args.consent.consents();
     let policy = args.policy.load()?;
     let timeout = Duration::from_secs(args.timeout);
     if !args.dry_run && !args.yes {
         // What is shown is what is applied: the plan's digest binds the run that follows.
         let mut shown = options.clone();
         shown.dry_run = true;
-        let shown = Consented { timeout, options: shown };
+        let shown = Consented { timeout, options: shown, unsaved_is_fine: args.consent.accept_unsaved_etcd };
         let preview = recover_node(&ctx.node, &policy, &shown, &ctx.cancel)?;
         if preview.ending != Ending::Healthy {
             confirm(&preview)?;
             options.approved.clone_from(&preview.plan);
         }
     }
-    let consented = Consented { timeout, options };
+    let consented = Consented { timeout, options, unsaved_is_fine: args.consent.accept_unsaved_etcd };
     let report = recover_node(&ctx.node, &policy, &consented, &ctx.cancel)?;
     ctx.emit("cprecover.dev/recovery/v1", &report, || present::report(&report))?;
     Ok(exit(&report))
@@ -113,7 +104,8 @@ pub(crate) fn recover_node(
     cancel: &CancelToken,
 ) -> Result<Report> {
     let deadline = Deadline::after(consented.timeout).with_cancel(cancel.clone());
-    let mut world = NodeWorld::new(Host::new(node), consented.options.consents.clone());
+    let mut world = NodeWorld::new(Host::new(node), consented.options.consents.clone())
+        .accept_unsaved_member(consented.unsaved_is_fine);
     let decide = |observation: &cprecover::policy::Observation| policy.decide(observation);
     let clock = SystemClock;
     let mut shown = Shown::new();
@@ -147,6 +139,7 @@ impl Shown {
                 self.line(&format!("{} step(s) decided by policy {}", plan.steps.len(), plan.policy.name));
             }
             Progress::Begins(step) => self.line(&format!("{} …", step.action)),
+            Progress::Saved(detail) => self.line(&format!("first: {detail}")),
             Progress::Ended(done) => self.line(&format!("{}: {}", done.action, done.detail)),
             Progress::Waiting(verification) => {
                 let open: Vec<&str> = verification.failed().map(|check| check.what.as_str()).collect();

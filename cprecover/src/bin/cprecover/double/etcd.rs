@@ -1,7 +1,9 @@
 //! A small stand-in for etcd: the same listeners, lock, health endpoints and bind error as the real one.
 //!
 //! It stores keys durably through the same HTTP gateway paths (`/v3/kv/put`, `/v3/kv/range`), so that a
-//! drill without the real etcd still proves that data outlives the recovery.
+//! drill without the real etcd still proves that data outlives the recovery. Its `member` folder holds a
+//! real database and log of a member without keys, made once by the tests of `cprecover::etcd`; what is
+//! stored lies beside them.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -61,11 +63,20 @@ fn start(flags: &Flags) -> Result<()> {
     }
     let store = Store::open(Path::new(flags.required("data-dir")?))?;
     let name = flags.value("name").unwrap_or("default").to_owned();
+    let urls = |flag: &str| -> Vec<String> {
+        flags.value(flag).map(|urls| urls.split(',').map(str::to_owned).collect()).unwrap_or_default()
+    };
+    let own = json!({
+        "ID": MEMBER_ID,
+        "name": name,
+        "peerURLs": urls("initial-advertise-peer-urls"),
+        "clientURLs": urls("advertise-client-urls"),
+    });
     log("info", "embed/serve.go", "ready to serve client requests", &json!({ "name": name }));
     let store = Arc::new(Mutex::new(store));
     let routed = bound.into_iter().map(|(flag, listener)| {
         let router =
-            if flag == "listen-peer-urls" { peer_router() } else { client_router(Arc::clone(&store)) };
+            if flag == "listen-peer-urls" { peer_router() } else { client_router(Arc::clone(&store), &own) };
         (listener, router)
     });
     serve::serve_forever(routed.collect())
@@ -77,8 +88,45 @@ fn peer_router() -> Router {
 
 type Shared = Arc<Mutex<Store>>;
 
-fn client_router(store: Shared) -> Router {
+/// The ids in the log of the golden member, in decimal as the gateway writes them.
+const MEMBER_ID: &str = "161";
+const CLUSTER_ID: &str = "193";
+/// A database and a log as etcd 3.6 writes them (`etcd::check::tests::stand_in`).
+const GOLDEN_DB: &[u8] = include_bytes!("etcd/db");
+const GOLDEN_WAL: &[u8] = include_bytes!("etcd/wal");
+
+fn header() -> Value {
+    json!({ "cluster_id": CLUSTER_ID, "member_id": MEMBER_ID, "revision": "2", "raft_term": "2" })
+}
+
+/// The gateway's calls about the member itself, of which it is the only one (etcd
+/// `api/etcdserverpb/rpc.proto`).
+fn member_router(own: &Value) -> Router<Shared> {
+    let list = json!({ "header": header(), "members": [own] });
+    let status = json!({
+        "header": header(), "version": "3.6.8", "dbSize": GOLDEN_DB.len().to_string(),
+        "leader": MEMBER_ID, "raftIndex": "3", "raftTerm": "2", "raftAppliedIndex": "3",
+    });
+    let answer = |value: Value| post(move || async move { Json(value) });
     Router::new()
+        .route("/v3/cluster/member/list", answer(list))
+        .route("/v3/maintenance/status", answer(status))
+        .route("/v3/maintenance/alarm", answer(json!({ "header": header() })))
+        .route("/v3/maintenance/snapshot", post(|| async { snapshot() }))
+}
+
+/// The database and behind it its SHA-256, in one message.
+fn snapshot() -> String {
+    use sha2::Digest as _;
+    let mut bytes = GOLDEN_DB.to_vec();
+    bytes.extend(sha2::Sha256::digest(GOLDEN_DB));
+    let blob = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+    let message = json!({ "result": { "header": header(), "remaining_bytes": "0", "blob": blob } });
+    format!("{message}\n")
+}
+
+fn client_router(store: Shared, own: &Value) -> Router {
+    member_router(own)
         .route("/health", get(|| async { Json(json!({ "health": "true", "reason": "" })) }))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
@@ -110,6 +158,8 @@ async fn range(State(store): State<Shared>, Json(body): Json<Value>) -> Json<Val
 
 /// Keys and values in base64, as the gateway passes them; one JSON line per write, fsynced.
 struct Store {
+    /// Kept open for its lock.
+    _database: File,
     file: File,
     keys: BTreeMap<String, String>,
     revision: u64,
@@ -118,15 +168,16 @@ struct Store {
 impl Store {
     /// Opens `member/snap/db` and takes etcd's lock on it (etcd server/mvcc/backend, bbolt `flock`).
     fn open(data_dir: &Path) -> Result<Self> {
-        let path: PathBuf = data_dir.join("member/snap/db");
         for folder in ["member/snap", "member/wal"] {
             let folder = data_dir.join(folder);
             std::fs::create_dir_all(&folder).map_err(|source| Error::path("create", &folder, source))?;
         }
-        let file = OpenOptions::new().create(true).read(true).append(true).open(&path);
-        let file = file.map_err(|source| Error::path("open", &path, source))?;
+        let path: PathBuf = data_dir.join("member/snap/db");
+        write_new(&data_dir.join("member/wal/0000000000000000-0000000000000000.wal"), GOLDEN_WAL)?;
+        write_new(&path, GOLDEN_DB)?;
+        let database = File::open(&path).map_err(|source| Error::path("open", &path, source))?;
         let mut waited_ms = 0_u32;
-        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        while flock(&database, FlockOperation::NonBlockingLockExclusive).is_err() {
             if waited_ms == 10_000 {
                 log(
                     "info",
@@ -138,7 +189,10 @@ impl Store {
             std::thread::sleep(Duration::from_millis(50));
             waited_ms = waited_ms.saturating_add(50);
         }
-        let mut store = Self { keys: BTreeMap::new(), revision: 1, file };
+        let path = data_dir.join("member/stand-in-keys.jsonl");
+        let file = OpenOptions::new().create(true).read(true).append(true).open(&path);
+        let file = file.map_err(|source| Error::path("open", &path, source))?;
+        let mut store = Self { keys: BTreeMap::new(), revision: 1, file, _database: database };
         for line in
             BufReader::new(File::open(&path).map_err(|source| Error::path("open", &path, source))?).lines()
         {
@@ -157,6 +211,17 @@ impl Store {
         self.keys.insert(key.to_owned(), value.to_owned());
         self.revision += 1;
         Ok(())
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(|source| Error::path("write", path, source)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(Error::path("create", path, source)),
     }
 }
 

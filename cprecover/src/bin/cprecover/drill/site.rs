@@ -99,6 +99,11 @@ impl Site {
         &self.etcd
     }
 
+    /// Returns the picked ports.
+    pub(super) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
     /// Returns the node's options as every subcommand reads them.
     pub(super) fn options(&self) -> Result<NodeOptions> {
         NodeOptions::load(&self.root)

@@ -1,0 +1,266 @@
+//! What comes before a step on this node's etcd member: the quorum, asked again, and a saved copy.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::diagnose::{HealthState, Subject};
+use crate::error::{Error, ErrorKind, Result};
+use crate::etcd::{CheckOptions, Client, copy_member, snapshot};
+use crate::model::{Component, Observed};
+use crate::parse::manifest::StaticPod;
+use crate::policy::Action;
+use crate::probe::Outcome;
+use crate::recover::cache::member_stamps;
+use crate::recover::host::Host;
+use crate::recover::observation::Observation;
+use crate::recover::observe::etcd::{projection, survey};
+use crate::sys::Deadline;
+
+/// Folder of saved members below the store.
+pub(crate) const SAVED: &str = "etcd";
+/// How long saving may take; a database has 8 GB at most (etcd's advice), and a disk writes 100 MB/s.
+const SAVE_TIMEOUT: Duration = Duration::from_mins(2);
+/// How long the members are asked before the step.
+const SURVEY_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a member may be silent before it counts as one that does not answer.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How many saved members are kept.
+const KEPT: usize = 4;
+const SNAPSHOT_END: &str = "-snapshot.db";
+const COPY_END: &str = "-member";
+
+/// What a step does to the member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Touch {
+    /// Its process ends and comes back.
+    Ends,
+    /// It starts from another manifest; its process is gone already.
+    Starts,
+}
+
+/// Makes sure that the step leaves a quorum and that the member's data are saved where they can be.
+///
+/// Returns what was saved, or why nothing could be; `None` when the step does not touch etcd.
+///
+/// # Errors
+/// [`ErrorKind::Changed`] when the step would leave etcd without a quorum; [`ErrorKind::Refused`] when the
+/// data could be saved and saving failed, unless `unsaved_is_fine`.
+pub(super) fn prepare(
+    host: &Host<'_>,
+    action: &Action,
+    seen: &Observation,
+    unsaved_is_fine: bool,
+    deadline: &Deadline,
+) -> Result<Option<String>> {
+    let Some(touch) = touches(action, seen) else { return Ok(None) };
+    let expected = seen.pods.iter().find(|pod| pod.component == Component::Etcd);
+    let manifest = expected.and_then(|pod| pod.pod.as_ref());
+    let mut said = Vec::new();
+    let mut answers = false;
+    if touch == Touch::Ends
+        && let Some(manifest) = manifest
+    {
+        let survey = require_quorum(host, action, seen, manifest, deadline)?;
+        said.extend(survey.said);
+        answers = survey.local_answers;
+    }
+    match save(host, manifest.filter(|_| answers), manifest, deadline) {
+        Ok(saved) => said.push(saved),
+        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+        Err(error) if unsaved_is_fine => {
+            said.push(format!("the member is not saved, as agreed: {error}"));
+        }
+        Err(error) => {
+            let what = format!("{action}: etcd's data could be saved first, and saving failed: {error}");
+            return Err(Error::new(ErrorKind::Refused, what));
+        }
+    }
+    Ok(Some(said.join("; ")))
+}
+
+/// Reports whether the member could answer, as far as the last look tells.
+fn may_answer(seen: &Observation) -> bool {
+    let mut asked = seen
+        .facts
+        .health
+        .iter()
+        .filter(|fact| fact.subject == Some(Subject::Component(Component::Etcd)))
+        .peekable();
+    asked.peek().is_none()
+        || asked.any(|fact| matches!(fact.state, HealthState::Probed(Outcome::Answered { .. })))
+}
+
+fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
+    if seen.etcd.external {
+        return None;
+    }
+    let ends = match action {
+        Action::TerminateHolder { port, .. } => {
+            seen.holders.iter().any(|holder| holder.port == *port && holder.wanted_by == Component::Etcd)
+        }
+        Action::RemoveSandbox { sandbox } => match &seen.facts.runtime {
+            Observed::Present(state) => {
+                state.component_sandboxes(Component::Etcd).iter().any(|known| known.id == *sandbox)
+            }
+            // Whose sandbox it is cannot be told, so it may be etcd's.
+            _ => true,
+        },
+        Action::BounceStaticPod { component } => *component == Component::Etcd,
+        Action::RegenerateComponent { component } if *component == Component::Etcd => {
+            return Some(Touch::Starts);
+        }
+        _ => false,
+    };
+    ends.then_some(Touch::Ends)
+}
+
+/// What the members said right before a step.
+struct Asked {
+    said: Option<String>,
+    /// Whether this node's own member gave the list; one that is silent is not asked for its data.
+    local_answers: bool,
+}
+
+/// Asks the members again, right before the step; what cannot be asked was judged by the guard already.
+fn require_quorum(
+    host: &Host<'_>,
+    action: &Action,
+    seen: &Observation,
+    manifest: &StaticPod,
+    deadline: &Deadline,
+) -> Result<Asked> {
+    let report = seen.etcd_facts.data.present().map(|verdict| &verdict.report);
+    let limit = deadline.at_most(SURVEY_TIMEOUT);
+    let (client, view) = match survey(host.node, manifest, report, may_answer(seen), &limit) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+        Err(error) => {
+            return Ok(Asked { said: Some(error.to_string()), local_answers: false });
+        }
+    };
+    let local_answers = Client::of_node(host.node, manifest)?.address() == client.address();
+    let name = manifest.flag("name").unwrap_or_default();
+    let id = report.and_then(|report| report.member_id);
+    let local = view
+        .members
+        .iter()
+        .find(|member| (!name.is_empty() && member.name == name) || (id.is_some() && member.id == id));
+    let Some(local) = local else {
+        let said = Some("this node's member is not among the cluster's".to_owned());
+        return Ok(Asked { said, local_answers });
+    };
+    let called = local.id.map_or_else(|| local.name.clone(), |id| id.to_string());
+    let projection = projection(&view, &called);
+    if projection.is_allowed() {
+        return Ok(Asked { said: Some(projection.to_string()), local_answers });
+    }
+    Err(Error::new(ErrorKind::Changed, format!("{action}: {projection}")))
+}
+
+/// Saves the member: a snapshot when it answers, by the manifest `asked`; else a copy when nobody uses the
+/// files.
+fn save(
+    host: &Host<'_>,
+    asked: Option<&StaticPod>,
+    manifest: Option<&StaticPod>,
+    deadline: &Deadline,
+) -> Result<String> {
+    let deadline = deadline.at_most(SAVE_TIMEOUT);
+    let folder = make_folder(&host.node.store().join(SAVED))?;
+    let mut said = Vec::new();
+    if let Some(manifest) = asked {
+        let client = Client::of_node(host.node, manifest).map(|client| client.within(SILENCE, SILENCE));
+        let to = folder.join(format!("{}{SNAPSHOT_END}", host.unix_ms()));
+        match client.and_then(|client| snapshot(&client, &to, &deadline)) {
+            Ok(receipt) => {
+                prune(&folder)?;
+                let path = receipt.path.display().to_string();
+                return Ok(format!(
+                    "snapshot {path}, {} bytes, sha256 {}",
+                    receipt.size_bytes, receipt.sha256
+                ));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::NoSpace) => {
+                return Err(error);
+            }
+            Err(error) => said.push(format!("no snapshot: {error}")),
+        }
+    }
+    said.push(copy(host, manifest, &folder, &deadline)?);
+    Ok(said.join("; "))
+}
+
+fn copy(host: &Host<'_>, manifest: Option<&StaticPod>, folder: &Path, deadline: &Deadline) -> Result<String> {
+    let (data_dir, options) = CheckOptions::of_node(host.node, manifest);
+    if let Some(wal) = options.wal_dir.filter(|wal| !wal.starts_with(data_dir.join("member"))) {
+        let why = format!("the WAL is apart from the member, in {}; copy both by hand", wal.display());
+        return Err(Error::new(ErrorKind::Unsupported, why));
+    }
+    if let Some(known) = still_saved(folder, &data_dir) {
+        return Ok(format!("the member is as it was saved in {}", known.display()));
+    }
+    let to = folder.join(format!("{}{COPY_END}", host.unix_ms()));
+    match copy_member(&data_dir, &to, deadline) {
+        Ok(receipt) => {
+            prune(folder)?;
+            let how = if receipt.reflinked { "shared blocks" } else { "bytes" };
+            Ok(format!("copy of the member in {}, {} {how}", receipt.path.display(), receipt.bytes))
+        }
+        // The data stay where they are; an etcd that is ended replays them at its next start.
+        Err(error) if error.kind() == ErrorKind::Busy => Ok(format!("no copy: {error}")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(format!("nothing to save: {error}")),
+        Err(error) => Err(error),
+    }
+}
+
+/// The newest copy, when no file of the member was written since.
+fn still_saved(folder: &Path, data_dir: &Path) -> Option<PathBuf> {
+    let (saved_ms, path) = saved(folder, COPY_END).into_iter().next_back()?;
+    let written = member_stamps(data_dir, None)?.into_iter().map(|(_, _, [seconds, nanos])| {
+        let millis = i128::from(seconds) * 1000 + i128::from(nanos) / 1_000_000;
+        u64::try_from(millis).unwrap_or_default()
+    });
+    // Written in the same millisecond may be written afterwards.
+    (written.max()? < saved_ms).then_some(path)
+}
+
+/// Saved members of one kind with their times in milliseconds since 1970, oldest first.
+fn saved(folder: &Path, end: &str) -> Vec<(u64, PathBuf)> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<(u64, PathBuf)> = entries
+        .take(4096)
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((name.strip_suffix(end)?.parse().ok()?, entry.path()))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Removes the oldest of what this module saved, of each kind.
+fn prune(folder: &Path) -> Result<()> {
+    for end in [SNAPSHOT_END, COPY_END] {
+        let found = saved(folder, end);
+        let old = found.len().saturating_sub(KEPT);
+        for (_, path) in found.into_iter().take(old) {
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(|source| Error::path("remove", &path, source))?;
+            tracing::info!(path = %path.display(), "old saved member removed");
+        }
+    }
+    Ok(())
+}
+
+fn make_folder(path: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| Error::path("create", path, source))?;
+    Ok(path.to_owned())
+}
+
+#[cfg(test)]
+#[path = "member_tests.rs"]
+mod tests;

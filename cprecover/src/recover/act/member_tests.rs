@@ -1,0 +1,145 @@
+//! A member is saved before it is touched, or the step is not taken.
+
+use std::net::TcpListener;
+
+use super::*;
+use crate::model::{Pid, Port, ProcessId};
+use crate::node::NodeOptions;
+use crate::recover::observation::{ExpectedPod, PodSource};
+use crate::recover::observe::etcd::fake::{FakeMember, Listed, manifest, write_member};
+
+struct Node {
+    _dir: tempfile::TempDir,
+    options: NodeOptions,
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let options = NodeOptions::at(dir.path()).expect("absolute");
+        write_member(&options.resolve("/var/lib/etcd"));
+        std::fs::create_dir_all(options.store()).expect("mkdir");
+        Self { _dir: dir, options }
+    }
+
+    fn saved(&self) -> Vec<String> {
+        let Ok(entries) = self.options.store().join(SAVED).read_dir() else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8")).collect();
+        names.sort();
+        names
+    }
+}
+
+/// A node whose etcd's manifest names `client`, and nothing else about it.
+fn seen(client: std::net::SocketAddr) -> Observation {
+    let text = manifest("cp1", client, "cp1=http://127.0.0.1:2380");
+    let pod = StaticPod::parse(text.as_bytes()).expect("parses");
+    let mut seen = Observation::blank();
+    seen.pods =
+        vec![ExpectedPod { component: Component::Etcd, source: Some(PodSource::Live), pod: Some(pod) }];
+    seen
+}
+
+const BOUNCE: Action = Action::BounceStaticPod { component: Component::Etcd };
+
+fn run(node: &Node, action: &Action, seen: &Observation, unsaved_is_fine: bool) -> Result<Option<String>> {
+    let deadline = Deadline::after(Duration::from_secs(20));
+    prepare(&Host::new(&node.options), action, seen, unsaved_is_fine, &deadline)
+}
+
+fn closed() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.local_addr().expect("address")
+}
+
+#[test]
+fn what_does_not_touch_etcd_saves_nothing() {
+    let node = Node::new();
+    let process = ProcessId { pid: Pid::new(7).expect("positive"), start_ticks: 1 };
+    for action in [
+        Action::RestartKubelet,
+        Action::BounceStaticPod { component: Component::KubeScheduler },
+        Action::TerminateHolder { port: Port::new(6443).expect("not 0"), process },
+    ] {
+        assert_eq!(run(&node, &action, &seen(closed()), false).expect("nothing to do"), None);
+    }
+    assert_eq!(node.saved(), Vec::<String>::new());
+}
+
+#[test]
+fn a_member_that_answers_is_snapshotted_unless_that_would_cost_the_quorum() {
+    let node = Node::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let client = listener.local_addr().expect("address");
+    // Two other voters, of which one is down: this one must not be ended.
+    let down = closed();
+    let listed = vec![
+        Listed(0xa1, "cp1", client, false),
+        Listed(0xa2, "cp2", client, false),
+        Listed(0xa3, "cp3", down, false),
+    ];
+    let member = FakeMember::start(listener, 0xa1, listed);
+    let error = run(&node, &BOUNCE, &seen(client), true).expect_err("below quorum");
+    assert_eq!(error.kind(), ErrorKind::Changed);
+    assert!(error.to_string().contains("of 3 voting members are healthy, quorum 2"), "{error}");
+    assert_eq!(node.saved(), Vec::<String>::new());
+    drop(member);
+
+    // The others list a membership without this node: nothing is lost by ending its process.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let client = listener.local_addr().expect("address");
+    let _member = FakeMember::start(listener, 0xa1, vec![Listed(0xb1, "other", client, false)]);
+    for _ in 0..KEPT + 2 {
+        let said = run(&node, &BOUNCE, &seen(client), false).expect("saved").expect("said");
+        assert!(said.contains("snapshot ") && said.contains("sha256 "), "{said}");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    let saved = node.saved();
+    assert_eq!(saved.len(), KEPT, "{saved:?}");
+    assert!(saved.iter().all(|name| name.ends_with(SNAPSHOT_END)));
+    let newest = node.options.store().join(SAVED).join(saved.last().expect("one"));
+    assert!(std::fs::read(newest).expect("read").starts_with(crate::recover::observe::etcd::fake::DB));
+}
+
+#[test]
+fn a_stopped_member_is_copied_once() {
+    let node = Node::new();
+    let seen = seen(closed());
+    let regenerate = Action::RegenerateComponent { component: Component::Etcd };
+    let said = run(&node, &regenerate, &seen, false).expect("saved").expect("said");
+    assert!(said.contains("copy of the member in"), "{said}");
+    std::thread::sleep(Duration::from_millis(3));
+    let again = run(&node, &BOUNCE, &seen, false).expect("saved").expect("said");
+    assert!(again.contains("as it was saved in"), "{again}");
+    let saved = node.saved();
+    let [copy] = saved.as_slice() else { panic!("{saved:?}") };
+    let copy = node.options.store().join(SAVED).join(copy);
+    assert!(copy.join("SHA256SUMS").is_file() && copy.join("member/snap/db").is_file());
+
+    let db = node.options.resolve("/var/lib/etcd/member/snap/db");
+    std::thread::sleep(Duration::from_millis(10));
+    std::fs::write(&db, std::fs::read(&db).expect("read")).expect("write");
+    let changed = run(&node, &BOUNCE, &seen, false).expect("saved").expect("said");
+    assert!(changed.contains("copy of the member in"), "{changed}");
+}
+
+#[test]
+fn a_member_in_use_that_does_not_answer_cannot_be_saved_and_that_is_said() {
+    let node = Node::new();
+    let db = std::fs::File::open(node.options.resolve("/var/lib/etcd/member/snap/db")).expect("open");
+    rustix::fs::flock(&db, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("lock");
+    let said = run(&node, &BOUNCE, &seen(closed()), false).expect("may go on").expect("said");
+    assert!(said.contains("no etcd member answers: ") && said.contains("no copy: lock on"), "{said}");
+    assert_eq!(node.saved(), Vec::<String>::new());
+}
+
+#[test]
+fn a_save_that_fails_stops_the_step_unless_agreed() {
+    let node = Node::new();
+    std::fs::write(node.options.store().join(SAVED), "in the way").expect("write");
+    let error = run(&node, &BOUNCE, &seen(closed()), false).expect_err("not saved");
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    let said = run(&node, &BOUNCE, &seen(closed()), true).expect("agreed").expect("said");
+    assert!(said.contains("not saved, as agreed"), "{said}");
+}

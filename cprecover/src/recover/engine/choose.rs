@@ -1,0 +1,150 @@
+//! What comes next: pure, from one round's decisions and what this run has done.
+
+use std::time::Duration;
+
+use super::options::RecoverOptions;
+use super::stage::Stage;
+use crate::policy::guard::{Guarded, Rail, Ruling};
+use crate::policy::{Action, Decision, contract};
+use crate::recover::report::{DoneStep, Ending};
+use crate::recover::verification::Verification;
+
+/// How many effects one run may have, whatever the policy says.
+pub(super) const MAX_EFFECTS: usize = 32;
+
+/// The longest pause between two looks that a policy may ask for; the caller may want longer ones.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the loop does next.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    Do(Decision),
+    Wait(Duration),
+    Stop(Ending),
+}
+
+/// What is known when the next step is chosen.
+pub(super) struct State<'a> {
+    pub(super) verification: &'a Verification,
+    /// In the order of work.
+    pub(super) guarded: &'a [Guarded],
+    pub(super) steps: &'a [DoneStep],
+    pub(super) since_effect: Option<Duration>,
+    /// Whether there is an audit log to write effects into.
+    pub(super) may_act: bool,
+}
+
+/// Chooses the next step.
+pub(super) fn next(state: &State<'_>, options: &RecoverOptions) -> Next {
+    if state.verification.healthy {
+        return Next::Stop(Ending::Healthy);
+    }
+    if options.dry_run || !state.may_act {
+        return Next::Stop(Ending::DryRun);
+    }
+    // What was refused right before its effect is not mended by deciding anew.
+    if let Some(refused) = state.steps.last().filter(|step| step.outcome == contract::Outcome::Refused) {
+        return Next::Stop(Ending::Failed { reason: refused.detail.clone() });
+    }
+    match first_effect(state.guarded) {
+        Effect::Allowed(decision) => approve(decision, state.steps, options),
+        Effect::Cooling => wait(state, options, Some(Duration::from_secs(1))),
+        Effect::Unproven | Effect::None => wait(state, options, None),
+    }
+}
+
+/// The first effect in the order of work that nothing unproven is in front of.
+enum Effect<'a> {
+    Allowed(&'a Decision),
+    /// A step has to be tried again first, and its pause is not over.
+    Cooling,
+    /// A step is refused, and all others come after it.
+    Unproven,
+    None,
+}
+
+fn first_effect(guarded: &[Guarded]) -> Effect<'_> {
+    let mut barrier: Option<(Stage, bool)> = None;
+    for Guarded { decision, ruling, .. } in guarded.iter().filter(|g| g.decision.action.is_effect()) {
+        let stage = Stage::of(&decision.action);
+        if barrier.is_some_and(|(unproven, _)| stage > unproven) {
+            break;
+        }
+        let is_cooling = match ruling {
+            Ruling::Allowed => return Effect::Allowed(decision),
+            Ruling::Deferred { rail: Rail::CoolDown, .. } => true,
+            Ruling::Deferred { .. } => continue,
+            Ruling::Refused { .. } => false,
+        };
+        barrier = Some((stage, is_cooling || barrier.is_some_and(|(_, cooling)| cooling)));
+    }
+    match barrier {
+        Some((_, true)) => Effect::Cooling,
+        Some((_, false)) => Effect::Unproven,
+        None => Effect::None,
+    }
+}
+
+fn wait(state: &State<'_>, options: &RecoverOptions, cooling: Option<Duration>) -> Next {
+    let wanted = state.guarded.iter().find_map(|guarded| match guarded.decision.action {
+        Action::Wait { milliseconds } => Some(Duration::from_millis(milliseconds)),
+        _ => None,
+    });
+    let settling = state.since_effect.is_some_and(|since| since < options.settle);
+    match wanted {
+        // Right after an effect the node changes from one moment to the next; a policy's pause is meant
+        // for the time in which nothing happens.
+        _ if settling => Next::Wait(options.poll),
+        Some(pause) => Next::Wait(pause.min(MAX_PAUSE).max(options.poll)),
+        None => cooling.map_or_else(|| Next::Stop(stop_reason(state)), Next::Wait),
+    }
+}
+
+/// Lets a decision pass when it is part of the approved plan and the run has not done too much.
+fn approve(decision: &Decision, steps: &[DoneStep], options: &RecoverOptions) -> Next {
+    if steps.len() >= MAX_EFFECTS {
+        let reason = format!("{MAX_EFFECTS} effects did not make the node healthy");
+        return Next::Stop(Ending::Escalated { reason });
+    }
+    match &options.approved {
+        Some(plan) if !plan.allows(&decision.action) => Next::Stop(Ending::Refused {
+            reason: format!(
+                "{} is not part of the approved plan {}; make a new plan",
+                decision.action, plan.digest
+            ),
+        }),
+        _ => Next::Do(decision.clone()),
+    }
+}
+
+/// Says why nothing more is done.
+fn stop_reason(state: &State<'_>) -> Ending {
+    let escalation = state.guarded.iter().find_map(|guarded| match &guarded.decision.action {
+        Action::Escalate { summary, .. } => Some(summary.clone()),
+        _ => None,
+    });
+    let blocked = state.guarded.iter().find_map(|guarded| match &guarded.ruling {
+        Ruling::Refused { reason, .. } | Ruling::Deferred { reason, .. } => {
+            Some(format!("{}: {reason}", guarded.decision.action))
+        }
+        Ruling::Allowed => None,
+    });
+    // A step that was tried and failed until the guard refused it says more than the refusal.
+    let tried = state.steps.iter().rev().find(|step| step.outcome == contract::Outcome::Failed);
+    let tried =
+        tried.map(|step| format!("; {} failed last: {}", step.action, step.detail)).unwrap_or_default();
+    match (escalation, blocked) {
+        (Some(reason), _) => Ending::Escalated { reason: format!("{reason}{tried}") },
+        (None, Some(reason)) => Ending::Refused { reason: format!("{reason}{tried}") },
+        (None, None) => {
+            let failed: Vec<String> = state.verification.failed().map(|check| check.what.clone()).collect();
+            Ending::Escalated {
+                reason: format!("the policy decides nothing; not proven: {}{tried}", failed.join("; ")),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "choose_tests.rs"]
+mod tests;

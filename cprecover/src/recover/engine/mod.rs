@@ -1,0 +1,225 @@
+//! The loop: one observation, one decision, at most one effect, and again.
+
+mod choose;
+mod journal;
+mod options;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use self::choose::{Next, State};
+pub use self::options::{Progress, RecoverOptions};
+use super::audit::{AuditLog, Event};
+use super::observation::Observation;
+use super::plan::{Plan, Step};
+use super::report::{DoneStep, Ending, Report, RoundTimes, escalations};
+use super::verification::Verification;
+use super::view::policy_view;
+use super::world::World;
+use crate::diagnose::{Diagnosis, diagnose};
+use crate::error::{ErrorKind, Result};
+use crate::policy::contract;
+use crate::policy::guard::{self, Guarded};
+use crate::policy::{Decision, Outcome};
+use crate::sys::{Clock, Deadline};
+
+/// How many past effects a policy gets to see.
+const MAX_HISTORY: usize = 128;
+
+/// Recovers a node, one proven step at a time.
+pub struct Engine<'a> {
+    world: &'a mut dyn World,
+    decide: &'a dyn Fn(&contract::Observation) -> Outcome,
+    clock: &'a dyn Clock,
+    log: Option<&'a mut AuditLog>,
+    options: &'a RecoverOptions,
+    guard: Guard,
+}
+
+/// Rules on what a policy decided.
+type Guard = fn(&contract::Observation, &[Decision]) -> Vec<Guarded>;
+
+/// What one round decided.
+struct Round {
+    observation: Observation,
+    view: contract::Observation,
+    diagnosis: Diagnosis,
+    verification: Verification,
+    guarded: Vec<Guarded>,
+    plan: Plan,
+    policy: String,
+    times: RoundTimes,
+}
+
+impl<'a> Engine<'a> {
+    /// Puts an engine together. Without `log` nothing is written, so it can only make plans.
+    pub fn new(
+        world: &'a mut dyn World,
+        decide: &'a dyn Fn(&contract::Observation) -> Outcome,
+        clock: &'a dyn Clock,
+        log: Option<&'a mut AuditLog>,
+        options: &'a RecoverOptions,
+    ) -> Self {
+        Self { world, decide, clock, log, options, guard: guard::check }
+    }
+
+    /// Puts another guard in place, so that the simulation can show that a broken one is noticed.
+    #[cfg(test)]
+    pub(super) fn with_guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// Runs until the node is verified healthy, or nothing more may be done, or the time is up.
+    ///
+    /// The work has an order (runtime, certificates, manifest lint, port holders, manifests, kubelet),
+    /// whatever order a policy decides in: a step that is refused, or that failed and waits for its next
+    /// try, stops all that come after it.
+    ///
+    /// # Errors
+    /// The kinds of a failed write to the audit log: an effect that cannot be recorded is not begun.
+    /// Everything else is an [`Ending`].
+    pub fn run(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
+        let started = self.clock.now();
+        let resumed = self.close_interrupted(deadline)?;
+        let mut round = self.round(deadline)?;
+        progress(Progress::Diagnosed(&round.diagnosis));
+        progress(Progress::Planned(&round.plan));
+        let mut report = Report {
+            node: round.observation.node.clone(),
+            ending: Ending::TimedOut,
+            diagnosis: round.diagnosis.clone(),
+            plan: Some(round.plan.clone()),
+            resumed,
+            steps: Vec::new(),
+            escalations: Vec::new(),
+            verification: round.verification.clone(),
+            rounds: vec![round.times],
+            total_ms: 0,
+        };
+        let mut last_effect: Option<Instant> = None;
+        let ending = loop {
+            if deadline.is_cancelled() && !round.verification.healthy {
+                // What a cancelled look did not see must not be acted on, nor reported as seen.
+                break Ending::Cancelled;
+            }
+            match self.next(&round, &report.steps, last_effect) {
+                Next::Stop(ending) => break ending,
+                Next::Wait(pause) => {
+                    progress(Progress::Waiting(&round.verification));
+                    self.clock.sleep(pause.min(deadline.remaining()));
+                }
+                Next::Do(decision) => {
+                    let done = self.act(&decision, &round, deadline, progress)?;
+                    progress(Progress::Ended(&done));
+                    last_effect = Some(self.clock.now());
+                    report.steps.push(done);
+                }
+            }
+            if deadline.check("recover").is_err() {
+                // A look after the deadline could only say that there was no time to look.
+                break if deadline.is_cancelled() { Ending::Cancelled } else { Ending::TimedOut };
+            }
+            round = self.round(deadline)?;
+            report.rounds.push(round.times);
+        };
+        self.record_ending(&ending)?;
+        if !matches!(ending, Ending::Healthy) {
+            report.escalations = escalations(&round.view, &round.guarded);
+        }
+        report.ending = ending;
+        report.verification = round.verification;
+        report.total_ms = millis(self.clock.now().duration_since(started));
+        Ok(report)
+    }
+
+    /// Looks at the node once and decides; changes nothing.
+    fn round(&mut self, deadline: &Deadline) -> Result<Round> {
+        let started = self.clock.now();
+        let observation = self.world.observe(deadline);
+        let observed = self.clock.now();
+        let diagnosis = diagnose(&observation.facts);
+        let verification = Verification::of(&observation);
+        let history = self.log.as_ref().map(|log| log.history(MAX_HISTORY)).unwrap_or_default();
+        let view = policy_view(&observation, &diagnosis, history, &self.options.consents);
+        let mut outcome = (self.decide)(&view);
+        outcome.decisions = stage::in_order(outcome.decisions);
+        let guarded = (self.guard)(&view, &outcome.decisions);
+        let plan = Plan::new(&observation, &outcome, &guarded)?;
+        let times = RoundTimes {
+            observe_ms: millis(observed.duration_since(started)),
+            decide_ms: millis(self.clock.now().duration_since(observed)),
+        };
+        let policy = identity_text(&outcome);
+        Ok(Round { observation, view, diagnosis, verification, guarded, plan, policy, times })
+    }
+
+    fn next(&self, round: &Round, steps: &[DoneStep], last_effect: Option<Instant>) -> Next {
+        let state = State {
+            verification: &round.verification,
+            guarded: &round.guarded,
+            steps,
+            since_effect: last_effect.map(|at| self.clock.now().duration_since(at)),
+            may_act: self.log.is_some(),
+        };
+        choose::next(&state, self.options)
+    }
+
+    /// Records, prepares, does, records.
+    fn act(
+        &mut self,
+        decision: &Decision,
+        round: &Round,
+        deadline: &Deadline,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<DoneStep> {
+        let step = Step::of(&decision.action, &decision.rule_id, &decision.reason);
+        progress(Progress::Begins(&step));
+        let begin = Event::Begin {
+            action: decision.action.clone(),
+            rule: decision.rule_id.clone(),
+            reason: decision.reason.clone(),
+            policy: round.policy.clone(),
+        };
+        let begun = self.append(begin)?;
+        let started = self.clock.now();
+        let seen = &round.observation;
+        let mut saved = None;
+        let result = match self.world.prepare(&decision.action, seen, deadline) {
+            Ok(prepared) => {
+                if let Some(detail) = prepared {
+                    progress(Progress::Saved(&detail));
+                    self.append(Event::Saved { begun, detail: detail.clone() })?;
+                    saved = Some(detail);
+                }
+                let limit = deadline.at_most(Duration::from_millis(step.deadline_ms));
+                self.world.perform(&decision.action, seen, &limit)
+            }
+            Err(error) => Err(error),
+        };
+        let took_ms = millis(self.clock.now().duration_since(started));
+        let (outcome, detail, undo) = match result {
+            Ok(performed) => (contract::Outcome::Done, performed.detail, performed.undo),
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                (contract::Outcome::Refused, error.to_string(), None)
+            }
+            Err(error) => (contract::Outcome::Failed, error.to_string(), None),
+        };
+        self.append(Event::End { begun, outcome, detail: detail.clone() })?;
+        let Step { action, rule, reason, .. } = step;
+        Ok(DoneStep { action, rule, reason, outcome, saved, detail, undo, took_ms })
+    }
+}
+
+/// Names a policy with version and digest.
+fn identity_text(outcome: &Outcome) -> String {
+    let policy = &outcome.policy;
+    let digest = policy.digest.map_or_else(|| "native".to_owned(), |digest| format!("sha256:{digest}"));
+    format!("{} {} {digest}", policy.name, policy.version)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,147 @@
+//! The loop over a world of values: what is recorded when, and what a crash leaves.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use super::*;
+use crate::error::Error;
+use crate::policy::{Action, Identity};
+use crate::recover::act::Performed;
+use crate::sys::SystemClock;
+
+/// Calls in order; a name in `fails` fails with that kind.
+#[derive(Default)]
+struct Fake {
+    calls: Vec<String>,
+    fails: Option<(&'static str, ErrorKind)>,
+}
+
+impl Fake {
+    fn call(&mut self, what: &str) -> Result<()> {
+        self.calls.push(what.to_owned());
+        match self.fails {
+            Some((name, kind)) if name == what => Err(Error::new(kind, format!("{what} fails"))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl World for Fake {
+    fn observe(&mut self, _: &Deadline) -> Observation {
+        let mut seen = Observation::blank();
+        // Else the guard asks what a restart of kubelet does to this node's etcd.
+        seen.etcd.external = true;
+        seen.facts.host.units = vec![crate::facts::UnitFact {
+            role: crate::facts::UnitRole::Kubelet,
+            name: "kubelet".into(),
+            state: crate::model::Observed::Present(crate::units::ServiceState::Failed),
+        }];
+        seen
+    }
+
+    fn perform(&mut self, _: &Action, _: &Observation, _: &Deadline) -> Result<Performed> {
+        self.call("perform").map(|()| Performed::new("restarted").undo("systemctl stop kubelet"))
+    }
+
+    fn prepare(&mut self, _: &Action, _: &Observation, _: &Deadline) -> Result<Option<String>> {
+        self.call("prepare").map(|()| Some("saved to /x".to_owned()))
+    }
+
+    fn resume(&mut self, action: &Action, _: &Deadline) -> Result<Option<String>> {
+        self.call("resume").map(|()| Some(format!("{action} is taken back")))
+    }
+}
+
+/// Restarts kubelet once in a run, then calls a person.
+fn policy(tries: u32) -> impl Fn(&contract::Observation) -> Outcome {
+    let asked = RefCell::new(0);
+    move |_| {
+        *asked.borrow_mut() += 1;
+        let action = if *asked.borrow() <= tries {
+            Action::RestartKubelet
+        } else {
+            Action::Escalate { summary: "no more ideas".into(), hints: vec!["look".into()] }
+        };
+        let mut decision = Decision::new("r", action, "why");
+        decision.max_attempts = 5;
+        let policy = Identity {
+            name: "test".into(),
+            version: "1".into(),
+            digest: None,
+            signed_by: None,
+            agreed_with: Vec::new(),
+        };
+        Outcome {
+            policy,
+            decisions: vec![decision],
+            failure: None,
+            log: Vec::new(),
+            log_dropped: 0,
+            fuel_used: 0,
+        }
+    }
+}
+
+fn run(store: &Path, world: &mut Fake) -> Report {
+    let mut log = AuditLog::open(store, 1).expect("opens");
+    let options = RecoverOptions { settle: Duration::ZERO, ..RecoverOptions::default() };
+    let decide = policy(1);
+    let mut engine = Engine::new(world, &decide, &SystemClock, Some(&mut log), &options);
+    engine.run(&Deadline::after(Duration::from_secs(20)), &mut |_| {}).expect("runs")
+}
+
+fn events(store: &Path) -> Vec<String> {
+    let entries = AuditLog::read(store).expect("reads");
+    let name = |event: &Event| {
+        let value = serde_json::to_value(event).expect("serialises");
+        value.get("event").and_then(|event| event.as_str()).unwrap_or_default().to_owned()
+    };
+    entries.iter().map(|entry| name(&entry.event)).collect()
+}
+
+#[test]
+fn what_is_saved_is_recorded_before_the_effect() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut world = Fake::default();
+    let report = run(dir.path(), &mut world);
+    assert_eq!(world.calls, ["prepare", "perform"]);
+    assert_eq!(events(dir.path()), ["begin", "saved", "end", "escalated"]);
+    let step = report.steps.first().expect("one");
+    assert_eq!((step.saved.as_deref(), step.outcome), (Some("saved to /x"), contract::Outcome::Done));
+    assert_eq!(step.undo.as_deref(), Some("systemctl stop kubelet"));
+    let escalation = report.escalations.first().expect("a person is called");
+    assert_eq!((escalation.summary.as_str(), escalation.hints.len()), ("no more ideas", 1));
+}
+
+#[test]
+fn without_its_preparation_nothing_is_done() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut world = Fake { fails: Some(("prepare", ErrorKind::Refused)), ..Fake::default() };
+    let report = run(dir.path(), &mut world);
+    assert_eq!(world.calls, ["prepare"]);
+    assert_eq!(report.ending, Ending::Failed { reason: "prepare fails".into() });
+    assert_eq!(events(dir.path()), ["begin", "end", "escalated"]);
+}
+
+#[test]
+fn an_interrupted_effect_is_taken_back_once() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let begin = Event::Begin {
+        action: Action::RestartKubelet,
+        rule: "r".into(),
+        reason: "why".into(),
+        policy: "test".into(),
+    };
+    AuditLog::open(dir.path(), 1).expect("opens").append(1, begin).expect("append");
+    let mut world = Fake::default();
+    let report = run(dir.path(), &mut world);
+    assert_eq!(world.calls.first().map(String::as_str), Some("resume"));
+    assert!(
+        report.resumed.first().is_some_and(|text| text.contains("is taken back")),
+        "{:?}",
+        report.resumed
+    );
+    let mut world = Fake::default();
+    assert_eq!(run(dir.path(), &mut world).resumed, Vec::<String>::new());
+    assert!(!world.calls.contains(&"resume".to_owned()));
+}

@@ -1,0 +1,150 @@
+//! Members that answer the gateway's calls on a loopback address, for tests.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+use sha2::Digest as _;
+
+pub(in crate::recover) const DB: &[u8] = include_bytes!("../../../bin/cprecover/double/etcd/db");
+const WAL: &[u8] = include_bytes!("../../../bin/cprecover/double/etcd/wal");
+
+/// A member's files as etcd 3.6 writes them; the member's id is a1.
+pub(in crate::recover) fn write_member(data_dir: &Path) {
+    for folder in ["member/snap", "member/wal"] {
+        std::fs::create_dir_all(data_dir.join(folder)).expect("mkdir");
+    }
+    std::fs::write(data_dir.join("member/snap/db"), DB).expect("write");
+    std::fs::write(data_dir.join("member/wal/0000000000000000-0000000000000000.wal"), WAL).expect("write");
+}
+
+/// What a cluster of fakes consists of: id, name, address, whether it is a learner.
+#[derive(Clone)]
+pub(in crate::recover) struct Listed(
+    pub(in crate::recover) u64,
+    pub(in crate::recover) &'static str,
+    pub(in crate::recover) SocketAddr,
+    pub(in crate::recover) bool,
+);
+
+/// A member; its thread ends with it.
+pub(in crate::recover) struct FakeMember {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+}
+
+impl FakeMember {
+    /// Serves as the member `id` of `cluster`, which the first of them leads.
+    pub(in crate::recover) fn start(listener: TcpListener, id: u64, cluster: Vec<Listed>) -> Self {
+        let address = listener.local_addr().expect("address");
+        let stop = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::Acquire) {
+                    return;
+                }
+                if let Ok(stream) = stream {
+                    serve(&stream, id, &cluster);
+                }
+            }
+        });
+        Self { address, stop }
+    }
+}
+
+impl Drop for FakeMember {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn serve(stream: &TcpStream, id: u64, cluster: &[Listed]) {
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+    let mut reader = BufReader::new(stream);
+    let mut first = String::new();
+    let mut length = 0_usize;
+    if reader.read_line(&mut first).is_err() {
+        return;
+    }
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).is_err() || line.trim().is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().unwrap_or(0);
+        }
+    }
+    let _ = reader.read_exact(&mut vec![0; length]);
+    let path = first.split_whitespace().nth(1).unwrap_or_default();
+    let answer = answer(path, id, cluster);
+    let status = if answer.is_some() { "200 OK" } else { "404 Not Found" };
+    let body = answer.map(|value| format!("{value}\n")).unwrap_or_default();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let mut writer = stream;
+    let _ = writer.write_all(format!("{head}{body}").as_bytes());
+}
+
+fn answer(path: &str, id: u64, cluster: &[Listed]) -> Option<Value> {
+    let header = json!({ "cluster_id": "193", "member_id": id.to_string() });
+    Some(match path {
+        "/v3/cluster/member/list" => {
+            let members: Vec<Value> = cluster
+                .iter()
+                .map(|Listed(id, name, address, learner)| {
+                    json!({ "ID": id.to_string(), "name": name, "isLearner": learner,
+                            "peerURLs": [format!("http://{}:2380", address.ip())],
+                            "clientURLs": [format!("http://{address}")] })
+                })
+                .collect();
+            json!({ "header": header, "members": members })
+        }
+        "/v3/maintenance/status" => {
+            let leader = cluster.first().map_or(0, |listed| listed.0);
+            json!({ "header": header, "version": "3.6.8", "dbSize": "20480", "leader": leader.to_string() })
+        }
+        "/v3/maintenance/alarm" => json!({ "header": header }),
+        "/v3/maintenance/snapshot" => {
+            let bytes = [DB, sha2::Sha256::digest(DB).as_slice()].concat();
+            let blob = base64::engine::general_purpose::STANDARD.encode(bytes);
+            json!({ "result": { "remaining_bytes": "0", "blob": blob } })
+        }
+        _ => return None,
+    })
+}
+
+/// Three listeners on one port of three loopback addresses, as three nodes have them.
+pub(in crate::recover) fn three_listeners() -> Vec<TcpListener> {
+    for _ in 0..50 {
+        let first = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = first.local_addr().expect("address").port();
+        let others: Result<Vec<_>, _> =
+            ["127.0.0.2", "127.0.0.3"].into_iter().map(|ip| TcpListener::bind((ip, port))).collect();
+        if let Ok(others) = others {
+            return std::iter::once(first).chain(others).collect();
+        }
+    }
+    panic!("no port is free on three loopback addresses");
+}
+
+/// etcd's manifest for the member `name` whose clients are served at `client`, over plain HTTP.
+pub(in crate::recover) fn manifest(name: &str, client: SocketAddr, initial_cluster: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: etcd\n  namespace: kube-system\n  labels:\n    component: etcd\n\
+         spec:\n  containers:\n  - name: etcd\n    image: registry.k8s.io/etcd:3.6.8-0\n    command:\n    - etcd\n\
+         \x20   - --name={name}\n    - --data-dir=/var/lib/etcd\n    - --listen-client-urls=http://{client}\n\
+         \x20   - --initial-advertise-peer-urls=http://{}:2380\n    - --initial-cluster={initial_cluster}\n\
+         \x20   volumeMounts:\n    - mountPath: /var/lib/etcd\n      name: etcd-data\n  hostNetwork: true\n\
+         \x20 volumes:\n  - hostPath:\n      path: /var/lib/etcd\n    name: etcd-data\n",
+        client.ip()
+    )
+}

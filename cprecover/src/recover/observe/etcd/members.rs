@@ -1,0 +1,170 @@
+//! The members: who they are and how they do, from whoever answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::from_database;
+use crate::diagnose::{HealthFact, HealthState, Subject};
+use crate::error::{Error, ErrorKind, Result};
+use crate::etcd::{Client, ClusterView, DataReport, Effect, MemberHealth, Projection, Step, project};
+use crate::healthz;
+use crate::model::{Component, Observed};
+use crate::node::NodeOptions;
+use crate::parse::manifest::StaticPod;
+use crate::policy::contract::Verdict;
+use crate::probe::Outcome;
+use crate::sys::Deadline;
+
+/// How long one member may take for its list, and the survey in all.
+const MEMBER_TIMEOUT: Duration = Duration::from_millis(700);
+const SURVEY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many of the other members are asked for the list when the local one does not answer.
+const MAX_PEERS: usize = 6;
+
+type Asked = (std::result::Result<ClusterView, String>, Observed<Vec<String>>);
+
+/// Asks the local member for all members, their health and the alarms; another member when it does not
+/// answer. When none does, the members that the database or `--initial-cluster` names are all that is
+/// known, and of their health only the local one's.
+pub(super) fn ask(
+    node: &NodeOptions,
+    manifest: &StaticPod,
+    report: Option<&DataReport>,
+    health: Verdict,
+    deadline: &Deadline,
+) -> Asked {
+    let deadline = deadline.at_most(SURVEY_TIMEOUT);
+    match survey(node, manifest, report, health != Verdict::No, &deadline) {
+        Ok((client, mut view)) => {
+            if health == Verdict::No {
+                correct(&mut view, manifest, report, MemberHealth::Unhealthy);
+            }
+            let alarms = alarms(&client, &view, &deadline);
+            (Ok(view), alarms)
+        }
+        Err(error) => {
+            let unasked = Observed::Unknown(error.to_string());
+            let guess = from_database(report, Some(member_health(health)))
+                .map_or_else(|| from_manifest(manifest, health), Ok)
+                .map_err(|guess| format!("{error}; {guess}"));
+            (guess, unasked)
+        }
+    }
+}
+
+/// Lists the members, and asks each how it does, through the first member that answers.
+///
+/// # Errors
+/// [`ErrorKind::Peer`] naming who was asked in vain, and the kinds of unreadable client certificates.
+pub(in crate::recover) fn survey(
+    node: &NodeOptions,
+    manifest: &StaticPod,
+    report: Option<&DataReport>,
+    local_answers: bool,
+    deadline: &Deadline,
+) -> Result<(Client, ClusterView)> {
+    let local = Client::of_node(node, manifest)?.within(Duration::from_millis(300), MEMBER_TIMEOUT);
+    let others = peers(manifest, report, local.address());
+    let mut failures = Vec::new();
+    let candidates = local_answers.then(|| local.address()).into_iter().chain(others);
+    for address in candidates.take(MAX_PEERS + 1) {
+        deadline.check("survey of the etcd cluster")?;
+        let answer = local.with_address(address).and_then(|client| {
+            let view = client.survey(&deadline.at_most(SURVEY_TIMEOUT))?;
+            Ok((client, view))
+        });
+        match answer {
+            Ok(found) => return Ok(found),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    if failures.is_empty() {
+        failures.push("the local member does not answer, and no other is known".to_owned());
+    }
+    Err(Error::new(ErrorKind::Peer, format!("no etcd member answers: {}", failures.join("; "))))
+}
+
+/// Where the other members can be asked: client URLs of the database's list, else the addresses of
+/// `--initial-cluster` with this member's client port, which kubeadm gives every member.
+fn peers(manifest: &StaticPod, report: Option<&DataReport>, local: SocketAddr) -> Vec<SocketAddr> {
+    let own = manifest.flag("name").unwrap_or_default();
+    let own_id = report.and_then(|report| report.member_id);
+    let listed = report.and_then(|report| report.db.present()).map(|db| db.members.as_slice());
+    let mut found: Vec<SocketAddr> = listed
+        .unwrap_or_default()
+        .iter()
+        .filter(|member| member.name != own && Some(member.id) != own_id)
+        .flat_map(|member| member.client_urls.iter())
+        .filter_map(|url| url.split_once("://")?.1.trim_end_matches('/').parse().ok())
+        .collect();
+    if let Ok(view) = ClusterView::from_initial_cluster(manifest.flag("initial-cluster").unwrap_or_default())
+    {
+        let others = view.members.iter().filter(|member| member.name != own);
+        let addresses = others.flat_map(|member| member.peer_urls.iter()).filter_map(|url| {
+            let peer: SocketAddr = url.split_once("://")?.1.trim_end_matches('/').parse().ok()?;
+            Some(SocketAddr::new(peer.ip(), local.port()))
+        });
+        found.extend(addresses);
+    }
+    let mut once = Vec::new();
+    for address in found {
+        if address != local && !once.contains(&address) {
+            once.push(address);
+        }
+    }
+    once
+}
+
+/// Our own probe knows better than a peer: a member that refuses its health port may keep its peer port.
+fn correct(view: &mut ClusterView, manifest: &StaticPod, report: Option<&DataReport>, health: MemberHealth) {
+    if let Some(local) = super::local_member(view, Some(manifest), report) {
+        view.set_health(&local, health);
+    }
+}
+
+fn alarms(client: &Client, view: &ClusterView, deadline: &Deadline) -> Observed<Vec<String>> {
+    let (_, healthy, quorum) = view.count();
+    if healthy < quorum {
+        return Observed::Unknown("alarms are read through a quorum, and there is none".to_owned());
+    }
+    let alarms = client.alarms(&deadline.at_most(MEMBER_TIMEOUT));
+    Observed::from_result(alarms.map(|alarms| {
+        alarms.iter().map(|alarm| format!("{} on member {}", alarm.kind, alarm.member_id)).collect()
+    }))
+}
+
+fn from_manifest(manifest: &StaticPod, health: Verdict) -> std::result::Result<ClusterView, String> {
+    let names = manifest.flag("initial-cluster").unwrap_or_default();
+    let mut view = ClusterView::from_initial_cluster(names).map_err(|error| error.to_string())?;
+    view.set_health(manifest.flag("name").unwrap_or_default(), member_health(health));
+    Ok(view)
+}
+
+const fn member_health(health: Verdict) -> MemberHealth {
+    match health {
+        Verdict::Yes => MemberHealth::Healthy,
+        Verdict::No => MemberHealth::Unhealthy,
+        Verdict::Unknown => MemberHealth::Unknown,
+    }
+}
+
+/// What ending this node's member, to start it again, would leave of the quorum.
+pub(in crate::recover) fn projection(view: &ClusterView, local: &str) -> Projection {
+    project(view, &Step::new(local, Effect::Restart))
+}
+
+/// What the probe of the local member says.
+pub(super) fn local_health(health: &[HealthFact]) -> Verdict {
+    let mut facts = health.iter().filter(|fact| fact.subject == Some(Subject::Component(Component::Etcd)));
+    match facts.next().map(|fact| &fact.state) {
+        Some(HealthState::Probed(Outcome::Answered { report }) | HealthState::Recorded(report)) => {
+            match report.verdict {
+                healthz::Verdict::Healthy => Verdict::Yes,
+                healthz::Verdict::Unhealthy => Verdict::No,
+                _ => Verdict::Unknown,
+            }
+        }
+        // Not asked means that there is no manifest: kubelet runs no etcd then.
+        Some(HealthState::Probed(_)) | None => Verdict::No,
+    }
+}

@@ -1,0 +1,132 @@
+//! The etcd cluster and the local data folder, as far as they can be seen without the API server.
+
+mod data;
+#[cfg(test)]
+pub(in crate::recover) mod fake;
+mod members;
+#[cfg(test)]
+mod tests;
+
+use crate::diagnose::{DataVerdict, HealthFact};
+use crate::etcd::{ClusterView, DataReport, MemberHealth, MemberView};
+use crate::model::{Component, Observed};
+use crate::node::NodeOptions;
+use crate::parse::manifest::StaticPod;
+use crate::policy::contract::{Etcd, EtcdMember, Verdict};
+use crate::recover::cache::Cache;
+use crate::recover::observation::{EtcdFacts, ExpectedPod};
+use crate::recover::view::contract_data;
+use crate::sys::Deadline;
+
+pub(in crate::recover) use members::{projection, survey};
+
+/// What was seen of etcd, in the terms of diagnosis, of policies, and in full.
+pub(super) struct Seen {
+    pub(super) data: Observed<DataVerdict>,
+    pub(super) contract: Etcd,
+    pub(super) facts: EtcdFacts,
+}
+
+/// Looks at the data folder and asks the members.
+pub(super) fn look(
+    node: &NodeOptions,
+    pods: &[ExpectedPod],
+    health: &[HealthFact],
+    cache: &mut Cache,
+    deadline: &Deadline,
+) -> Seen {
+    let Some(expected) = pods.iter().find(|pod| pod.component == Component::Etcd) else {
+        let contract = Etcd { external: true, ..Etcd::default() };
+        let data = Observed::Unknown("etcd is external".to_owned());
+        return Seen { data, contract, facts: EtcdFacts::default() };
+    };
+    let manifest = expected.pod.as_ref();
+    let verdict = data::verdict(node, manifest, cache, deadline);
+    let data = data::in_short(&verdict);
+    let report = verdict.present().map(|verdict| &verdict.report);
+    let health = members::local_health(health);
+    let (cluster, alarms) = match manifest {
+        Some(manifest) => members::ask(node, manifest, report, health, deadline),
+        None => (
+            from_database(report, None).ok_or_else(|| "etcd's manifest is not known".to_owned()),
+            Observed::Unknown("nobody was asked".to_owned()),
+        ),
+    };
+    let local = cluster.as_ref().ok().and_then(|cluster| local_member(cluster, manifest, report));
+    let cluster = match cluster {
+        Ok(cluster) => Observed::Present(cluster),
+        Err(why) => Observed::Unknown(why),
+    };
+    let projection = match (&cluster, &local) {
+        (Observed::Present(cluster), Some(local)) => Some(members::projection(cluster, local)),
+        _ => None,
+    };
+    let contract = contract(&cluster, local.as_deref(), &data, &alarms);
+    let facts = EtcdFacts { data: verdict, cluster, alarms, local, projection };
+    Seen { data, contract, facts }
+}
+
+/// The members that the database at rest lists; the local one's health is set where it is known.
+fn from_database(report: Option<&DataReport>, health: Option<MemberHealth>) -> Option<ClusterView> {
+    let report = report?;
+    let mut view = ClusterView::from_database(report.db.present()?);
+    if view.members.is_empty() {
+        return None;
+    }
+    if let (Some(id), Some(health)) = (report.member_id, health) {
+        view.set_health(&id.to_string(), health);
+    }
+    Some(view)
+}
+
+/// The one member that is this node's: by the manifest's name, else by the id in the data folder.
+fn local_member(
+    cluster: &ClusterView,
+    manifest: Option<&StaticPod>,
+    report: Option<&DataReport>,
+) -> Option<String> {
+    let name = manifest.and_then(|manifest| manifest.flag("name")).unwrap_or_default();
+    let id = report.and_then(|report| report.member_id);
+    let is_local =
+        |member: &&MemberView| (!name.is_empty() && member.name == name) || (id.is_some() && member.id == id);
+    let mut found = cluster.members.iter().filter(is_local);
+    let member = found.next()?;
+    // Two of them would be a guess.
+    if found.next().is_some() {
+        return None;
+    }
+    if member.name.is_empty() { member.id.map(|id| id.to_string()) } else { Some(member.name.clone()) }
+}
+
+fn contract(
+    cluster: &Observed<ClusterView>,
+    local: Option<&str>,
+    data: &Observed<DataVerdict>,
+    alarms: &Observed<Vec<String>>,
+) -> Etcd {
+    let view = cluster.present();
+    let members = view.map(|view| view.members.as_slice()).unwrap_or_default();
+    Etcd {
+        external: false,
+        data: contract_data(data),
+        members: members.iter().map(|member| contract_member(member, local)).collect(),
+        quorum: view.filter(|view| !view.members.is_empty()).map_or(0, |view| view.count().2),
+        alarms: alarms.present().cloned().unwrap_or_default(),
+    }
+}
+
+fn contract_member(member: &MemberView, local: Option<&str>) -> EtcdMember {
+    let id = member.id.map(|id| id.to_string()).unwrap_or_default();
+    EtcdMember {
+        name: member.name.clone(),
+        healthy: match member.health {
+            MemberHealth::Healthy => Verdict::Yes,
+            MemberHealth::Unhealthy => Verdict::No,
+            MemberHealth::Unknown => Verdict::Unknown,
+        },
+        learner: member.learner,
+        leader: member.leader,
+        local: local.is_some_and(|local| local == member.name || (member.name.is_empty() && local == id)),
+        id,
+    }
+}

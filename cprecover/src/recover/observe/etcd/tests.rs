@@ -1,0 +1,172 @@
+//! Members that answer, members that do not, and data in every state.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::fake::{FakeMember, Listed, manifest, three_listeners, write_member};
+use super::*;
+use crate::etcd::{DataState, Refusal, ViewSource};
+use crate::healthz;
+use crate::policy::contract::EtcdData;
+use crate::probe::Outcome;
+use crate::recover::observation::PodSource;
+
+use crate::diagnose::{HealthState, Subject};
+
+struct Node {
+    _dir: tempfile::TempDir,
+    options: NodeOptions,
+}
+
+fn node() -> Node {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let options = NodeOptions::at(dir.path()).expect("absolute");
+    write_member(&options.resolve("/var/lib/etcd"));
+    Node { _dir: dir, options }
+}
+
+fn pods(text: &str) -> Vec<ExpectedPod> {
+    let pod = StaticPod::parse(text.as_bytes()).expect("parses");
+    vec![ExpectedPod { component: Component::Etcd, source: Some(PodSource::Live), pod: Some(pod) }]
+}
+
+fn healthy() -> Vec<HealthFact> {
+    let report = healthz::parse(b"{\"health\":\"true\"}");
+    let state = HealthState::Probed(Outcome::Answered { report });
+    vec![HealthFact::new(Some(Subject::Component(Component::Etcd)), "http://x/health", state)]
+}
+
+fn refused() -> Vec<HealthFact> {
+    let state = HealthState::Probed(Outcome::Refused);
+    vec![HealthFact::new(Some(Subject::Component(Component::Etcd)), "http://x/health", state)]
+}
+
+fn deadline() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+const INITIAL: &str = "cp1=http://127.0.0.1:2380,cp2=http://127.0.0.2:2380,cp3=http://127.0.0.3:2380";
+
+/// The cluster of three, of which those whose place is in `up` answer.
+fn cluster(up: &[usize], learner: bool) -> (Vec<FakeMember>, SocketAddr) {
+    let listeners = three_listeners();
+    let at: Vec<SocketAddr> =
+        listeners.iter().map(|listener| listener.local_addr().expect("address")).collect();
+    // The third leads; the first, this node's, has the id of the files.
+    let [first, second, third] = at.as_slice() else { panic!("three") };
+    let listed = vec![
+        Listed(0xa3, "cp3", *third, false),
+        Listed(0xa1, "cp1", *first, false),
+        Listed(0xa2, "cp2", *second, learner),
+    ];
+    let members = listeners.into_iter().enumerate().filter(|(place, _)| up.contains(place));
+    let members = members.map(|(place, listener)| {
+        FakeMember::start(listener, 0xa1 + u64::try_from(place).expect("small"), listed.clone())
+    });
+    (members.collect(), *first)
+}
+
+#[test]
+fn the_quorum_is_that_of_the_real_members() {
+    let node = node();
+    let (_members, client) = cluster(&[0, 1, 2], false);
+    // The manifest, written at the join, knows of one member only.
+    let pods = pods(&manifest("cp1", client, "cp1=http://127.0.0.1:2380"));
+    let seen = look(&node.options, &pods, &healthy(), &mut Cache::default(), &deadline());
+    assert_eq!(seen.facts.cluster.present().map(|view| view.source), Some(ViewSource::Cluster));
+    assert_eq!((seen.contract.members.len(), seen.contract.quorum), (3, 2));
+    assert!(seen.contract.members.iter().all(|member| member.healthy == Verdict::Yes));
+    let local: Vec<_> = seen.contract.members.iter().filter(|member| member.local).collect();
+    assert!(matches!(local.as_slice(), [member] if member.name == "cp1" && member.id == "a1"));
+    assert!(seen.contract.members.iter().any(|member| member.leader && member.name == "cp3"));
+    let projection = seen.facts.projection.expect("known");
+    assert!(projection.is_allowed(), "{projection}");
+    assert_eq!(seen.facts.alarms, Observed::Present(Vec::new()));
+}
+
+#[test]
+fn without_a_third_member_the_second_must_not_be_ended() {
+    let node = node();
+    let (_members, client) = cluster(&[0, 2], false);
+    let pods = pods(&manifest("cp1", client, INITIAL));
+    let seen = look(&node.options, &pods, &healthy(), &mut Cache::default(), &deadline());
+    let down = seen.contract.members.iter().find(|member| member.name == "cp2").expect("listed");
+    assert_eq!(down.healthy, Verdict::No, "nobody listens there");
+    assert_eq!(seen.facts.projection.expect("known").refusals, [Refusal::BelowQuorum]);
+}
+
+#[test]
+fn a_dead_member_is_seen_through_the_others() {
+    let node = node();
+    let (_members, client) = cluster(&[1, 2], true);
+    let pods = pods(&manifest("cp1", client, INITIAL));
+    let seen = look(&node.options, &pods, &refused(), &mut Cache::default(), &deadline());
+    assert_eq!(seen.facts.cluster.present().map(|view| view.source), Some(ViewSource::Cluster));
+    let health = |name: &str| {
+        let member = seen.contract.members.iter().find(|member| member.name == name).expect("listed");
+        (member.healthy, member.learner)
+    };
+    assert_eq!(health("cp1"), (Verdict::No, false));
+    assert_eq!(health("cp2"), (Verdict::Yes, true));
+    assert_eq!(seen.contract.quorum, 2, "of two voters; a learner has no vote");
+    assert!(seen.facts.projection.expect("known").is_allowed(), "what is down loses nothing");
+}
+
+#[test]
+fn when_nobody_answers_the_names_are_all_that_is_known() {
+    let node = node();
+    let (members, client) = cluster(&[], false);
+    drop(members);
+    let pods = pods(&manifest("cp1", client, INITIAL));
+    let seen = look(&node.options, &pods, &refused(), &mut Cache::default(), &deadline());
+    assert_eq!(seen.facts.cluster.present().map(|view| view.source), Some(ViewSource::InitialCluster));
+    let healths: Vec<_> = seen.contract.members.iter().map(|member| member.healthy).collect();
+    assert_eq!(healths, [Verdict::No, Verdict::Unknown, Verdict::Unknown]);
+    assert!(matches!(seen.facts.alarms, Observed::Unknown(_)));
+    let nameless = manifest("cp1", client, "");
+    let pods = super::tests::pods(&nameless);
+    let seen = look(&node.options, &pods, &refused(), &mut Cache::default(), &deadline());
+    assert_eq!((seen.contract.quorum, seen.contract.members.len()), (0, 0), "unknown is not one");
+}
+
+#[test]
+fn data_are_judged_once_and_not_longer_than_there_is_time() {
+    let node = node();
+    let pods = pods(&manifest("cp1", "127.0.0.1:1".parse().expect("address"), "cp1=http://127.0.0.1:2380"));
+    let mut cache = Cache::default();
+    let over = Deadline::after(Duration::ZERO);
+    let early = look(&node.options, &pods, &refused(), &mut cache, &over);
+    assert!(matches!(early.data, Observed::Unknown(_)), "half read is not intact: {:?}", early.data);
+    assert_eq!(early.contract.data, EtcdData::Unknown);
+    let first = look(&node.options, &pods, &refused(), &mut cache, &deadline());
+    assert_eq!(first.data, Observed::Present(DataVerdict::Intact));
+    let again = look(&node.options, &pods, &refused(), &mut cache, &over);
+    assert_eq!(again.data, Observed::Present(DataVerdict::Intact), "nothing changed, nothing is read");
+
+    let db = node.options.resolve("/var/lib/etcd/member/snap/db");
+    let mut broken = std::fs::read(&db).expect("read");
+    broken.iter_mut().take(2 * 4096).for_each(|byte| *byte = 0xff);
+    std::fs::write(&db, broken).expect("write");
+    let changed = look(&node.options, &pods, &refused(), &mut cache, &deadline());
+    assert!(matches!(changed.data, Observed::Present(DataVerdict::DbCorrupt(_))), "{:?}", changed.data);
+    assert_eq!(changed.contract.data, EtcdData::Damaged);
+    assert_eq!(changed.facts.data.present().map(|data| data.state), Some(DataState::DbBroken));
+}
+
+#[test]
+fn data_in_use_are_locked_whatever_was_known_before() {
+    let node = node();
+    let pods = pods(&manifest("cp1", "127.0.0.1:1".parse().expect("address"), "cp1=http://127.0.0.1:2380"));
+    let mut cache = Cache::default();
+    look(&node.options, &pods, &refused(), &mut cache, &deadline());
+    let db = std::fs::File::open(node.options.resolve("/var/lib/etcd/member/snap/db")).expect("open");
+    rustix::fs::flock(&db, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("lock");
+    let seen = look(&node.options, &pods, &refused(), &mut cache, &deadline());
+    assert!(matches!(seen.data, Observed::Present(DataVerdict::Locked(_))), "{:?}", seen.data);
+    std::fs::remove_dir_all(node.options.resolve("/var/lib/etcd/member")).expect("remove");
+    let gone = look(&node.options, &pods, &refused(), &mut cache, &deadline());
+    assert_eq!(gone.contract.data, EtcdData::Empty);
+    std::fs::remove_dir_all(node.options.resolve("/var/lib/etcd")).expect("remove");
+    let gone = look(&node.options, &pods, &refused(), &mut cache, &deadline());
+    assert_eq!(gone.contract.data, EtcdData::Missing);
+}

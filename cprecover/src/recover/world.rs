@@ -1,0 +1,92 @@
+//! The node, as the engine sees it: looked at, prepared, changed.
+
+use super::act::{self, Performed};
+use super::cache::Cache;
+use super::host::Host;
+use super::observation::Observation;
+use super::observe::observe_again;
+use crate::error::Result;
+use crate::policy::Action;
+use crate::policy::contract::Consent;
+use crate::sys::Deadline;
+
+/// The node, as the loop sees it.
+pub trait World {
+    /// Looks at the node.
+    fn observe(&mut self, deadline: &Deadline) -> Observation;
+
+    /// Does one action.
+    ///
+    /// # Errors
+    /// [`Changed`](crate::ErrorKind::Changed) when the precondition does not hold any more; nothing was
+    /// done then.
+    fn perform(&mut self, action: &Action, seen: &Observation, deadline: &Deadline) -> Result<Performed>;
+
+    /// Proves and saves what has to be before an action: for a step on an etcd member, the quorum it
+    /// leaves and the member's data. Returns what was saved, for the audit log.
+    ///
+    /// # Errors
+    /// Then the action must not be done.
+    fn prepare(
+        &mut self,
+        _action: &Action,
+        _seen: &Observation,
+        _deadline: &Deadline,
+    ) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// Takes back what an action that a crash interrupted must not leave behind. Returns what was done.
+    ///
+    /// # Errors
+    /// What is left behind is then part of the next observation.
+    fn resume(&mut self, _interrupted: &Action, _deadline: &Deadline) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// A real node.
+pub struct NodeWorld<'a> {
+    host: Host<'a>,
+    consents: Vec<Consent>,
+    unsaved_is_fine: bool,
+    cache: Cache,
+}
+
+impl<'a> NodeWorld<'a> {
+    /// Wraps a node; `consents` are what the caller agreed to beforehand.
+    #[must_use]
+    pub fn new(host: Host<'a>, consents: Vec<Consent>) -> Self {
+        Self { host, consents, unsaved_is_fine: false, cache: Cache::default() }
+    }
+
+    /// Agrees to steps on an etcd member whose data could be saved first, but saving failed.
+    #[must_use]
+    pub fn accept_unsaved_member(mut self, agreed: bool) -> Self {
+        self.unsaved_is_fine = agreed;
+        self
+    }
+}
+
+impl World for NodeWorld<'_> {
+    fn observe(&mut self, deadline: &Deadline) -> Observation {
+        observe_again(&self.host, &mut self.cache, deadline)
+    }
+
+    fn perform(&mut self, action: &Action, seen: &Observation, deadline: &Deadline) -> Result<Performed> {
+        act::perform(&self.host, action, seen, &self.consents, deadline)
+    }
+
+    fn prepare(
+        &mut self,
+        action: &Action,
+        seen: &Observation,
+        deadline: &Deadline,
+    ) -> Result<Option<String>> {
+        act::prepare(&self.host, action, seen, self.unsaved_is_fine, deadline)
+    }
+
+    fn resume(&mut self, interrupted: &Action, deadline: &Deadline) -> Result<Option<String>> {
+        act::resume(&self.host, interrupted, deadline)
+    }
+}
