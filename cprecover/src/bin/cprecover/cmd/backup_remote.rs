@@ -15,10 +15,10 @@ pub(crate) struct RemoteArgs {
     /// Settings and credentials are taken from `AWS_*`, `GOOGLE_*` and `AZURE_*` in the environment, by the names
     /// of the `object_store` crate (`AWS_ENDPOINT`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
     #[arg(long, value_name = "URL")]
-    remote: String,
+    pub(crate) remote: String,
     /// File of certificates (PEM) to trust beside the machine's own.
     #[arg(long, value_name = "FILE")]
-    remote_ca: Option<std::path::PathBuf>,
+    pub(crate) remote_ca: Option<std::path::PathBuf>,
 }
 
 #[cfg(feature = "remote")]
