@@ -21,7 +21,9 @@ mod view;
 mod world;
 
 pub use act::Performed;
+pub use act::pod_folder::{quarantine_pods, survey_pods};
 pub use act::regenerate::{apply_regeneration, plan_regeneration};
+pub use act::renew::{Renewed, apply_renewal, plan_renewal};
 pub use audit::{AUDIT_FILE, AuditLog, Entry, Event, history};
 pub use engine::{Engine, Progress, RecoverOptions};
 pub use host::Host;

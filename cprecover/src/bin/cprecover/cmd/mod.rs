@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod certs;
 mod consent_args;
 pub(crate) mod diagnose;
 mod etcd;
@@ -11,6 +12,7 @@ mod lint;
 mod logs;
 mod observe;
 mod plan;
+mod pods;
 mod policy_args;
 mod port;
 pub(crate) mod recover;
@@ -85,6 +87,8 @@ enum Command {
     Lint(lint::Args),
     /// Says who holds a TCP port, or frees it from an orphan.
     Port(port::Args),
+    /// Looks at the folders of pods, and moves left-over ones aside and back.
+    Pods(pods::Args),
     /// Explains or asks health endpoints.
     Healthz(healthz::Args),
     /// Looks for known failures in logs.
@@ -129,6 +133,7 @@ impl Cli {
             Command::Regenerate(args) => regenerate::run(&ctx, args),
             Command::Lint(args) => lint::run(&ctx, args),
             Command::Port(args) => port::run(&ctx, &args),
+            Command::Pods(args) => pods::run(&ctx, &args),
         }
     }
 }
