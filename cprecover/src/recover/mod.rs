@@ -18,6 +18,7 @@ mod regeneration;
 mod report;
 mod verification;
 mod view;
+mod watch;
 mod world;
 
 pub use act::Performed;
@@ -37,4 +38,5 @@ pub use plan::{PLAN_SCHEMA, Plan, Refusal, Step};
 pub use report::{DoneStep, Ending, Escalation, Report, RoundTimes};
 pub use verification::{Check, Verification};
 pub use view::policy_view;
+pub use watch::{LiveNode, Look, WatchEvent, WatchOptions, WatchedNode, Watcher};
 pub use world::{NodeWorld, World};

@@ -18,6 +18,7 @@ mod port;
 pub(crate) mod recover;
 mod regenerate;
 mod restore;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ enum Command {
     Apply(plan::ApplyArgs),
     /// Finds out what is wrong, decides, acts, and verifies.
     Recover(recover::Args),
+    /// Watches the node: backs up what works, says when it does not, recovers when told to.
+    Watch(watch::Args),
     /// Shows or checks the record of everything that was done.
     Audit(audit::Args),
     /// Builds a disposable node, breaks it as in the outage, and recovers it.
@@ -118,6 +121,7 @@ impl Cli {
             Command::Plan(args) => plan::plan(&ctx, &args),
             Command::Apply(args) => plan::apply(&ctx, &args),
             Command::Recover(args) => recover::run(&ctx, &args),
+            Command::Watch(args) => watch::run(&ctx, &args),
             Command::Audit(args) => audit::run(&ctx, &args),
             Command::Drill(args) => drill::run(&ctx, &args),
             Command::Etcd(args) => etcd::run(&ctx, args),
