@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::node::{Node, QUIET};
+use super::node::{Node, busy};
 
 struct Watch {
     child: Child,
@@ -68,7 +68,7 @@ impl Drop for Watch {
 
 #[test]
 fn a_watch_recovers_when_told_to_and_keeps_what_works() {
-    let _busy = QUIET.read().expect("quiet");
+    let _busy = busy();
     let node = Node::broken();
     let mut watch = Watch::start(&node, &["--recover", "--sick-after", "2"]);
     let (unhealthy, before) = watch.until("unhealthy");
@@ -93,7 +93,7 @@ fn a_watch_recovers_when_told_to_and_keeps_what_works() {
 
 #[test]
 fn a_watch_without_a_word_only_watches() {
-    let _busy = QUIET.read().expect("quiet");
+    let _busy = busy();
     let node = Node::broken();
     let before = node.touched();
     let mut watch = Watch::start(&node, &["--sick-after", "2"]);
