@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cprecover::NodeOptions;
-use cprecover::backup::{CreateOptions, Group, RestoreOptions, Selection, Store};
+use cprecover::backup::{CreateOptions, Group, RestoreOptions, Selection, Snapshot, Store};
 use cprecover::sys::Deadline;
 
 fn minute() -> Deadline {
@@ -182,123 +182,149 @@ fn main() {
     }
 }
 
+/// One size class in the making: a node, and a folder for everybody's repositories.
+struct Bench<'b> {
+    case: &'b Case,
+    at: &'b Path,
+    node: NodeOptions,
+    options: CreateOptions,
+    /// The files, relative to `at`.
+    from: String,
+    number: Cell<usize>,
+}
+
+impl Bench<'_> {
+    fn next(&self) -> usize {
+        self.number.set(self.number.get() + 1);
+        self.number.get()
+    }
+
+    /// The store exists, as on a node that has been backed up before, with other content in it.
+    fn store(&self) -> Store {
+        let store = Store::open_at(&self.node, self.at.join(format!("store-{}", self.next()))).unwrap();
+        let mut empty = CreateOptions::default();
+        empty.groups = vec![Group::Kubeadm];
+        store.create(&empty, &minute()).unwrap();
+        store
+    }
+
+    fn create(&self, store: &Store) -> Snapshot {
+        store.create(&self.options, &minute()).unwrap()
+    }
+
+    fn sh(&self, script: impl Into<String>) -> impl FnMut() -> bool {
+        let (script, at) = (script.into(), self.at);
+        move || shell(&script, at)
+    }
+
+    /// Makes a rival ready; whether it is there shows when it runs.
+    fn ready(&self, script: &'static str) -> impl FnMut() {
+        let at = self.at;
+        move || {
+            let _ = shell(script, at);
+        }
+    }
+
+    fn backup(&self) -> Store {
+        let store = RefCell::new(self.store());
+        let kept = store.borrow().path().join("snapshots").join(self.create(&store.borrow()).id.as_str());
+        let read = |name: &str| std::fs::read(kept.join(name)).unwrap();
+        let (index, sums) = (read("index.json"), read("SHA256SUMS"));
+        let (bare, from) = (self.at.join("floor"), &self.from);
+        std::fs::create_dir(&bare).unwrap();
+        let ours = || {
+            self.create(&store.borrow());
+            true
+        };
+        let least = || {
+            floor(&bare, self.next(), &self.case.files, &index, &sums);
+            true
+        };
+        let by_hand =
+            format!("cp -a {from} cp; cd cp; find . -type f -print0 | xargs -0 sha256sum > ../sums; sync");
+        let restic = self.sh(format!("restic -q -r r backup {from}"));
+        let borg = self.sh(format!("borg create b::a {from}"));
+        race(
+            "backup",
+            self.case.runs,
+            vec![
+                contender("ours", || drop(store.replace(self.store())), ours),
+                contender("floor", || (), least),
+                contender("cp+sha256sum+sync", self.ready("rm -rf cp"), self.sh(by_hand)),
+                contender("restic", self.ready("rm -rf r; restic -q init -r r"), restic),
+                contender("borg", self.ready("rm -rf b; borg init -e none b"), borg),
+            ],
+        );
+        store.into_inner()
+    }
+
+    fn rest(&self, store: &Store, snapshot: &Snapshot) {
+        let runs = self.case.runs;
+        let again = || {
+            self.create(store);
+            true
+        };
+        let borg = self.sh(format!("borg create b::{{now:%s%f}} {}", self.from));
+        race(
+            "again",
+            runs,
+            vec![
+                contender("ours", || (), again),
+                contender("restic", || (), self.sh(format!("restic -q -r r backup {}", self.from))),
+                contender("borg", || (), borg),
+            ],
+        );
+        let verify = || store.verify(&snapshot.id, &minute()).unwrap().is_intact();
+        race(
+            "verify",
+            runs,
+            vec![
+                contender("ours", || (), verify),
+                contender("restic", || (), self.sh("restic -q -r r check --read-data")),
+                contender("borg", || (), self.sh("borg check --verify-data b")),
+            ],
+        );
+        let source = self.at.join(&self.from);
+        let wipe = || {
+            std::fs::remove_dir_all(&source).unwrap();
+            std::fs::create_dir(&source).unwrap();
+        };
+        let restore = || {
+            store.restore(&snapshot.id, &Selection::All, &RestoreOptions::default(), &minute()).unwrap();
+            true
+        };
+        let restic = self.sh("restic -q -r r restore latest --target out; sync");
+        let borg = self.sh("cd out; borg extract ../b::a; sync");
+        race(
+            "restore",
+            runs,
+            vec![
+                contender("ours", wipe, restore),
+                contender("restic", self.ready("rm -rf out"), restic),
+                contender("borg", self.ready("rm -rf out; mkdir out"), borg),
+            ],
+        );
+    }
+}
+
 fn bench(case: &Case) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
     let source = root.join(case.folder);
     std::fs::create_dir_all(&source).unwrap();
     write_tree(&source, &case.files);
-    let node = NodeOptions::at(&root).unwrap();
     let mut options = CreateOptions::default();
     options.groups = vec![case.group];
-    let number = Cell::new(0);
-    let next = || {
-        number.set(number.get() + 1);
-        number.get()
+    let bench = Bench {
+        case,
+        at: dir.path(),
+        node: NodeOptions::at(&root).unwrap(),
+        options,
+        from: format!("root/{}", case.folder),
+        number: Cell::new(0),
     };
-    // The store exists, as on a node that has been backed up before, with other content in it.
-    let fresh = || {
-        let store = Store::open_at(&node, dir.path().join(format!("store-{}", next()))).unwrap();
-        let mut empty = CreateOptions::default();
-        empty.groups = vec![Group::Kubeadm];
-        store.create(&empty, &minute()).unwrap();
-        store
-    };
-    let store = RefCell::new(fresh());
-    store.borrow().create(&options, &minute()).unwrap();
-    let kept = store.borrow().latest().unwrap().unwrap().id;
-    let kept = store.borrow().path().join("snapshots").join(kept.as_str());
-    let (index, sums) =
-        (std::fs::read(kept.join("index.json")).unwrap(), std::fs::read(kept.join("SHA256SUMS")).unwrap());
-    let bare = dir.path().join("floor");
-    std::fs::create_dir(&bare).unwrap();
-    let sh = |script: String| move || shell(&script, dir.path());
-    let ready =
-        |script: &'static str| move || assert!(shell(script, dir.path()) || !script.starts_with("rm"));
-    let from = format!("root/{}", case.folder);
     println!("{}", case.name);
-    race(
-        "backup",
-        case.runs,
-        vec![
-            contender(
-                "ours",
-                || drop(store.replace(fresh())),
-                || store.borrow().create(&options, &minute()).is_ok(),
-            ),
-            contender(
-                "floor",
-                || (),
-                || {
-                    floor(&bare, next(), &case.files, &index, &sums);
-                    true
-                },
-            ),
-            contender(
-                "cp+sha256sum+sync",
-                ready("rm -rf cp"),
-                sh(format!(
-                    "cp -a {from} cp; cd cp; find . -type f -print0 | xargs -0 sha256sum > ../sums; sync"
-                )),
-            ),
-            contender(
-                "restic",
-                || drop(shell("rm -rf r; restic -q init -r r", dir.path())),
-                sh(format!("restic -q -r r backup {from}")),
-            ),
-            contender(
-                "borg",
-                || drop(shell("rm -rf b; borg init -e none b", dir.path())),
-                sh(format!("borg create b::a {from}")),
-            ),
-        ],
-    );
-    let store = store.into_inner();
-    race(
-        "again",
-        case.runs,
-        vec![
-            contender("ours", || (), || store.create(&options, &minute()).is_ok()),
-            contender("restic", || (), sh(format!("restic -q -r r backup {from}"))),
-            contender("borg", || (), sh(format!("borg create b::{{now:%s%f}} {from}"))),
-        ],
-    );
+    let store = bench.backup();
     let snapshot = store.latest().unwrap().unwrap();
-    race(
-        "verify",
-        case.runs,
-        vec![
-            contender("ours", || (), || store.verify(&snapshot.id, &minute()).unwrap().is_intact()),
-            contender("restic", || (), sh("restic -q -r r check --read-data".into())),
-            contender("borg", || (), sh("borg check --verify-data b".into())),
-        ],
-    );
-    race(
-        "restore",
-        case.runs,
-        vec![
-            contender(
-                "ours",
-                || {
-                    std::fs::remove_dir_all(&source).unwrap();
-                    std::fs::create_dir(&source).unwrap();
-                },
-                || {
-                    store
-                        .restore(&snapshot.id, &Selection::All, &RestoreOptions::default(), &minute())
-                        .is_ok()
-                },
-            ),
-            contender(
-                "restic",
-                ready("rm -rf out"),
-                sh("restic -q -r r restore latest --target out; sync".into()),
-            ),
-            contender(
-                "borg",
-                ready("rm -rf out; mkdir out"),
-                sh("cd out; borg extract ../b::a; sync".into()),
-            ),
-        ],
-    );
+    bench.rest(&store, &snapshot);
 }

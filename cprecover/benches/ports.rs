@@ -5,8 +5,8 @@
 //! Run as root: `cargo build --release -p cprecover --no-default-features --example port_who` and
 //! `cargo bench -p cprecover --no-default-features --bench ports`. Everything happens in a network
 //! namespace made for it; all that is started ends with the bench. `CPRECOVER_BENCH_ROUNDS`,
-//! `CPRECOVER_BENCH_PROCESSES` and `CPRECOVER_KILLPORT` (a path) change the defaults. Tools that are
-//! missing are named and left out.
+//! `CPRECOVER_BENCH_PROCESSES` and `CPRECOVER_KILLPORT` (a path) change the defaults. killport is built by
+//! `cargo install` below the target folder the first time; tools that are missing are named and left out.
 
 #![allow(clippy::print_stdout, reason = "the table is the result")]
 
@@ -56,6 +56,8 @@ fn enter() {
         eprintln!("SKIPPED: not root, so no network namespace and no view of other processes");
         return;
     }
+    // Before the namespace, which has no way out.
+    killport();
     let status = Command::new("unshare")
         .args(["--net", "/bin/sh", "-c", "ip link set lo up && exec \"$0\" inside"])
         .arg(own())
@@ -229,7 +231,7 @@ fn rows(pids: &Holders) -> Vec<Row> {
     let etcd = pids.etcd.to_string();
     let (odd, grouped) = (pids.odd.to_string(), pids.grouped.to_string());
     let who = own().parent().and_then(Path::parent).expect("a target folder").join("examples/port_who");
-    let killport = std::env::var_os("CPRECOVER_KILLPORT").map_or_else(|| "killport".into(), PathBuf::from);
+    let killport = killport();
     let processes = [
         process("lsof", "lsof", &["-nP", "-iTCP:2380", "-sTCP:LISTEN"], &etcd),
         process("netstat", "netstat", &["-tlnp"], &etcd),
@@ -265,6 +267,28 @@ fn rows(pids: &Holders) -> Vec<Row> {
         run: Box::new(|| listeners(&query(2380)).expect("asks").len().to_string()),
     });
     rows
+}
+
+/// Returns where killport is: as told, else below the target folder, where cargo builds it once.
+fn killport() -> PathBuf {
+    if let Some(path) = std::env::var_os("CPRECOVER_KILLPORT") {
+        return path.into();
+    }
+    let folder = own().ancestors().nth(3).expect("a target folder").join("rivals");
+    let program = folder.join("bin/killport");
+    if !program.exists() {
+        eprintln!("building killport, once");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["install", "--quiet", "--locked", "killport", "--root"])
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .status();
+        if !built.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED: killport cannot be built (no network?)");
+        }
+    }
+    program
 }
 
 fn setting(key: &str, default: usize) -> usize {

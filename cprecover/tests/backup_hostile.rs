@@ -14,7 +14,7 @@ use cprecover::backup::{CreateOptions, Group};
 
 /// Runs `script` in a mount namespace of its own, with `$CP` for the program and its root.
 fn script(rig: &Rig, script: &str) -> Option<Output> {
-    let Some(program) = program() else { return None };
+    let program = program()?;
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: mounts need root");
         return None;

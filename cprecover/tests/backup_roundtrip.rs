@@ -45,6 +45,7 @@ struct File {
     mode: u32,
     label: Option<Vec<u8>>,
     link: bool,
+    selinux: bool,
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
@@ -68,8 +69,17 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 fn file() -> impl Strategy<Value = File> {
     let content = prop::collection::vec(any::<u8>(), 0..2000);
     let label = prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
-    (prop::option::of(name()), name(), content, 0_u32..=0o7777, label, prop::bool::weighted(0.1)).prop_map(
-        |(folder, name, content, mode, label, link)| File { folder, name, content, mode, label, link },
+    let flags = (prop::bool::weighted(0.1), any::<bool>());
+    (prop::option::of(name()), name(), content, 0_u32..=0o7777, label, flags).prop_map(
+        |(folder, name, content, mode, label, (link, selinux))| File {
+            folder,
+            name,
+            content,
+            mode,
+            label,
+            link,
+            selinux,
+        },
     )
 }
 
@@ -88,6 +98,10 @@ fn put(top: &Path, file: &File) {
     std::fs::write(&path, &file.content).unwrap();
     if let Some(label) = &file.label {
         xattr::set(&path, "user.label", label).unwrap();
+    }
+    if file.selinux && rustix::process::geteuid().is_root() {
+        // As SELinux writes it, with a zero at the end; a kernel that forbids it leaves it away on both sides.
+        let _ = xattr::set(&path, "security.selinux", b"system_u:object_r:etc_t:s0\0");
     }
     // Unreadable for its owner would need root; that case is the mode 0 one when root runs this.
     let least = if rustix::process::geteuid().is_root() { 0 } else { 0o400 };

@@ -345,3 +345,36 @@ fn a_kubeadm_without_dry_run_is_shut_out_of_the_live_folder() {
     assert_eq!(plan.files[0].bytes, recorded(Component::KubeScheduler));
     assert_eq!((list(), node.live()), before);
 }
+
+#[test]
+fn patches_that_the_config_names_are_applied_whatever_the_root_is() {
+    let node = Node::new(&[]);
+    let patches = node.path("etc/kubernetes/patches");
+    std::fs::create_dir(&patches).unwrap();
+    std::fs::write(
+        patches.join("kube-scheduler0+merge.yaml"),
+        "metadata:\n  annotations:\n    example.org/patched: \"yes\"\n",
+    )
+    .unwrap();
+    let config = String::from_utf8(CONFIG.to_vec()).unwrap();
+    let config = config.replacen(
+        "kind: InitConfiguration",
+        "kind: InitConfiguration\npatches:\n  directory: /etc/kubernetes/patches",
+        1,
+    );
+    assert!(config.contains("patches:"), "the recorded config has an InitConfiguration");
+    let mut sources = manifests_only();
+    sources.config = Some(("config".into(), config.into_bytes()));
+    let plan = |sources: &Sources| {
+        let components = [Component::KubeScheduler];
+        plan(&node.options, &components, sources, &Node::plan_options(), &SystemCommands, &deadline())
+    };
+    let made = plan(&sources).expect("renders");
+    let text = String::from_utf8(made.files[0].bytes.clone()).unwrap();
+    assert!(text.contains("example.org/patched"), "{text}");
+    node.assert_no_staging();
+    std::fs::remove_dir_all(&patches).unwrap();
+    let error = plan(&sources).expect_err("no patches");
+    assert_eq!(error.kind(), ErrorKind::Missing);
+    assert!(error.to_string().contains("/etc/kubernetes/patches"), "{error}");
+}

@@ -135,7 +135,7 @@ fn meddle(scenario: &Scenario, meddler: &Meddler, point: usize) {
     }
     let kept = kept(&fs);
     // A link is bytes of nobody; its target was never read.
-    assert!(!kept.iter().any(|bytes| bytes.is_empty()), "{at}: an empty file");
+    assert!(!kept.iter().any(Vec::is_empty), "{at}: an empty file");
     if let Some(written) = &meddler.writes
         && result.is_ok()
         // Without the folder the other one could not write.

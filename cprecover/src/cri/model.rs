@@ -197,6 +197,24 @@ impl Container {
     }
 }
 
+#[cfg(test)]
+impl Container {
+    /// One of which only its place is known.
+    pub(crate) fn blank(id: &str, sandbox: &str) -> Self {
+        Self {
+            id: ContainerId::new(id),
+            sandbox: SandboxId::new(sandbox),
+            name: id.to_owned(),
+            attempt: 0,
+            state: ContainerState::Unknown,
+            created_at: UnixNanos(0),
+            image: String::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
 /// What only a question about one container tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -131,9 +131,18 @@ fn alternative(name: &GeneralName<'_>) -> Option<String> {
 /// The values are base64 on one line (client-go `tools/clientcmd/api/v1`); PEM is base64 as well, so
 /// that the PEM reader does the work once it stands between its markers.
 fn read_kubeconfig(node: &NodeOptions, path: &Path) -> Result<Vec<CertificateFact>> {
-    let bytes = read_bounded(&node.resolve(path), MAX_FILE)?;
+    parse_kubeconfig(path, &read_bounded(&node.resolve(path), MAX_FILE)?)
+}
+
+/// Reads the first client certificate of a kubeconfig's bytes.
+pub(super) fn client_certificate(path: &Path, bytes: &[u8]) -> Result<CertificateFact> {
+    let none = || Error::new(ErrorKind::Invalid, format!("{} holds no client certificate", path.display()));
+    parse_kubeconfig(path, bytes)?.into_iter().find(|fact| !fact.is_ca).ok_or_else(none)
+}
+
+fn parse_kubeconfig(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateFact>> {
     let value: serde_json::Value =
-        crate::parse::yaml::from_slice(&bytes).map_err(|error| error.context(path.display()))?;
+        crate::parse::yaml::from_slice(bytes).map_err(|error| error.context(path.display()))?;
     let mut found = Vec::new();
     let lists =
         [("users", "user", "client-certificate-data"), ("clusters", "cluster", "certificate-authority-data")];

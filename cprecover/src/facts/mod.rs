@@ -13,10 +13,11 @@ mod pressure;
 mod units;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::model::Observed;
 use crate::node::NodeOptions;
 use crate::sys::{Clock, Commands, Deadline};
@@ -208,6 +209,21 @@ impl Default for HostFacts {
             data_dir: unknown(),
         }
     }
+}
+
+/// Reads the node's certificates; files that cannot be read are listed with the reason.
+pub(crate) fn node_certificates(node: &NodeOptions) -> (Vec<CertificateFact>, Vec<(PathBuf, String)>) {
+    certificates::read(node)
+}
+
+/// Reads the certificates of a PEM text.
+pub(crate) fn pem_certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateFact>> {
+    certificates::parse_pem(path, pem)
+}
+
+/// Reads the client certificate that a kubeconfig holds.
+pub(crate) fn kubeconfig_certificate(path: &Path, bytes: &[u8]) -> Result<CertificateFact> {
+    certificates::client_certificate(path, bytes)
 }
 
 /// Collects all facts about the node's host; each that cannot be read is unknown.

@@ -9,6 +9,8 @@ mod json;
 mod meaning;
 mod text;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 pub use meaning::{CheckMeaning, meaning};
@@ -152,7 +154,7 @@ pub fn parse(body: &[u8]) -> Report {
 pub fn parse_response(code: Option<u16>, body: &[u8]) -> Report {
     let cut = body.get(..MAX_BODY_BYTES).unwrap_or(body);
     let mut report = Report { truncated: cut.len() < body.len(), ..Report::empty() };
-    let text = String::from_utf8_lossy(cut);
+    let text = std::str::from_utf8(cut).map_or_else(|_| String::from_utf8_lossy(cut), Cow::Borrowed);
     let text = text.trim_start_matches('\u{feff}').trim();
     let mut said = text::Said::default();
     read(text, &mut report, &mut said, MAX_NESTING);

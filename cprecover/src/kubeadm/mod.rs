@@ -8,6 +8,7 @@
 
 mod apply;
 mod capture;
+mod certs;
 mod checks;
 mod clues;
 mod compare;
@@ -34,6 +35,7 @@ mod version;
 
 pub use apply::{Acceptance, Applied, Installer, apply};
 pub use capture::{Captured, ClusterReader, capture};
+pub use certs::{Renewal, RenewalPlan, RenewedFile, plan_renewal};
 pub use checks::{Check, CheckOutcome};
 pub use compare::{ComponentDiff, Difference, compare};
 pub use config::{Arg, ComponentSettings, Config, EnvVar, Etcd, ExternalEtcd, HostPathMount, LocalEtcd};

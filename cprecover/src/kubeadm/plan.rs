@@ -103,8 +103,8 @@ pub fn plan(
     let program = Program::find(node, options, commands, deadline)?;
     let api_version = program.version.api_version()?;
     checks.push(check_skew(&program, &reconstruction.config)?);
-    let (config, env) = document(&reconstruction, &program, api_version)?;
-    let rendered = render(node, &components, &program, &config, env, options, commands, deadline)?;
+    let (config, _) = document(&reconstruction, &program, api_version)?;
+    let rendered = render(node, &components, &program, &reconstruction, options, commands, deadline)?;
 
     let now = options.now.unwrap_or_else(|| SystemClock.unix());
     let mut files = Vec::new();
@@ -171,7 +171,7 @@ type Env = Vec<(String, String)>;
 
 /// Writes the config; proxy variables that v1beta3 cannot say go into kubeadm's environment, from
 /// where it copies them into every manifest (kubeadm `app/util/env.go`).
-fn document(
+pub(super) fn document(
     reconstruction: &Reconstruction,
     program: &Program,
     api_version: ApiVersion,
@@ -201,19 +201,23 @@ fn document(
     Ok((config.render(api_version)?, env))
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is used once; a struct for one call would hide them")]
 fn render(
     node: &NodeOptions,
     components: &[Component],
     program: &Program,
-    config: &[u8],
-    env: Env,
+    reconstruction: &Reconstruction,
     options: &Options,
     commands: &dyn Commands,
     deadline: &Deadline,
 ) -> Result<Vec<(Component, Vec<u8>)>> {
     let parent = options.staging_parent.clone().unwrap_or_else(|| node.store().join("staging"));
-    let staging = Staging::new(&parent, config, env)?;
+    let mut staging = Staging::new(&parent)?;
+    let mut staged = reconstruction.clone();
+    if let Some(patches) = &reconstruction.config.patches_dir {
+        staged.config.patches_dir = Some(staging.take_patches(node, patches)?);
+    }
+    let (config, env) = document(&staged, program, program.version.api_version()?)?;
+    staging.configure(&config, env)?;
     let live = LiveFolder::look(node)?;
     let mut rendered = Vec::new();
     for component in components {

@@ -42,26 +42,58 @@ impl From<Error> for PhaseError {
 }
 
 impl Staging {
-    /// Makes the folder below `parent`, readable by us only, and writes the config into it.
-    pub(super) fn new(parent: &Path, config: &[u8], env: Vec<(String, String)>) -> Result<Self> {
+    /// Makes the folder below `parent`, readable by us only.
+    pub(super) fn new(parent: &Path) -> Result<Self> {
         std::fs::create_dir_all(parent).map_err(|source| Error::path("make", parent, source))?;
         let dir = tempfile::Builder::new()
             .prefix(".regenerate-")
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(parent)
             .map_err(|source| Error::path("make a staging folder in", parent, source))?;
-        let path = dir.path().join("config.yaml");
+        let config = dir.path().join("config.yaml");
+        let staging = Self { dir, config, env: Vec::new() };
+        std::fs::create_dir(staging.manifests())
+            .map_err(|source| Error::path("make", staging.manifests(), source))?;
+        Ok(staging)
+    }
+
+    /// Writes the config, and keeps the variables for kubeadm.
+    pub(super) fn configure(&mut self, config: &[u8], env: Vec<(String, String)>) -> Result<()> {
         std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&path)
+            .open(&self.config)
             .and_then(|mut file| std::io::Write::write_all(&mut file, config))
-            .map_err(|source| Error::path("write", &path, source))?;
-        let staging = Self { dir, config: path, env };
-        std::fs::create_dir(staging.manifests())
-            .map_err(|source| Error::path("make", staging.manifests(), source))?;
-        Ok(staging)
+            .map_err(|source| Error::path("write", &self.config, source))?;
+        self.env = env;
+        Ok(())
+    }
+
+    /// Copies the folder of patches, a path on the node, to where kubeadm finds it whatever the root is.
+    ///
+    /// kubeadm reads every file in it, and no folder (kubernetes `cmd/kubeadm/app/util/patches`).
+    pub(super) fn take_patches(&self, node: &NodeOptions, on_node: &Path) -> Result<PathBuf> {
+        let from = node.resolve(on_node);
+        let missing = |source| {
+            let what = format!("the config names patches in {}, and they cannot be read", on_node.display());
+            Error::with_source(ErrorKind::Missing, what, Error::path("list", &from, source))
+        };
+        let entries = std::fs::read_dir(&from).map_err(missing)?;
+        let to = self.dir.path().join("patches");
+        std::fs::create_dir(&to).map_err(|source| Error::path("make", &to, source))?;
+        for (count, entry) in entries.enumerate() {
+            let entry = entry.map_err(|source| Error::path("list", &from, source))?;
+            if count >= MAX_FILES {
+                return Err(Error::new(ErrorKind::Limit, format!("{} has too many files", from.display())));
+            }
+            if entry.path().is_file() {
+                let bytes = read_bounded(&entry.path(), MAX_DOCUMENT_BYTES)?;
+                let target = to.join(entry.file_name());
+                std::fs::write(&target, bytes).map_err(|source| Error::path("write", &target, source))?;
+            }
+        }
+        Ok(to)
     }
 
     /// Returns the folder that kubeadm writes into.

@@ -19,7 +19,7 @@ const MAX_NESTING: u8 = 4;
 /// Takes a line apart; a line of unknown format is its own message.
 pub(super) fn parse(text: &str) -> Line<'_> {
     let mut line = unwrap(text.trim(), MAX_NESTING);
-    if line.message.contains('\\') {
+    if memchr::memchr(b'\\', line.message.as_bytes()).is_some() {
         line.message = Cow::Owned(without_backslashes(&line.message));
     }
     line
@@ -58,11 +58,13 @@ pub(super) struct CriLine<'a> {
 
 /// Reads `2016-10-06T00:17:09.669794202Z stdout P content`.
 pub(super) fn cri(text: &str) -> Option<CriLine<'_>> {
+    if text.as_bytes().get(10) != Some(&b'T') {
+        return None;
+    }
     let (time, rest) = text.split_once(' ')?;
     let (stream, rest) = rest.split_once(' ')?;
     let (tag, content) = rest.split_once(' ').unwrap_or((rest, ""));
-    let is_time = time.len() >= 20 && time.as_bytes().get(10) == Some(&b'T');
-    if !is_time || !matches!(stream, "stdout" | "stderr") {
+    if time.len() < 20 || !matches!(stream, "stdout" | "stderr") {
         return None;
     }
     // Tags are separated by colons; the first one says partial or full.
@@ -90,16 +92,26 @@ fn klog(text: &str) -> Option<(&str, &str)> {
     let rest = rest.get(clock.len()..)?.trim_start();
     // Write-ups of incidents leave the source position out: `… kubelet[3255090]: message`.
     let message =
-        rest.split_once("] ").or_else(|| rest.split_once("]: ")).map_or(rest, |(_, message)| message);
+        split_at_mark(rest, "] ").or_else(|| split_at_mark(rest, "]: ")).map_or(rest, |(_, message)| message);
     Some((time, message))
+}
+
+/// Splits at the first `mark`; for marks of few bytes, whose first is rare.
+fn split_at_mark<'a>(text: &'a str, mark: &str) -> Option<(&'a str, &'a str)> {
+    let (first, bytes) = (*mark.as_bytes().first()?, text.as_bytes());
+    let starts = |at: &usize| bytes.get(*at..).is_some_and(|rest| rest.starts_with(mark.as_bytes()));
+    let at = memchr::memchr_iter(first, bytes).find(starts)?;
+    Some((text.get(..at)?, text.get(at + mark.len()..)?))
 }
 
 /// Reads etcd 3.3's `2021-05-19 19:39:19.537896 C | etcdmain: message`.
 fn capnslog(text: &str) -> Option<(&str, &str)> {
+    if text.as_bytes().get(4) != Some(&b'-') {
+        return None;
+    }
     let (head, message) = text.split_once(" | ")?;
     let (time, level) = head.rsplit_once(' ')?;
-    let is_head = level.len() == 1 && time.len() >= 19 && time.as_bytes().get(4) == Some(&b'-');
-    is_head.then_some((time, message))
+    (level.len() == 1 && time.len() >= 19).then_some((time, message))
 }
 
 /// Reads `journalctl -o short`, `short-precise` and `short-iso`, and syslog: `Jun 10 14:06:40 host unit[pid]: …`.
@@ -114,7 +126,7 @@ fn syslog(text: &str) -> Option<(&str, &str)> {
         return None;
     };
     let (time, rest) = text.split_at_checked(time_length)?;
-    let (head, message) = rest.split_once(": ")?;
+    let (head, message) = split_at_mark(rest, ": ")?;
     // host and identifier, nothing else
     (head.split_whitespace().count() == 2).then_some((time, message))
 }
@@ -176,14 +188,20 @@ fn micros(text: &str) -> Option<String> {
 /// Removes the backslashes of quoting, which nest in klog and in JSON; `\n` and `\t` become a space.
 fn without_backslashes(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-        } else if chars.next_if(|next| matches!(next, 'n' | 't')).is_some() {
-            out.push(' ');
-        }
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        let after = after.strip_prefix('\\').unwrap_or(after);
+        rest = match after.strip_prefix(['n', 't']) {
+            Some(after) => {
+                out.push(' ');
+                after
+            }
+            None => after,
+        };
     }
+    out.push_str(rest);
     out
 }
 

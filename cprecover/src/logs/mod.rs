@@ -4,6 +4,7 @@
 //! 3.3's capnslog, and container log files in CRI format (partial lines are joined), also gzipped.
 
 mod line;
+mod needles;
 mod params;
 mod scanner;
 mod seen;

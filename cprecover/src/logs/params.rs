@@ -30,18 +30,18 @@ pub(super) fn read(params: &[Param], line: &str) -> Vec<(String, String)> {
     for param in params {
         match *param {
             Param::After { name, after, stop } => {
-                if let Some((_, rest)) = line.split_once(after) {
+                if let Some((_, rest)) = split_once(line, after) {
                     let end = rest.find(|c: char| stop.contains(c)).unwrap_or(rest.len());
                     add(name, rest.get(..end).unwrap_or(rest));
                 }
             }
             Param::Before { name, before } => {
-                if let Some((text, _)) = line.split_once(before) {
+                if let Some((text, _)) = split_once(line, before) {
                     add(name, text.rsplit([' ', '=']).next().unwrap_or(text));
                 }
             }
             Param::Address { after } => {
-                if let Some((address, port)) = line.split_once(after).and_then(|(_, rest)| host_port(rest)) {
+                if let Some((address, port)) = split_once(line, after).and_then(|(_, rest)| host_port(rest)) {
                     add("address", address);
                     add("port", port);
                 }
@@ -49,6 +49,12 @@ pub(super) fn read(params: &[Param], line: &str) -> Vec<(String, String)> {
         }
     }
     found
+}
+
+/// As [`str::split_once`], with the vector search.
+fn split_once<'a>(text: &'a str, at: &str) -> Option<(&'a str, &'a str)> {
+    let start = memchr::memmem::find(text.as_bytes(), at.as_bytes())?;
+    Some((text.get(..start)?, text.get(start + at.len()..)?))
 }
 
 /// Splits `tcp4 10.0.0.1:2380: bind: …` into host and port; the network's name is optional.

@@ -3,59 +3,15 @@
 //! Blocks of whole lines are searched for all needles at once; only a line with a hit is taken apart.
 //! A line whose text (without its head, the timestamp) was seen before is counted without that.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::OnceLock;
-
-use aho_corasick::packed;
-use aho_corasick::{AhoCorasick, MatchKind, Span};
 
 use super::line;
+use super::needles::{self, Hits};
 use super::params;
 use super::seen::Seen;
 use super::table::SIGNATURES;
 use super::{LogMatch, Scan, ScanOptions, Signature};
-
-/// The automata, built once.
-struct Automata {
-    /// Finds any needle, fast; `None` on processors without the vector instructions.
-    any: Option<packed::Searcher>,
-    /// Finds all needles.
-    all: AhoCorasick,
-    /// For each needle its row of the table.
-    rows: Vec<usize>,
-}
-
-fn automata() -> &'static Automata {
-    static AUTOMATA: OnceLock<Automata> = OnceLock::new();
-    AUTOMATA.get_or_init(|| {
-        let needles: Vec<&str> = SIGNATURES.iter().flat_map(|row| row.needles).copied().collect();
-        let rows =
-            SIGNATURES.iter().enumerate().flat_map(|(at, row)| row.needles.iter().map(move |_| at)).collect();
-        let any = packed::Config::new()
-            .heuristic_pattern_limits(false)
-            .builder()
-            .extend(needles.iter().copied())
-            .build();
-        let all = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&needles);
-        Automata {
-            any,
-            // The patterns are constants; that they build is proven by every test of this module.
-            all: all.expect("constant needles build"),
-            rows,
-        }
-    })
-}
-
-impl Automata {
-    /// Returns where the next needle begins in `haystack`, from `from` on.
-    fn find(&self, haystack: &[u8], from: usize) -> Option<usize> {
-        let span = Span { start: from, end: haystack.len() };
-        match &self.any {
-            Some(searcher) => searcher.find_in(haystack, span).map(|found| found.start()),
-            None => self.all.find(aho_corasick::Input::new(haystack).span(span)).map(|found| found.start()),
-        }
-    }
-}
 
 /// Takes a log in pieces and collects its matches.
 #[derive(Debug)]
@@ -67,6 +23,8 @@ pub struct Scanner {
     carry: Vec<u8>,
     /// Index of a match by its signature and parameters.
     index: HashMap<(usize, Vec<(String, String)>), usize>,
+    /// For each row of the table the match that was counted last: mostly the next one, too.
+    latest: Vec<Option<usize>>,
     seen: Seen,
     /// Parts of a container's line that was cut by the runtime.
     joined: Joined,
@@ -90,6 +48,7 @@ impl Scanner {
             scan: Scan::default(),
             carry: Vec::new(),
             index: HashMap::new(),
+            latest: vec![None; SIGNATURES.len()],
             seen: Seen::default(),
             joined: Joined::default(),
         }
@@ -155,13 +114,13 @@ impl Scanner {
             let first = block.split(|byte| *byte == b'\n').next().unwrap_or(block);
             line::cri(&String::from_utf8_lossy(first)).is_some()
         });
-        if is_cri {
+        if is_cri && (self.joined.parts.iter().any(|parts| !parts.is_empty()) || has_cut_lines(block)) {
             return self.cri_block(block);
         }
-        let automata = automata();
+        let mut hits = Hits::new(block);
         let mut at = 0;
         let mut counted = 0;
-        while let Some(hit) = automata.find(block, at) {
+        while let Some(hit) = hits.next(at) {
             let start = block.get(at..hit).and_then(|b| memchr::memrchr(b'\n', b)).map_or(at, |n| at + n + 1);
             let end =
                 block.get(hit..).and_then(|b| memchr::memchr(b'\n', b)).map_or(block.len(), |n| hit + n);
@@ -212,7 +171,7 @@ impl Scanner {
     }
 
     fn search_line(&mut self, raw: &[u8], number: u64) {
-        if automata().find(raw, 0).is_some() {
+        if needles::may_be_in(raw) {
             self.line(raw, number);
         }
     }
@@ -222,7 +181,8 @@ impl Scanner {
         if self.seen.count(raw, number, &mut self.scan.matches) {
             return;
         }
-        let text = String::from_utf8_lossy(raw);
+        // Nearly every line is UTF-8, and the check alone is faster than the repair.
+        let text = std::str::from_utf8(raw).map_or_else(|_| String::from_utf8_lossy(raw), Cow::Borrowed);
         let parsed = line::parse(&text);
         let mut found = Vec::new();
         for row in rows_in(&parsed.message) {
@@ -243,9 +203,12 @@ impl Scanner {
         number: u64,
     ) -> Option<usize> {
         let params = params::read(signature.params, &line.message);
+        let latest = self.latest.get(row).copied().flatten();
+        let same = |index: &usize| self.scan.matches.get(*index).is_some_and(|found| found.params == params);
+        let known = latest.filter(same);
         let key = (row, params);
-        let index = match self.index.get(&key) {
-            Some(index) => *index,
+        let index = match known.or_else(|| self.index.get(&key).copied()) {
+            Some(index) => index,
             None if self.scan.matches.len() >= self.options.matches => {
                 self.scan.truncated = true;
                 return None;
@@ -266,6 +229,9 @@ impl Scanner {
                 index
             }
         };
+        if let Some(latest) = self.latest.get_mut(row) {
+            *latest = Some(index);
+        }
         let found = self.scan.matches.get_mut(index)?;
         found.count += 1;
         found.last_line = number;
@@ -279,22 +245,20 @@ impl Scanner {
 
 /// Returns the rows of the table that a message belongs to, each once.
 fn rows_in(message: &str) -> Vec<usize> {
-    let automata = automata();
-    let mut rows: Vec<usize> = Vec::new();
-    for found in automata.all.find_overlapping_iter(message) {
-        if let Some(row) = automata.rows.get(found.pattern().as_usize())
-            && !rows.contains(row)
-        {
-            rows.push(*row);
-        }
-    }
+    let has = |text: &&str| memchr::memmem::find(message.as_bytes(), text.as_bytes()).is_some();
+    let mut rows = needles::rows_in(message);
     rows.retain(|row| {
         SIGNATURES.get(*row).is_some_and(|signature| {
-            (signature.also.is_empty() || signature.also.iter().any(|text| message.contains(text)))
-                && !signature.never.iter().any(|text| message.contains(text))
+            (signature.also.is_empty() || signature.also.iter().any(|text| has(text)))
+                && !signature.never.iter().any(|text| has(text))
         })
     });
     rows
+}
+
+/// Reports whether a line of a container log may be cut: its tag says `P`.
+fn has_cut_lines(block: &[u8]) -> bool {
+    memchr::memmem::find_iter(block, b" P").any(|at| matches!(block.get(at + 2), Some(b' ' | b':' | b'\n')))
 }
 
 fn line_feeds(bytes: Option<&[u8]>) -> u64 {

@@ -54,7 +54,9 @@ impl Seen {
             self.places.resize(PLACES, Place::default());
         }
         if let Some(place) = self.places.get_mut(place_of(text)) {
-            *place = Place { text: text.to_vec(), matches };
+            place.text.clear();
+            place.text.extend_from_slice(text);
+            place.matches = matches;
         }
     }
 

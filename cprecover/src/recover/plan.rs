@@ -176,9 +176,12 @@ impl Step {
                 "move it back",
                 30,
             ),
-            Action::RenewCertificate { .. } => {
-                ("the caller agreed", "the certificate is valid", "restore the snapshot", 60)
-            }
+            Action::RenewCertificate { .. } => (
+                "the caller agreed, the certificate is the one that was seen, pki is backed up",
+                "the file read back is kubeadm's: same subject and names, a year to go",
+                "restore the snapshot that is taken right before",
+                90,
+            ),
             Action::Wait { .. } | Action::Escalate { .. } => ("none", "none", "none", 0),
         };
         Self {

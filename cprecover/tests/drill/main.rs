@@ -4,3 +4,4 @@
 mod killed;
 mod node;
 mod outcomes;
+mod watch;

@@ -139,7 +139,7 @@ impl Node {
         self.write("etc/kubernetes/pki/sa.pub", b"key");
     }
 
-    fn certificate(&self, name: &str, cn: &str, dns: &[&str], ips: &[IpAddr], from: i32, to: i32) {
+    pub(crate) fn certificate(&self, name: &str, cn: &str, dns: &[&str], ips: &[IpAddr], from: i32, to: i32) {
         let key = rcgen::KeyPair::generate().expect("key");
         let mut params =
             rcgen::CertificateParams::new(dns.iter().map(ToString::to_string).collect::<Vec<_>>())

@@ -4,7 +4,9 @@ pub(super) mod bounce;
 mod holder;
 mod manifest;
 mod member;
+pub(super) mod pod_folder;
 pub(super) mod regenerate;
+pub(super) mod renew;
 mod sandbox;
 mod service;
 
@@ -88,15 +90,14 @@ pub(super) fn perform(
             manifest::regenerate(host, *component, seen, consents, deadline)
         }
         Action::QuarantineManifest { file } => manifest::quarantine(host, file, deadline),
-        Action::RestartKubelet => service::restart(host, "kubelet", &host.node.kubelet, deadline),
-        Action::RestartRuntime => {
-            service::restart(host, "the container runtime", &host.node.runtime, deadline)
-        }
+        Action::RestartKubelet => service::restart_kubelet(host, deadline),
+        Action::RestartRuntime => service::restart_runtime(host, deadline),
+        Action::QuarantinePodDir { uid } => pod_folder::quarantine(host, uid, deadline),
         Action::RemoveSandbox { sandbox } => sandbox::remove(host, sandbox, deadline),
         Action::BounceStaticPod { component } => bounce::bounce(host, *component, deadline),
+        Action::RenewCertificate { path } => renew::renew(host, path, seen, consents, deadline),
         Action::Wait { .. } | Action::Escalate { .. } => {
             Err(Error::new(ErrorKind::Internal, format!("{action} is no effect")))
         }
-        other => Err(Error::new(ErrorKind::Unsupported, format!("{other} is not implemented"))),
     }
 }

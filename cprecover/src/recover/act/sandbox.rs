@@ -23,7 +23,7 @@ pub(super) fn remove(host: &Host<'_>, id: &SandboxId, deadline: &Deadline) -> Re
             ),
         ));
     }
-    cri::retire_sandbox(runtime.as_ref(), id, host.node.grace(), deadline)?;
+    let stopped = cri::retire_sandbox(runtime.as_ref(), id, host.node.grace(), deadline)?;
     if runtime.list(deadline)?.sandbox(id).is_some() {
         return Err(Error::new(
             ErrorKind::Peer,
@@ -31,7 +31,7 @@ pub(super) fn remove(host: &Host<'_>, id: &SandboxId, deadline: &Deadline) -> Re
         ));
     }
     Ok(Performed::new(format!(
-        "sandbox {id} of {} (config.hash {}) removed",
+        "sandbox {id} of {} (config.hash {}) removed; {stopped}",
         sandbox.pod_name,
         sandbox.config_hash().unwrap_or("none")
     )))

@@ -6,6 +6,7 @@ mod health;
 pub(crate) mod holders;
 mod logs;
 mod manifests;
+pub(super) mod pods;
 pub(super) mod port;
 
 use std::time::Duration;
@@ -137,6 +138,13 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     if Verification::of(&observation).healthy {
         // Every part is proven to work now, so what the logs tell lies in the past.
         observation.facts.log_matches.clear();
+    } else if let Observed::Present(state) = &observation.facts.runtime {
+        match pods::look(node, &observation.node, state, deadline) {
+            Ok(folders) => observation.pod_dirs = folders,
+            Err(error) => observation
+                .unobserved
+                .push(Unobserved { what: "pod folders".into(), reason: error.to_string() }),
+        }
     }
     observation
 }
@@ -189,7 +197,7 @@ fn ask_runtime<'a>(host: &Host<'a>, deadline: &Deadline) -> Connected<'a> {
 }
 
 /// The node's name: configured, else of kubelet's own certificate's user, else the hostname.
-fn node_name(host: &Host<'_>) -> NodeName {
+pub(super) fn node_name(host: &Host<'_>) -> NodeName {
     if let Some(name) = &host.node.node_name {
         return NodeName::new(name.clone());
     }

@@ -356,7 +356,7 @@ impl Durable for Simulated {
 
     fn may_hide_a_write(&self, _stat: &Stat) -> bool {
         // Every second file is re-read, so that failures and crashes there are simulated too.
-        self.calls.get() % 2 == 0
+        self.calls.get().is_multiple_of(2)
     }
 
     fn let_time_pass(&self) {}

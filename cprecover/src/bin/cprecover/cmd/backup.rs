@@ -73,9 +73,12 @@ enum Verb {
     },
     /// Lists the snapshots, oldest first.
     List {
-        /// List those of this remote instead.
-        #[command(flatten)]
-        remote: Option<RemoteArgs>,
+        /// List those of this remote instead; see `backup push`.
+        #[arg(long, value_name = "URL")]
+        remote: Option<String>,
+        /// File of certificates (PEM) to trust beside the machine's own.
+        #[arg(long, value_name = "FILE", requires = "remote")]
+        remote_ca: Option<PathBuf>,
     },
     /// Copies a snapshot to a remote, where it outlives this machine.
     Push {
@@ -147,8 +150,10 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
         Verb::Create { groups, label, kubeadm_path, if_changed } => {
             create(ctx, &store, &groups, &label, kubeadm_path, if_changed)
         }
-        Verb::List { remote: Some(remote) } => backup_remote::list(ctx, &remote),
-        Verb::List { remote: None } => list(ctx, &store),
+        Verb::List { remote: Some(remote), remote_ca } => {
+            backup_remote::list(ctx, &RemoteArgs { remote, remote_ca })
+        }
+        Verb::List { remote: None, .. } => list(ctx, &store),
         Verb::Push { snapshot, remote } => backup_remote::push(ctx, &store, &snapshot, &remote),
         Verb::Pull { snapshot, node, remote } => {
             backup_remote::pull(ctx, &store, &snapshot, node.as_deref(), &remote)

@@ -12,13 +12,13 @@ use crate::{Context, Exit};
 pub(crate) struct RemoteArgs {
     /// URL of the remote: `file:///folder`, `s3://bucket/path`, `gs://bucket/path`, `az://container/path`.
     ///
-    /// Settings and credentials are taken from AWS_*, GOOGLE_* and AZURE_* in the environment, by the names
+    /// Settings and credentials are taken from `AWS_*`, `GOOGLE_*` and `AZURE_*` in the environment, by the names
     /// of the `object_store` crate (`AWS_ENDPOINT`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
     #[arg(long, value_name = "URL")]
-    remote: String,
+    pub(crate) remote: String,
     /// File of certificates (PEM) to trust beside the machine's own.
     #[arg(long, value_name = "FILE")]
-    remote_ca: Option<std::path::PathBuf>,
+    pub(crate) remote_ca: Option<std::path::PathBuf>,
 }
 
 #[cfg(feature = "remote")]
@@ -89,7 +89,8 @@ struct Listing {
 pub(crate) fn list(ctx: &Context, remote: &RemoteArgs) -> Result<Exit> {
     let listing = Listing { snapshots: list_remote(remote.open()?.as_ref(), &deadline(ctx))? };
     ctx.emit("cprecover.dev/backup-remote-list/v1", &listing, || {
-        listing.snapshots.iter().map(|snapshot| format!("{}  {}\n", snapshot.node, snapshot.id)).collect()
+        let line = |snapshot: &RemoteSnapshot| format!("{}  {}", snapshot.node, snapshot.id);
+        listing.snapshots.iter().map(line).collect::<Vec<_>>().join("\n")
     })?;
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod backup_remote;
+mod certs;
 mod consent_args;
 pub(crate) mod diagnose;
 mod etcd;
@@ -12,11 +13,13 @@ mod lint;
 mod logs;
 mod observe;
 mod plan;
+mod pods;
 mod policy_args;
 mod port;
 pub(crate) mod recover;
 mod regenerate;
 mod restore;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +61,8 @@ enum Command {
     Apply(plan::ApplyArgs),
     /// Finds out what is wrong, decides, acts, and verifies.
     Recover(recover::Args),
+    /// Watches the node: backs up what works, says when it does not, recovers when told to.
+    Watch(watch::Args),
     /// Shows or checks the record of everything that was done.
     Audit(audit::Args),
     /// Builds a disposable node, breaks it as in the outage, and recovers it.
@@ -86,6 +91,8 @@ enum Command {
     Lint(lint::Args),
     /// Says who holds a TCP port, or frees it from an orphan.
     Port(port::Args),
+    /// Looks at the folders of pods, and moves left-over ones aside and back.
+    Pods(pods::Args),
     /// Explains or asks health endpoints.
     Healthz(healthz::Args),
     /// Looks for known failures in logs.
@@ -115,6 +122,7 @@ impl Cli {
             Command::Plan(args) => plan::plan(&ctx, &args),
             Command::Apply(args) => plan::apply(&ctx, &args),
             Command::Recover(args) => recover::run(&ctx, &args),
+            Command::Watch(args) => watch::run(&ctx, &args),
             Command::Audit(args) => audit::run(&ctx, &args),
             Command::Drill(args) => drill::run(&ctx, &args),
             Command::Etcd(args) => etcd::run(&ctx, args),
@@ -130,6 +138,7 @@ impl Cli {
             Command::Regenerate(args) => regenerate::run(&ctx, args),
             Command::Lint(args) => lint::run(&ctx, args),
             Command::Port(args) => port::run(&ctx, &args),
+            Command::Pods(args) => pods::run(&ctx, &args),
         }
     }
 }

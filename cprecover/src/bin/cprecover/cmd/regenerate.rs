@@ -41,6 +41,8 @@ enum Verb {
     },
     /// Shows what kubeadm would write, where each value comes from, and what would be lost.
     Plan(PlanArgs),
+    /// Renews expired certificates; nothing is replaced without `--consent`.
+    Certs(super::certs::Args),
     /// Installs what `plan` shows, in one transaction, after a snapshot of what stands there.
     Apply {
         #[command(flatten)]
@@ -79,6 +81,7 @@ struct PlanArgs {
 /// Runs the subcommand.
 pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
     match args.verb {
+        Verb::Certs(args) => super::certs::run(ctx, &args),
         Verb::Capture { kubectl } => capture(ctx, kubectl),
         Verb::Plan(args) => show(ctx, &make(ctx, &args)?.0),
         Verb::Apply { plan, accept_needs_review, accept_dangerous, accept_without_comparison } => {

@@ -1,10 +1,13 @@
 //! A double of kubeadm 1.36.2's `init phase control-plane …`, `init phase etcd local` and `version`.
 //!
 //! It does what the recorded program did (testdata/kubeadm-1.36, testdata/incident-lost): same lines,
-//! same manifests byte for byte, and the same willingness to succeed without a config. What it does not
-//! do: ask the network, detect a container runtime, and apply patches (it says so and fails).
+//! same manifests byte for byte, and the same willingness to succeed without a config. It also renews
+//! certificates (`certs renew NAME`, `init phase kubeconfig NAME`). What it does not do: ask the network and
+//! detect a container runtime; of patches it applies those that touch no lists.
 
+mod certs;
 mod command_line;
+mod patches;
 mod pod;
 mod settings;
 
@@ -83,6 +86,14 @@ fn dispatch(args: &Args) -> Result<()> {
     let words: Vec<&str> = args.argv.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["version", rest @ ..] => version(args, rest),
+        ["certs", "renew", name, rest @ ..] => {
+            misbehave(args, At::Phase);
+            certs::renew(args, name, rest)
+        }
+        ["init", "phase", "kubeconfig", name, rest @ ..] => {
+            misbehave(args, At::Phase);
+            certs::kubeconfig(args, name, rest)
+        }
         ["init", "phase", rest @ ..] => phase(args, rest),
         [] => Err(wrong("the double runs `version` and `init phase` only")),
         [other, ..] => Err(wrong(&format!("unknown command \"{other}\" for \"kubeadm\""))),
@@ -180,6 +191,9 @@ fn manifest_folder(args: &Args, dry_run: bool) -> Result<PathBuf> {
 fn write(args: &Args, settings: &Settings, component: Component, folder: &Path) -> Result<String> {
     let rendered = if args.wrong_component { Component::KubeScheduler } else { component };
     let mut text = pod::manifest(settings, rendered);
+    if let Some(folder) = &settings.config.patches_dir {
+        text = patches::apply(folder, rendered, text)?;
+    }
     if args.garbage.is_some() {
         text = "\u{1}garbage: [".repeat(100);
     }

@@ -32,7 +32,7 @@ const CONTROLLER_MANAGER: [&str; 2] = ["pod-network-cidr", "controller-manager-e
 const SCHEDULER: [&str; 1] = ["scheduler-extra-args"];
 
 /// Flags that may stand beside `--config` (kubernetes `cmd/kubeadm/app/apis/kubeadm/validation`).
-const BESIDE_CONFIG: [&str; 3] = ["config", "dry-run", "v"];
+const BESIDE_CONFIG: [&str; 5] = ["config", "dry-run", "kubeconfig-dir", "node-name", "v"];
 
 const ALL: &[Component] =
     &[Component::KubeApiserver, Component::KubeControllerManager, Component::KubeScheduler];
@@ -58,6 +58,18 @@ pub(super) fn parse(words: &[&str], no_dry_run_flag: bool) -> Result<(Phase, Fla
         _ => return Err(wrong("the double has the phases `control-plane` and `etcd local` only")),
     };
     let flags = flags(rest, &allowed, no_dry_run_flag)?;
+    require_unmixed(&flags)?;
+    Ok((phase, flags))
+}
+
+/// Reads the flags of a command about certificates.
+pub(super) fn certs_flags(words: &[&str], allowed: &[&str]) -> Result<Flags> {
+    let flags = flags(words, allowed, false)?;
+    require_unmixed(&flags)?;
+    Ok(flags)
+}
+
+fn require_unmixed(flags: &Flags) -> Result<()> {
     if flags.contains_key("config") {
         let mixed: Vec<&str> =
             flags.keys().map(String::as_str).filter(|name| !BESIDE_CONFIG.contains(name)).collect();
@@ -65,7 +77,7 @@ pub(super) fn parse(words: &[&str], no_dry_run_flag: bool) -> Result<(Phase, Fla
             return Err(wrong(&format!("can not mix '--config' with arguments [{}]", mixed.join(" "))));
         }
     }
-    Ok((phase, flags))
+    Ok(())
 }
 
 fn flags(words: &[&str], allowed: &[&str], no_dry_run_flag: bool) -> Result<Flags> {

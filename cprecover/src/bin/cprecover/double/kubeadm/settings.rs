@@ -37,9 +37,6 @@ impl Settings {
             config.node_name = Some(NodeName::new(hostname().to_ascii_lowercase()));
         }
         set_version(&mut config, kubeadm)?;
-        if config.patches_dir.is_some() {
-            return Err(wrong("the double does not apply patches"));
-        }
         let pki =
             below(host_root, config.certificates_dir.as_deref().unwrap_or(Path::new("/etc/kubernetes/pki")));
         let external_ca = pki.join("ca.crt").exists() && !pki.join("ca.key").exists();

@@ -1,0 +1,280 @@
+//! Watching a node: a backup after each change that health followed, a word at each turn, a recovery when
+//! the caller and the policy say so.
+//!
+//! Nothing runs by itself: [`Watcher::next`] works on the caller's thread until there is something to say.
+
+mod folder;
+mod node;
+#[cfg(test)]
+mod tests;
+mod vigil;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use self::folder::Folder;
+pub use self::node::LiveNode;
+use self::vigil::{Do, Vigil};
+use super::engine::Progress;
+use super::report::{Ending, Report};
+use crate::backup::SnapshotId;
+use crate::error::{ErrorKind, Result};
+use crate::node::NodeOptions;
+use crate::sys::{Clock, Deadline};
+
+/// How a node is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WatchOptions {
+    /// How long after a look the next one comes, while nothing changes; 30 s by default.
+    pub probe_every: Duration,
+    /// The same while the node is not proven to be as announced; 5 s by default.
+    pub recheck_every: Duration,
+    /// How long after the last change of a manifest the node is looked at; 2 s by default.
+    pub settle: Duration,
+    /// How many bad looks in a row make an outage; 3 by default.
+    pub sick_after: u32,
+    /// How many good looks in a row make health; 2 by default.
+    pub well_after: u32,
+    /// Whether an outage is recovered from, as far as the policy goes; no by default.
+    pub recover: bool,
+    /// The least time from the beginning of one recovery to the next; 10 minutes by default.
+    pub recover_pause: Duration,
+    /// How many recoveries an hour may have; 3 by default.
+    pub recoveries_per_hour: u32,
+    /// How long one recovery may take; 5 minutes by default.
+    pub recover_timeout: Duration,
+    /// How long one look may take; 30 s by default.
+    pub look_timeout: Duration,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        Self {
+            probe_every: Duration::from_secs(30),
+            recheck_every: Duration::from_secs(5),
+            settle: Duration::from_secs(2),
+            sick_after: 3,
+            well_after: 2,
+            recover: false,
+            recover_pause: Duration::from_mins(10),
+            recoveries_per_hour: 3,
+            recover_timeout: Duration::from_mins(5),
+            look_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a look at the node tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Look {
+    /// Whether everything is proven.
+    pub healthy: bool,
+    /// What is not, with what was seen.
+    pub not_proven: Vec<String>,
+    /// What that comes from, as far as it is known.
+    pub root_causes: Vec<String>,
+}
+
+/// What the watch has to say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+pub enum WatchEvent {
+    /// Files of the manifests folder changed.
+    Changed {
+        /// Their names.
+        files: Vec<String>,
+    },
+    /// The node is healthy: now, or again.
+    Healthy,
+    /// The node is not healthy, several looks in a row.
+    Unhealthy {
+        /// The last of them.
+        look: Look,
+    },
+    /// What works is backed up; it is the last known good.
+    BackedUp {
+        /// The snapshot; an earlier one when it holds the same.
+        snapshot: SnapshotId,
+    },
+    /// It could not be backed up; it is tried again at the next look.
+    BackupFailed {
+        /// Why.
+        reason: String,
+    },
+    /// A recovery ran to its end.
+    Recovered {
+        /// What it did.
+        report: Box<Report>,
+    },
+    /// A recovery could not run.
+    RecoveryFailed {
+        /// Why.
+        reason: String,
+    },
+    /// A recovery would be due, but the last ones are too near.
+    RecoveryHeld {
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
+}
+
+/// The node, as the watch sees it.
+pub trait WatchedNode {
+    /// Looks at the node.
+    fn look(&mut self, deadline: &Deadline) -> Look;
+
+    /// Backs up what is there as the last known good.
+    ///
+    /// # Errors
+    /// The kinds of a failed backup.
+    fn back_up(&mut self, deadline: &Deadline) -> Result<SnapshotId>;
+
+    /// Recovers the node as far as its policy goes.
+    ///
+    /// # Errors
+    /// [`Busy`](crate::ErrorKind::Busy) while another engine works on the node, and the kinds of a failed
+    /// write to the audit log.
+    fn recover(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Report>;
+}
+
+/// Watches one node.
+pub struct Watcher<'a> {
+    subject: &'a mut dyn WatchedNode,
+    clock: &'a dyn Clock,
+    options: WatchOptions,
+    folder: Folder,
+    vigil: Vigil,
+    queue: VecDeque<WatchEvent>,
+    began: Instant,
+    next_look: Instant,
+}
+
+impl<'a> Watcher<'a> {
+    /// Begins to watch; the first look is at the first [`next`](Self::next).
+    pub fn new(
+        node: &NodeOptions,
+        subject: &'a mut dyn WatchedNode,
+        clock: &'a dyn Clock,
+        options: WatchOptions,
+    ) -> Self {
+        let began = clock.now();
+        let folder = Folder::new(node.manifests());
+        let (vigil, queue) = (Vigil::default(), VecDeque::new());
+        Self { subject, clock, options, folder, vigil, queue, began, next_look: began }
+    }
+
+    /// Works until there is something to say; `None` when the time is up or the caller cancelled.
+    ///
+    /// `progress` is told of the steps of a recovery while it runs. A backup is made only when no manifest
+    /// changed between the look that proved health and the backup; a change within its few milliseconds is
+    /// part of the next one.
+    ///
+    /// # Errors
+    /// The kinds of a failed poll; everything else is an event.
+    pub fn next(
+        &mut self,
+        deadline: &Deadline,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Option<WatchEvent>> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Ok(Some(event));
+            }
+            if deadline.check("watch").is_err() {
+                return Ok(None);
+            }
+            let now = self.clock.now();
+            if now >= self.next_look {
+                self.look(deadline, progress);
+                continue;
+            }
+            self.folder.wait(self.next_look.duration_since(now).min(deadline.remaining()))?;
+            let names = self.folder.told();
+            self.take(names);
+        }
+    }
+
+    /// Takes note of changed files; returns whether there were any.
+    fn take(&mut self, files: Vec<String>) -> bool {
+        if files.is_empty() {
+            return false;
+        }
+        self.vigil.changed();
+        // Editors and kubeadm write several files in a row; the last change counts.
+        self.next_look = self.clock.now() + self.options.settle;
+        self.queue.push_back(WatchEvent::Changed { files });
+        true
+    }
+
+    fn look(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) {
+        let untold = self.folder.compared().unwrap_or_else(|error| {
+            tracing::warn!(%error, "manifests cannot be compared with the last look");
+            Vec::new()
+        });
+        if self.take(untold) {
+            return;
+        }
+        let look = self.subject.look(&deadline.at_most(self.options.look_timeout));
+        if deadline.is_cancelled() {
+            return;
+        }
+        let told = self.folder.told();
+        if self.take(told) {
+            // The look may have been at the old files.
+            return;
+        }
+        let now = self.clock.now().saturating_duration_since(self.began);
+        for what in self.vigil.looked(look.healthy, now, &self.options) {
+            self.follow(what, &look, deadline, progress);
+        }
+        let pause =
+            if self.vigil.is_unsettled() { self.options.recheck_every } else { self.options.probe_every };
+        self.next_look = self.clock.now() + pause;
+    }
+
+    fn follow(&mut self, what: Do, look: &Look, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) {
+        let event = match what {
+            Do::Announce { healthy: true } => WatchEvent::Healthy,
+            Do::Announce { healthy: false } => WatchEvent::Unhealthy { look: look.clone() },
+            Do::Hold { for_ms } => WatchEvent::RecoveryHeld { for_ms },
+            Do::BackUp => {
+                // Changed since the look: what is there now is not what was proven.
+                let told = self.folder.told();
+                if self.take(told) {
+                    return;
+                }
+                match self.subject.back_up(&deadline.at_most(self.options.look_timeout)) {
+                    Ok(snapshot) => {
+                        self.vigil.saved();
+                        WatchEvent::BackedUp { snapshot }
+                    }
+                    Err(error) => WatchEvent::BackupFailed { reason: error.to_string() },
+                }
+            }
+            Do::Recover => {
+                let limit = deadline.at_most(self.options.recover_timeout);
+                match self.subject.recover(&limit, progress) {
+                    Ok(report) => {
+                        let healthy = report.ending == Ending::Healthy;
+                        self.queue.push_back(WatchEvent::Recovered { report: Box::new(report) });
+                        // Its own changes are no news.
+                        let _ = (self.folder.told(), self.folder.compared());
+                        if !healthy || !self.vigil.recovered() {
+                            return;
+                        }
+                        WatchEvent::Healthy
+                    }
+                    Err(error) if error.kind() == ErrorKind::Cancelled => return,
+                    Err(error) => WatchEvent::RecoveryFailed { reason: error.to_string() },
+                }
+            }
+        };
+        self.queue.push_back(event);
+    }
+}

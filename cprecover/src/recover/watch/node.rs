@@ -1,0 +1,89 @@
+//! A real node, watched.
+
+use super::{Look, WatchedNode};
+use crate::backup::{CreateOptions, Group, SnapshotId, Store};
+use crate::diagnose::diagnose;
+use crate::error::Result;
+use crate::policy::{Outcome, contract};
+use crate::recover::audit::AuditLog;
+use crate::recover::engine::{Engine, Progress, RecoverOptions};
+use crate::recover::host::Host;
+use crate::recover::lock::NodeLock;
+use crate::recover::report::Report;
+use crate::recover::verification::Verification;
+use crate::recover::world::{NodeWorld, World as _};
+use crate::sys::Deadline;
+
+/// The node of this machine (or of a root), with the policy that decides about recoveries.
+pub struct LiveNode<'a> {
+    host: &'a Host<'a>,
+    world: NodeWorld<'a>,
+    decide: &'a dyn Fn(&contract::Observation) -> Outcome,
+    options: RecoverOptions,
+    groups: Vec<Group>,
+}
+
+impl<'a> LiveNode<'a> {
+    /// Watches `host`; `options` hold what the caller agreed to for recoveries.
+    #[must_use]
+    pub fn new(
+        host: &'a Host<'a>,
+        decide: &'a dyn Fn(&contract::Observation) -> Outcome,
+        options: RecoverOptions,
+    ) -> Self {
+        let own = Host { node: host.node, commands: host.commands, clock: host.clock };
+        let world = NodeWorld::new(own, options.consents.clone());
+        Self { host, world, decide, options, groups: Group::ALL.to_vec() }
+    }
+
+    /// Agrees to steps on an etcd member whose data could be saved first, but saving failed.
+    #[must_use]
+    pub fn accept_unsaved_member(mut self, agreed: bool) -> Self {
+        self.world = self.world.accept_unsaved_member(agreed);
+        self
+    }
+
+    /// Takes these groups into backups; all of them by default.
+    #[must_use]
+    pub fn groups(mut self, groups: Vec<Group>) -> Self {
+        self.groups = groups;
+        self
+    }
+}
+
+impl WatchedNode for LiveNode<'_> {
+    fn look(&mut self, deadline: &Deadline) -> Look {
+        let seen = self.world.observe(deadline);
+        let verification = Verification::of(&seen);
+        let findings = if verification.healthy {
+            Vec::new()
+        } else {
+            let diagnosis = diagnose(&seen.facts);
+            let roots = diagnosis.root_cause.ids();
+            let found = diagnosis.findings.iter().filter(|finding| roots.contains(&finding.id));
+            found.map(|finding| finding.summary.clone()).collect()
+        };
+        let not_proven = verification.failed().map(|check| format!("{}: {}", check.what, check.seen));
+        Look { healthy: verification.healthy, not_proven: not_proven.collect(), root_causes: findings }
+    }
+
+    fn back_up(&mut self, deadline: &Deadline) -> Result<SnapshotId> {
+        let options = CreateOptions {
+            groups: self.groups.clone(),
+            reason: "watch: healthy after a change".into(),
+            health_verified: true,
+            only_if_changed: true,
+            ..CreateOptions::default()
+        };
+        Store::open(self.host.node)?.create(&options, deadline).map(|snapshot| snapshot.id)
+    }
+
+    fn recover(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
+        let store = self.host.node.store();
+        let _lock = NodeLock::acquire(&store)?;
+        let mut log = AuditLog::open(&store, self.host.unix_ms())?;
+        let clock = self.host.clock;
+        let mut engine = Engine::new(&mut self.world, self.decide, clock, Some(&mut log), &self.options);
+        engine.run(deadline, progress)
+    }
+}

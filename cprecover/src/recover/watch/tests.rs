@@ -1,0 +1,144 @@
+//! Real files and a node of values.
+
+use std::path::Path;
+
+use super::*;
+use crate::error::Error;
+use crate::sys::{CancelToken, SystemClock};
+
+/// Healthy as long as `etcd.yaml` says so.
+struct Fake<'a> {
+    folder: &'a Path,
+    backups: Vec<String>,
+    looks: u32,
+    fail_backup: bool,
+}
+
+impl WatchedNode for Fake<'_> {
+    fn look(&mut self, _: &Deadline) -> Look {
+        self.looks += 1;
+        let text = std::fs::read_to_string(self.folder.join("etcd.yaml")).unwrap_or_default();
+        Look { healthy: text.starts_with("good"), not_proven: Vec::new(), root_causes: Vec::new() }
+    }
+
+    fn back_up(&mut self, _: &Deadline) -> Result<SnapshotId> {
+        if std::mem::take(&mut self.fail_backup) {
+            return Err(Error::new(ErrorKind::Busy, "in use"));
+        }
+        let text = std::fs::read_to_string(self.folder.join("etcd.yaml")).expect("read");
+        self.backups.push(text);
+        "000001-20260101T000000Z".parse()
+    }
+
+    fn recover(&mut self, _: &Deadline, _: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
+        std::fs::write(self.folder.join("etcd.yaml"), "good again").expect("write");
+        Err(Error::new(ErrorKind::Busy, "worked on by pid 7 since today"))
+    }
+}
+
+fn options() -> WatchOptions {
+    WatchOptions {
+        probe_every: Duration::from_millis(40),
+        recheck_every: Duration::from_millis(10),
+        settle: Duration::from_millis(20),
+        ..WatchOptions::default()
+    }
+}
+
+struct Site {
+    _dir: tempfile::TempDir,
+    node: NodeOptions,
+    folder: std::path::PathBuf,
+}
+
+fn site(text: &str) -> Site {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let node = NodeOptions::at(dir.path()).expect("absolute");
+    let folder = node.manifests();
+    std::fs::create_dir_all(&folder).expect("mkdir");
+    std::fs::write(folder.join("etcd.yaml"), text).expect("write");
+    Site { _dir: dir, node, folder }
+}
+
+fn next(watcher: &mut Watcher<'_>) -> WatchEvent {
+    let deadline = Deadline::after(Duration::from_secs(20));
+    watcher.next(&deadline, &mut |_| {}).expect("watches").expect("an event in time")
+}
+
+fn is_backup(event: &WatchEvent) -> bool {
+    matches!(event, WatchEvent::BackedUp { .. })
+}
+
+#[test]
+fn each_change_that_health_followed_is_backed_up_and_no_other() {
+    let site = site("good 1");
+    let mut node = Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: true };
+    let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
+    assert_eq!(next(&mut watcher), WatchEvent::Healthy);
+    assert_eq!(next(&mut watcher), WatchEvent::BackupFailed { reason: "in use".into() });
+    assert!(is_backup(&next(&mut watcher)), "tried again");
+
+    std::fs::write(site.folder.join(".etcd.yaml.swp"), "editor").expect("write");
+    std::fs::write(site.folder.join("etcd.yaml"), "bad").expect("write");
+    assert_eq!(next(&mut watcher), WatchEvent::Changed { files: vec!["etcd.yaml".into()] });
+    assert!(matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }));
+    std::fs::write(site.folder.join(".new"), "good 2").expect("write");
+    std::fs::rename(site.folder.join(".new"), site.folder.join("etcd.yaml")).expect("rename");
+    assert_eq!(next(&mut watcher), WatchEvent::Changed { files: vec!["etcd.yaml".into()] });
+    assert_eq!(next(&mut watcher), WatchEvent::Healthy);
+    assert!(is_backup(&next(&mut watcher)));
+    drop(watcher);
+    assert_eq!(node.backups, ["good 1", "good 2"]);
+}
+
+#[test]
+fn a_folder_that_was_replaced_is_still_watched() {
+    let site = site("good 1");
+    let mut node = Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false };
+    let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
+    assert_eq!(next(&mut watcher), WatchEvent::Healthy);
+    assert!(is_backup(&next(&mut watcher)));
+    let aside = site.folder.with_extension("aside");
+    std::fs::rename(&site.folder, &aside).expect("rename");
+    std::fs::create_dir(&site.folder).expect("mkdir");
+    std::fs::write(site.folder.join("etcd.yaml"), "good 2, elsewhere").expect("write");
+    let mut events = Vec::new();
+    while !events.iter().any(is_backup) {
+        events.push(next(&mut watcher));
+    }
+    assert!(events.iter().any(|event| matches!(event, WatchEvent::Changed { .. })), "{events:?}");
+    std::fs::write(site.folder.join("etcd.yaml"), "good 3").expect("write");
+    let mut events = Vec::new();
+    while !events.iter().any(is_backup) {
+        events.push(next(&mut watcher));
+    }
+    drop(watcher);
+    assert_eq!(node.backups.last().map(String::as_str), Some("good 3"));
+}
+
+#[test]
+fn a_recovery_that_cannot_run_is_said_and_held() {
+    let site = site("bad");
+    let mut node = Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false };
+    let options = WatchOptions { recover: true, ..options() };
+    let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options);
+    assert!(matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }));
+    let WatchEvent::RecoveryFailed { reason } = next(&mut watcher) else { panic!("it could not run") };
+    assert!(reason.contains("pid 7 since"), "{reason}");
+}
+
+#[test]
+fn a_watch_ends_in_time_and_by_a_cancel() {
+    let site = site("good");
+    let mut node = Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false };
+    let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, WatchOptions::default());
+    assert_eq!(next(&mut watcher), WatchEvent::Healthy);
+    let short = Deadline::after(Duration::from_millis(50));
+    assert_eq!(watcher.next(&short, &mut |_| {}).expect("ends"), None);
+    let cancel = CancelToken::default();
+    cancel.cancel();
+    let cancelled = Deadline::after(Duration::from_mins(1)).with_cancel(cancel);
+    let started = std::time::Instant::now();
+    assert_eq!(watcher.next(&cancelled, &mut |_| {}).expect("ends"), None);
+    assert!(started.elapsed() < Duration::from_secs(30));
+}

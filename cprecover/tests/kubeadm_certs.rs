@@ -1,0 +1,123 @@
+//! Expired certificates, renewed by the double of kubeadm on a copy, installed with a backup.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs, reason = "tests")]
+
+mod kubeadm_support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use cprecover::backup::{CreateOptions, Group, RestoreOptions, Selection, Store};
+use cprecover::model::Digest;
+use kubeadm_support::{ADDRESS, CONFIG, Node, deadline};
+use serde_json::Value;
+
+const SERVER: &str = "etc/kubernetes/pki/apiserver.crt";
+const KEY: &str = "etc/kubernetes/pki/apiserver.key";
+
+/// A node whose certificates have all ended, authorities apart, and whose config is captured.
+fn expired(double_flags: &[&str]) -> Node {
+    let node = Node::new(double_flags);
+    node.certificates(ADDRESS, 2000, 2001);
+    for name in ["ca", "front-proxy-ca", "etcd/ca"] {
+        node.certificate(name, name.rsplit('/').next().unwrap(), &[], &[], 2000, 4000);
+    }
+    node.write("etc/kubernetes/kubeadm-config.yaml", CONFIG);
+    let mut options = CreateOptions::default();
+    options.groups = vec![Group::Manifests, Group::Kubeadm];
+    options.health_verified = true;
+    Store::open(&node.options).unwrap().create(&options, &deadline()).unwrap();
+    node
+}
+
+fn run(node: &Node, args: &[&str]) -> Output {
+    let root = node.dir.path().to_str().unwrap();
+    let mut all = vec!["--root", root, "-o", "json", "regenerate", "certs"];
+    all.extend(args);
+    Command::new(env!("CARGO_BIN_EXE_cprecover")).args(all).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn digest(node: &Node, file: &str) -> Digest {
+    Digest::of(&std::fs::read(node.path(file)).unwrap())
+}
+
+#[test]
+fn a_plan_renews_on_a_copy_and_apply_asks_for_consent() {
+    let node = expired(&[]);
+    let (certificate, key) = (digest(&node, SERVER), digest(&node, KEY));
+    let output = run(&node, &["plan"]);
+    let plan = json(&output);
+    assert_eq!(output.status.code(), Some(0));
+    let renewals = plan["renewals"].as_array().unwrap();
+    assert_eq!(renewals.len(), 6, "{plan:#}");
+    let server = renewals.iter().find(|r| r["path"] == "/etc/kubernetes/pki/apiserver.crt").unwrap();
+    assert_eq!(server["subject"], "kube-apiserver");
+    assert!(server["endsUnix"].as_i64().unwrap() > server["endedUnix"].as_i64().unwrap());
+    let refused = run(&node, &["apply"]);
+    assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert_eq!((digest(&node, SERVER), digest(&node, KEY)), (certificate, key));
+    node.assert_no_staging();
+}
+
+#[test]
+fn what_is_installed_can_be_taken_back() {
+    let node = expired(&[]);
+    let (certificate, key) = (digest(&node, SERVER), digest(&node, KEY));
+    let output = run(&node, &["apply", "--consent", "/etc/kubernetes/pki/apiserver.crt"]);
+    let renewed = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_ne!((digest(&node, SERVER), digest(&node, KEY)), (certificate, key));
+    let mode = |file: &str| std::fs::metadata(node.path(file)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(SERVER), mode(KEY)), (0o644, 0o600));
+    // Only what was named is renewed.
+    let etcd = std::fs::read(node.path("etc/kubernetes/pki/etcd/server.crt")).unwrap();
+    let store = Store::open(&node.options).unwrap();
+    let before = renewed["before"].as_str().unwrap().parse().unwrap();
+    let kept = store.read(&before, &PathBuf::from("/etc/kubernetes/pki/etcd/server.crt")).unwrap();
+    assert_eq!(etcd, kept);
+    store.restore(&before, &Selection::All, &RestoreOptions::default(), &deadline()).unwrap();
+    assert_eq!((digest(&node, SERVER), digest(&node, KEY)), (certificate, key));
+}
+
+#[test]
+fn nothing_is_installed_that_is_not_the_same_certificate_with_a_new_date() {
+    for (flags, said) in [
+        (&["--wrong-component"][..], "is of somebody-else"),
+        (&["--fail-half-way"][..], "kubeadm could not renew apiserver"),
+        (&["--garbage"][..], "kubeadm could not renew apiserver"),
+    ] {
+        let node = expired(flags);
+        let (certificate, key) = (digest(&node, SERVER), digest(&node, KEY));
+        let output = run(&node, &["apply", "--consent", "/etc/kubernetes/pki/apiserver.crt"]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{flags:?}: {stderr}");
+        assert!(stderr.contains(said), "{flags:?}: {stderr}");
+        assert_eq!((digest(&node, SERVER), digest(&node, KEY)), (certificate, key), "{flags:?}");
+        node.assert_no_staging();
+    }
+}
+
+#[test]
+fn authorities_are_left_alone_and_kubeconfigs_keep_their_server() {
+    let node = expired(&[]);
+    let output = run(&node, &["plan", "/etc/kubernetes/pki/ca.crt"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("kubeadm does not renew an authority"), "{stderr}");
+
+    let plan = json(&run(&node, &["plan", "/etc/kubernetes/scheduler.conf"]));
+    assert_eq!(plan["renewals"][0]["subject"], "system:kube-scheduler", "{plan:#}");
+    node.write(
+        "etc/kubernetes/scheduler.conf",
+        b"apiVersion: v1\nkind: Config\nclusters:\n- name: x\n  cluster:\n    server: https://192.0.2.1:6443\n",
+    );
+    let output = run(&node, &["plan", "/etc/kubernetes/scheduler.conf"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("where the old one led to Some(\"https://192.0.2.1:6443\")"), "{stderr}");
+}
