@@ -200,8 +200,9 @@ impl Bench<'_> {
     }
 
     /// The store exists, as on a node that has been backed up before, with other content in it.
-    fn store(&self) -> Store {
+    fn store(&self, workers: usize) -> Store {
         let store = Store::open_at(&self.node, self.at.join(format!("store-{}", self.next()))).unwrap();
+        let store = store.with_workers(workers);
         let mut empty = CreateOptions::default();
         empty.groups = vec![Group::Kubeadm];
         store.create(&empty, &minute()).unwrap();
@@ -226,7 +227,7 @@ impl Bench<'_> {
     }
 
     fn backup(&self) -> Store {
-        let store = RefCell::new(self.store());
+        let store = RefCell::new(self.store(8));
         let kept = store.borrow().path().join("snapshots").join(self.create(&store.borrow()).id.as_str());
         let read = |name: &str| std::fs::read(kept.join(name)).unwrap();
         let (index, sums) = (read("index.json"), read("SHA256SUMS"));
@@ -248,7 +249,8 @@ impl Bench<'_> {
             "backup",
             self.case.runs,
             vec![
-                contender("ours", || drop(store.replace(self.store())), ours),
+                contender("ours", || drop(store.replace(self.store(1))), &ours),
+                contender("8 workers", || drop(store.replace(self.store(8))), &ours),
                 contender("floor", || (), least),
                 contender("cp+sha256sum+sync", self.ready("rm -rf cp"), self.sh(by_hand)),
                 contender("restic", self.ready("rm -rf r; restic -q init -r r"), restic),

@@ -206,16 +206,14 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let few = gathered.written + gathered.folder_count <= self.sync_each_up_to;
         if few || !top.told("sync", "", self.fs.sync_everything(&top.handle))? {
             if few {
-                for file in &gathered.unsynced {
-                    top.told("sync", "", self.fs.sync(file))?;
-                }
-                gathered.folders.iter().try_for_each(Place::sync)?;
+                // In any order: until the folder has its name, nothing of it counts.
+                let mut all = gathered.unsynced.clone();
+                all.extend(gathered.folders.iter().map(|folder| folder.handle.clone()));
+                all.extend([index, sums, top.handle.clone()]);
+                top.sync_all(&all, |_| PathBuf::new())?;
             } else {
                 self.sync_tree(top, MAX_DEPTH + 8)?;
             }
-            top.told("sync", INDEX, self.fs.sync(&index))?;
-            top.told("sync", SUMS, self.fs.sync(&sums))?;
-            top.sync()?;
         }
         snapshots.rename(staged, snapshots, snapshot.id.as_str(), Rename::NoReplace)?;
         snapshots.sync()

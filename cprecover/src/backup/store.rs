@@ -20,6 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::node::NodeOptions;
 use crate::sys::{Clock, Deadline, SystemClock};
 
+/// Threads of one call, at most.
+const MAX_WORKERS: usize = 64;
+
 /// The snapshots of one node.
 ///
 /// Calls that write take the store's lock and fail with [`crate::ErrorKind::Busy`] while another
@@ -120,6 +123,17 @@ impl Store {
     #[must_use]
     pub fn with_clock(self, clock: impl Clock + Send + Sync + 'static) -> Self {
         Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// Lets a call wait for up to `workers` files at once, with threads of its own that end before it
+    /// returns; without this, calls start no threads.
+    ///
+    /// A backup of four manifests waits for eight files and folders. Disks flush their cache for each that
+    /// is waited for alone, and once for those that are waited for together.
+    #[must_use]
+    pub fn with_workers(mut self, workers: usize) -> Self {
+        self.fs.workers = workers.min(MAX_WORKERS);
+        self
     }
 
     /// Returns the store's folder.

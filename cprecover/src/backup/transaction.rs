@@ -146,27 +146,39 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             handles.extend(handle.filter(|_| few));
         }
         self.buffer = buffer;
-        if few {
-            for handle in &handles {
-                self.vault.root.told("sync", "", self.vault.fs.sync(handle))?;
-            }
-        }
-        self.sync_folders(true)
+        if few { self.sync_few(handles) } else { self.sync_folders(true) }
     }
 
     fn is_few(&self) -> bool {
         self.record.steps.len() + self.record.folders.len() <= self.vault.sync_each_up_to
     }
 
+    /// Syncs these files and the names in all folders concerned, in any order.
+    fn sync_few(&self, mut handles: Vec<F::Handle>) -> Result<()> {
+        let (files, touched) = (handles.len(), self.touched());
+        for path in &touched {
+            handles.push(self.vault.root.folder(path)?.handle);
+        }
+        let name = |number: usize| {
+            number
+                .checked_sub(files)
+                .and_then(|folder| touched.iter().nth(folder))
+                .cloned()
+                .unwrap_or_default()
+        };
+        self.vault.root.sync_all(&handles, |number| {
+            name(number).strip_prefix("/").map(Path::to_owned).unwrap_or_default()
+        })
+    }
+
     /// Syncs the names in all folders concerned, and with many files their content too.
     fn sync_folders(&self, content: bool) -> Result<()> {
+        if self.is_few() {
+            return self.sync_few(Vec::new());
+        }
         let mut devices = BTreeSet::new();
         for path in self.touched() {
             let place = self.vault.root.folder(&path)?;
-            if self.is_few() {
-                place.sync()?;
-                continue;
-            }
             let device = place.told("stat", "", self.vault.fs.describe(&place.handle))?.device;
             if !devices.insert(device) {
                 continue;

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -27,6 +27,8 @@ const XATTR_LIST_MAX: usize = 64 * 1024;
 /// The file system of this machine, reached through folder handles only.
 #[derive(Debug, Default)]
 pub(crate) struct Linux {
+    /// How many files one call may wait for at once; up to 1 without threads.
+    pub(crate) workers: usize,
     /// Set when the kernel, or a seccomp filter, does not know openat2(2) (Linux 5.6).
     no_openat2: AtomicBool,
 }
@@ -90,7 +92,7 @@ impl Linux {
     /// Opens files and folders by [`Linux::walk`] only; for tests of the fallback.
     #[cfg(test)]
     pub(crate) fn without_openat2() -> Self {
-        Self { no_openat2: AtomicBool::new(true) }
+        Self { no_openat2: AtomicBool::new(true), ..Self::default() }
     }
 }
 
@@ -295,6 +297,28 @@ impl Durable for Linux {
 
     fn sync(&self, of: &Self::Handle) -> io::Result<()> {
         Ok(sys::fsync(of)?)
+    }
+
+    fn sync_all(&self, of: &[Self::Handle]) -> Result<(), (usize, io::Error)> {
+        let next = AtomicUsize::new(0);
+        let work = || loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(one) = of.get(number) else { return Ok(()) };
+            sys::fsync(one).map_err(|error| (number, error.into()))?;
+        };
+        // Every fsync by itself waits for a flush of the disk's cache; those that wait together share one.
+        let more = self.workers.min(of.len()).saturating_sub(1);
+        std::thread::scope(|scope| {
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work);
+            let threads: Vec<_> = (0..more).map(start).collect();
+            let mine = work();
+            // The share of a thread that could not be started has been done by the others.
+            let ends = threads.into_iter().flatten().map(|thread| {
+                let panicked = |_| Err((0, io::Error::other("a thread panicked")));
+                thread.join().unwrap_or_else(panicked)
+            });
+            ends.fold(mine, Result::and)
+        })
     }
 
     fn sync_everything(&self, of: &Self::Handle) -> io::Result<bool> {

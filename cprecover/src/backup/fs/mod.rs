@@ -155,6 +155,9 @@ pub(crate) trait Durable: Look {
     /// Waits until a file's content and attributes, or a folder's names, are on stable storage.
     fn sync(&self, of: &Self::Handle) -> io::Result<()>;
 
+    /// Waits until all of these are on stable storage, in any order; a failure names its place in `of`.
+    fn sync_all(&self, of: &[Self::Handle]) -> Result<(), (usize, io::Error)>;
+
     /// Waits until everything on the file system of `of` is; false when errors would go unseen.
     fn sync_everything(&self, of: &Self::Handle) -> io::Result<bool>;
 

@@ -202,6 +202,13 @@ impl<F: FileSystem> Place<'_, F> {
         self.told("sync", "", self.fs.sync(&self.handle))
     }
 
+    /// Waits until all of these are on stable storage; `name` tells the path of one that fails.
+    pub(crate) fn sync_all(&self, handles: &[F::Handle], name: impl Fn(usize) -> PathBuf) -> Result<()> {
+        self.fs
+            .sync_all(handles)
+            .map_err(|(number, source)| told("sync", &self.path.join(name(number)), source))
+    }
+
     /// Reads a symbolic link.
     pub(crate) fn read_link(&self, name: impl AsRef<OsStr>) -> Result<NodePath> {
         let name = name.as_ref();

@@ -18,6 +18,8 @@ use crate::{Context, Exit};
 
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_mins(10);
+/// How many files one call waits for at once; a backup of four manifests has eight to wait for.
+const WORKERS: usize = 8;
 
 /// Arguments of `cprecover backup`.
 #[derive(clap::Args)]
@@ -39,13 +41,14 @@ pub(crate) struct StoreArgs {
 impl StoreArgs {
     /// Opens the store and says on stderr what it had to finish.
     pub(crate) fn open(&self, ctx: &Context) -> Result<Store> {
-        match &self.store {
-            None => Store::open(&ctx.node),
+        let store = match &self.store {
+            None => Store::open(&ctx.node)?,
             Some(dir) => {
                 let dir = std::path::absolute(dir).map_err(|source| Error::path("resolve", dir, source))?;
-                Store::open_at(&ctx.node, dir)
+                Store::open_at(&ctx.node, dir)?
             }
-        }
+        };
+        Ok(store.with_workers(WORKERS))
     }
 }
 
