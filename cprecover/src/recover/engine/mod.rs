@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use self::choose::{Next, State};
 pub use self::options::{Progress, RecoverOptions};
 use super::audit::{AuditLog, Event};
+use super::bundle::by_looks;
 use super::observation::Observation;
 use super::plan::{Plan, Step};
 use super::report::{DoneStep, Ending, Report, RoundTimes, escalations};
@@ -196,6 +197,8 @@ impl<'a> Engine<'a> {
             }
             Err(error) => (contract::Outcome::Failed, error.to_string(), None),
         };
+        // It may hold what a program printed.
+        let detail = by_looks(&detail);
         self.append(Event::End { begun, outcome, detail: detail.clone() })?;
         let Step { action, rule, reason, .. } = step;
         Ok(DoneStep { action, rule, reason, outcome, saved, detail, undo, took_ms })
