@@ -192,7 +192,8 @@ impl<'a> Engine<'a> {
         let took_ms = millis(self.clock.now().duration_since(started));
         let (outcome, detail, undo) = match result {
             Ok(performed) => (contract::Outcome::Done, performed.detail, performed.undo),
-            Err(error) if error.kind() == ErrorKind::Refused => {
+            // Somebody else works on the cluster; trying again would only use up the tries.
+            Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Busy) => {
                 (contract::Outcome::Refused, error.to_string(), None)
             }
             Err(error) => (contract::Outcome::Failed, error.to_string(), None),
