@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "probe")]
+pub mod api;
 pub mod backup;
 pub mod cri;
 pub mod diagnose;

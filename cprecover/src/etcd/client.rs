@@ -298,7 +298,7 @@ impl Client {
 
     fn send(&self, path: &str, json: Option<&str>, deadline: &Deadline) -> Result<Reply> {
         let limits = Limits { connect: self.options.connect, silence: self.options.silence };
-        http::send(self.options.address, self.tls.as_ref(), Request { path, json }, limits, deadline)
+        http::send(self.options.address, self.tls.as_ref(), Request::new(path, json), limits, deadline)
             .map_err(|error| error.context("etcd"))
     }
 
@@ -336,7 +336,7 @@ fn address_of(url: &str) -> Option<(bool, SocketAddr)> {
     Some((scheme == "https", address))
 }
 
-fn tls_of(tls: &ClientTls, address: SocketAddr) -> Result<Tls> {
+pub(crate) fn tls_of(tls: &ClientTls, address: SocketAddr) -> Result<Tls> {
     let invalid = |what: &'static str| {
         move |source: rustls_pki_types::pem::Error| Error::with_source(ErrorKind::Invalid, what, source)
     };

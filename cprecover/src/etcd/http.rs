@@ -21,30 +21,39 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// TLS as a connection needs it.
 #[derive(Debug, Clone)]
-pub(super) struct Tls {
-    pub(super) config: Arc<ClientConfig>,
-    pub(super) server_name: ServerName<'static>,
+pub(crate) struct Tls {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) server_name: ServerName<'static>,
 }
 
 /// Bounds of one request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) connect: Duration,
-    pub(super) silence: Duration,
+pub(crate) struct Limits {
+    pub(crate) connect: Duration,
+    pub(crate) silence: Duration,
 }
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) path: &'a str,
-    /// A JSON body to POST; GET without one.
-    pub(super) json: Option<&'a str>,
+pub(crate) struct Request<'a> {
+    pub(crate) path: &'a str,
+    /// A JSON body, with [`Request::method`].
+    pub(crate) json: Option<&'a str>,
+    /// `GET`, `POST` or `PUT`.
+    pub(crate) method: &'static str,
+}
+
+impl<'a> Request<'a> {
+    /// POSTs a JSON body; GETs without one.
+    pub(crate) const fn new(path: &'a str, json: Option<&'a str>) -> Self {
+        Self { path, json, method: if json.is_some() { "POST" } else { "GET" } }
+    }
 }
 
 /// An answer whose body is still to be read.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     connection: Connection,
     framing: Framing,
 }
@@ -65,7 +74,7 @@ enum Framing {
 }
 
 /// Sends a request and reads the head of the answer.
-pub(super) fn send(
+pub(crate) fn send(
     address: SocketAddr,
     tls: Option<&Tls>,
     request: Request<'_>,
@@ -74,7 +83,7 @@ pub(super) fn send(
 ) -> Result<Reply> {
     let mut connection = Connection::open(address, tls, limits, deadline)?;
     let body = request.json.unwrap_or_default();
-    let method = if request.json.is_some() { "POST" } else { "GET" };
+    let method = request.method;
     let head = format!(
         "{method} {} HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -88,7 +97,7 @@ pub(super) fn send(
 
 impl Reply {
     /// Appends some more bytes of the body to `out`; returns `false` at its end.
-    pub(super) fn read(&mut self, out: &mut Vec<u8>, deadline: &Deadline) -> Result<bool> {
+    pub(crate) fn read(&mut self, out: &mut Vec<u8>, deadline: &Deadline) -> Result<bool> {
         loop {
             match self.framing {
                 Framing::Done | Framing::Length(0) => return Ok(false),
@@ -120,7 +129,7 @@ impl Reply {
     }
 
     /// Reads the whole body of at most `limit` bytes.
-    pub(super) fn read_all(mut self, limit: usize, deadline: &Deadline) -> Result<Vec<u8>> {
+    pub(crate) fn read_all(mut self, limit: usize, deadline: &Deadline) -> Result<Vec<u8>> {
         let mut body = Vec::new();
         while self.read(&mut body, deadline)? {
             if body.len() > limit {

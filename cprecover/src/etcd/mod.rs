@@ -26,7 +26,7 @@ mod client;
 #[cfg(feature = "probe")]
 mod gateway;
 #[cfg(feature = "probe")]
-mod http;
+pub(crate) mod http;
 #[cfg(feature = "probe")]
 mod snapshot;
 
@@ -42,6 +42,8 @@ pub use verdict::{
     Space, Startup, WalFile, WalReport,
 };
 
+#[cfg(feature = "probe")]
+pub(crate) use client::tls_of;
 #[cfg(feature = "probe")]
 pub use client::{Client, ClientOptions, ClientTls};
 #[cfg(feature = "probe")]

@@ -19,6 +19,19 @@ pub trait ClusterReader {
     fn config_map(&self, namespace: &str, name: &str, deadline: &Deadline) -> Result<Vec<u8>>;
 }
 
+/// Asks the first reader, and the second when the first cannot tell.
+pub struct EitherReader<'a>(pub &'a dyn ClusterReader, pub &'a dyn ClusterReader);
+
+impl ClusterReader for EitherReader<'_> {
+    fn config_map(&self, namespace: &str, name: &str, deadline: &Deadline) -> Result<Vec<u8>> {
+        self.0.config_map(namespace, name, deadline).or_else(|first| {
+            self.1
+                .config_map(namespace, name, deadline)
+                .map_err(|second| Error::new(second.kind(), format!("{first}; {second}")))
+        })
+    }
+}
+
 /// A config to keep for the day when the cluster does not answer.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

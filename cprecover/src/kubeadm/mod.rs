@@ -34,7 +34,7 @@ mod verbose;
 mod version;
 
 pub use apply::{Acceptance, Applied, Installer, apply};
-pub use capture::{Captured, ClusterReader, capture};
+pub use capture::{Captured, ClusterReader, EitherReader, capture};
 pub use certs::{Renewal, RenewalPlan, RenewedFile, plan_renewal};
 pub use checks::{Check, CheckOutcome};
 pub use compare::{ComponentDiff, Difference, compare};

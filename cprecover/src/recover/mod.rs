@@ -7,7 +7,9 @@
 
 mod act;
 mod audit;
+mod bundle;
 mod cache;
+mod cluster_lock;
 mod engine;
 mod host;
 mod lock;
@@ -28,6 +30,8 @@ pub use act::pod_folder::{quarantine_pods, survey_pods};
 pub use act::regenerate::{apply_regeneration, plan_regeneration};
 pub use act::renew::{Renewed, apply_renewal, plan_renewal};
 pub use audit::{AUDIT_FILE, AuditLog, Entry, Event, history};
+pub use bundle::{BundleReport, support_bundle};
+pub use cluster_lock::{ClusterLock, LeaseLock};
 pub use engine::{Engine, Progress, RecoverOptions};
 pub use host::Host;
 pub use lock::NodeLock;

@@ -2,6 +2,7 @@
 
 use super::act::{self, Performed};
 use super::cache::Cache;
+use super::cluster_lock::ClusterLock;
 use super::host::Host;
 use super::observation::Observation;
 use super::observe::observe_again;
@@ -51,13 +52,21 @@ pub struct NodeWorld<'a> {
     consents: Vec<Consent>,
     unsaved_is_fine: bool,
     cache: Cache,
+    cluster_lock: Option<Box<dyn ClusterLock + 'a>>,
 }
 
 impl<'a> NodeWorld<'a> {
     /// Wraps a node; `consents` are what the caller agreed to beforehand.
     #[must_use]
     pub fn new(host: Host<'a>, consents: Vec<Consent>) -> Self {
-        Self { host, consents, unsaved_is_fine: false, cache: Cache::default() }
+        Self { host, consents, unsaved_is_fine: false, cache: Cache::default(), cluster_lock: None }
+    }
+
+    /// Takes this lock before a step on a member of an etcd cluster of several.
+    #[must_use]
+    pub fn with_cluster_lock(mut self, lock: impl ClusterLock + 'a) -> Self {
+        self.cluster_lock = Some(Box::new(lock));
+        self
     }
 
     /// Agrees to steps on an etcd member whose data could be saved first, but saving failed.
@@ -83,6 +92,12 @@ impl World for NodeWorld<'_> {
         seen: &Observation,
         deadline: &Deadline,
     ) -> Result<Option<String>> {
+        let several = seen.etcd.members.len() > 1;
+        if let (true, true, Some(lock)) =
+            (several, act::touches_etcd(action, seen), self.cluster_lock.as_mut())
+        {
+            lock.hold(deadline)?;
+        }
         act::prepare(&self.host, action, seen, self.unsaved_is_fine, deadline)
     }
 

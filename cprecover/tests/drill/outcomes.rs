@@ -166,6 +166,29 @@ fn a_second_engine_is_told_that_the_node_is_busy() {
 }
 
 #[test]
+fn a_support_bundle_tells_everything_but_secrets_and_changes_nothing() {
+    let _busy = QUIET.read().expect("quiet");
+    let node = Node::broken();
+    let before = node.touched();
+    let to = node.root.join("bundle.tar");
+    let output = node.run(&["support-bundle", to.to_str().expect("UTF-8"), "-o", "json"]);
+    let report = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(node.touched(), before);
+    let bytes = std::fs::read(&to).expect("read");
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("terminate-holder") && text.contains("address already in use"), "{report:#}");
+    let key = std::fs::read_to_string(node.root.join("etc/kubernetes/pki/ca.key")).expect("key");
+    let line = key.lines().find(|line| !line.starts_with('-')).expect("a line");
+    assert!(!text.contains(line) && !text.contains("PRIVATE KEY"));
+    assert_eq!(
+        node.run(&["support-bundle", to.to_str().expect("UTF-8")]).status.code(),
+        Some(1),
+        "never over a file"
+    );
+}
+
+#[test]
 fn a_policy_that_only_watches_calls_a_person() {
     let _busy = busy();
     let node = Node::broken();

@@ -26,7 +26,7 @@ fn get(parts: Vec<Vec<u8>>, hold: Duration, silence: Duration) -> Result<(u16, V
     let (address, thread) = serve(parts, hold);
     let limits = Limits { connect: Duration::from_secs(1), silence };
     let deadline = Deadline::after(Duration::from_secs(5));
-    let request = Request { path: "/x", json: None };
+    let request = Request::new("/x", None);
     let result = send(address, None, request, limits, &deadline)
         .and_then(|reply| Ok((reply.status, reply.read_all(1 << 20, &deadline)?)));
     thread.join().expect("server ends");

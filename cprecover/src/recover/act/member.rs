@@ -31,7 +31,7 @@ const COPY_END: &str = "-member";
 
 /// What a step does to the member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Touch {
+pub(super) enum Touch {
     /// Its process ends and comes back.
     Ends,
     /// It starts from another manifest; its process is gone already.
@@ -90,7 +90,7 @@ fn may_answer(seen: &Observation) -> bool {
         || asked.any(|fact| matches!(fact.state, HealthState::Probed(Outcome::Answered { .. })))
 }
 
-fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
+pub(super) fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
     if seen.etcd.external {
         return None;
     }

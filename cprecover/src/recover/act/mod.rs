@@ -45,6 +45,11 @@ impl Performed {
     }
 }
 
+/// Reports whether an action ends this node's etcd member or starts it otherwise than before.
+pub(super) fn touches_etcd(action: &Action, seen: &Observation) -> bool {
+    member::touches(action, seen).is_some()
+}
+
 /// Prepares an action: what has to be proven or saved before anything is changed.
 ///
 /// # Errors

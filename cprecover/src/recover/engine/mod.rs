@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use self::choose::{Next, State};
 pub use self::options::{Progress, RecoverOptions};
 use super::audit::{AuditLog, Event};
+use super::bundle::by_looks;
 use super::observation::Observation;
 use super::plan::{Plan, Step};
 use super::report::{DoneStep, Ending, Report, RoundTimes, escalations};
@@ -202,11 +203,14 @@ impl<'a> Engine<'a> {
         let took_ms = millis(self.clock.now().duration_since(started));
         let (outcome, detail, undo) = match result {
             Ok(performed) => (contract::Outcome::Done, performed.detail, performed.undo),
-            Err(error) if error.kind() == ErrorKind::Refused => {
+            // Somebody else works on the cluster; trying again would only use up the tries.
+            Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Busy) => {
                 (contract::Outcome::Refused, error.to_string(), None)
             }
             Err(error) => (contract::Outcome::Failed, error.to_string(), None),
         };
+        // It may hold what a program printed.
+        let detail = by_looks(&detail);
         self.append(Event::End { begun, outcome, detail: detail.clone() })?;
         let Step { action, rule, reason, .. } = step;
         Ok(DoneStep { action, rule, reason, outcome, saved, detail, undo, took_ms })

@@ -33,29 +33,37 @@ pub(super) fn read(
     commands: &dyn Commands,
     deadline: &Deadline,
 ) -> Logs {
-    let mut logs = Logs::default();
-    logs.take("kubelet", kubelet(node, commands, deadline));
-    if let Observed::Present(state) = runtime {
-        for component in Component::ALL {
-            if let Some(path) = newest_container_log(node, state, component) {
-                let name = path.display().to_string();
-                logs.take(&name, tail(&node.resolve(&path), CONTAINER_TAIL_BYTES));
-            }
-        }
+    let (texts, unread) = texts(node, runtime, commands, deadline);
+    let mut logs = Logs { unread, ..Logs::default() };
+    for (name, bytes) in texts {
+        logs.matches.extend(scan_bytes(&name, &bytes, &ScanOptions::default()).matches);
+        logs.read.push(name);
     }
     logs
 }
 
-impl Logs {
-    fn take(&mut self, name: &str, bytes: Result<Vec<u8>>) {
-        match bytes {
-            Ok(bytes) => {
-                self.matches.extend(scan_bytes(name, &bytes, &ScanOptions::default()).matches);
-                self.read.push(name.to_owned());
+/// The ends of those logs by name, and what could not be read.
+pub(in crate::recover) fn texts(
+    node: &NodeOptions,
+    runtime: &Observed<RuntimeState>,
+    commands: &dyn Commands,
+    deadline: &Deadline,
+) -> (Vec<(String, Vec<u8>)>, Vec<(String, String)>) {
+    let mut found = Vec::new();
+    let mut unread = Vec::new();
+    let mut take = |name: String, bytes: Result<Vec<u8>>| match bytes {
+        Ok(bytes) => found.push((name, bytes)),
+        Err(error) => unread.push((format!("log of {name}"), error.to_string())),
+    };
+    take("kubelet".to_owned(), kubelet(node, commands, deadline));
+    if let Observed::Present(state) = runtime {
+        for component in Component::ALL {
+            if let Some(path) = newest_container_log(node, state, component) {
+                take(path.display().to_string(), tail(&node.resolve(&path), CONTAINER_TAIL_BYTES));
             }
-            Err(error) => self.unread.push((format!("log of {name}"), error.to_string())),
         }
     }
+    (found, unread)
 }
 
 fn kubelet(node: &NodeOptions, commands: &dyn Commands, deadline: &Deadline) -> Result<Vec<u8>> {

@@ -4,7 +4,7 @@ mod backups;
 pub(super) mod etcd;
 mod health;
 pub(crate) mod holders;
-mod logs;
+pub(super) mod logs;
 mod manifests;
 pub(super) mod pods;
 pub(super) mod port;

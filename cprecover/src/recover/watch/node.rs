@@ -6,6 +6,7 @@ use crate::diagnose::diagnose;
 use crate::error::Result;
 use crate::policy::{Outcome, contract};
 use crate::recover::audit::AuditLog;
+use crate::recover::cluster_lock::ClusterLock;
 use crate::recover::engine::{Engine, Progress, RecoverOptions};
 use crate::recover::host::Host;
 use crate::recover::lock::NodeLock;
@@ -40,6 +41,13 @@ impl<'a> LiveNode<'a> {
     #[must_use]
     pub fn accept_unsaved_member(mut self, agreed: bool) -> Self {
         self.world = self.world.accept_unsaved_member(agreed);
+        self
+    }
+
+    /// Takes this lock before a step on a member of an etcd cluster of several.
+    #[must_use]
+    pub fn with_cluster_lock(mut self, lock: impl ClusterLock + 'a) -> Self {
+        self.world = self.world.with_cluster_lock(lock);
         self
     }
 

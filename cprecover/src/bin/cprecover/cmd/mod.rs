@@ -19,6 +19,7 @@ mod port;
 pub(crate) mod recover;
 mod regenerate;
 mod restore;
+mod support_bundle;
 mod watch;
 
 use std::path::PathBuf;
@@ -63,6 +64,8 @@ enum Command {
     Recover(recover::Args),
     /// Watches the node: backs up what works, says when it does not, recovers when told to.
     Watch(watch::Args),
+    /// Writes a tar of what is seen, found, logged and was done; secrets are taken out.
+    SupportBundle(support_bundle::Args),
     /// Shows or checks the record of everything that was done.
     Audit(audit::Args),
     /// Builds a disposable node, breaks it as in the outage, and recovers it.
@@ -123,6 +126,7 @@ impl Cli {
             Command::Apply(args) => plan::apply(&ctx, &args),
             Command::Recover(args) => recover::run(&ctx, &args),
             Command::Watch(args) => watch::run(&ctx, &args),
+            Command::SupportBundle(args) => support_bundle::run(&ctx, &args),
             Command::Audit(args) => audit::run(&ctx, &args),
             Command::Drill(args) => drill::run(&ctx, &args),
             Command::Etcd(args) => etcd::run(&ctx, args),

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use cprecover::recover::{
-    AuditLog, Ending, Engine, Host, NodeLock, NodeWorld, Progress, RecoverOptions, Report,
+    AuditLog, Ending, Engine, Host, LeaseLock, NodeLock, NodeWorld, Progress, RecoverOptions, Report,
 };
 use cprecover::sys::{CancelToken, Clock as _, Deadline, SystemClock};
 use cprecover::{Error, ErrorKind, NodeOptions, Result};
@@ -104,8 +104,10 @@ pub(crate) fn recover_node(
     cancel: &CancelToken,
 ) -> Result<Report> {
     let deadline = Deadline::after(consented.timeout).with_cancel(cancel.clone());
+    let host = Host::new(node);
     let mut world = NodeWorld::new(Host::new(node), consented.options.consents.clone())
-        .accept_unsaved_member(consented.unsaved_is_fine);
+        .accept_unsaved_member(consented.unsaved_is_fine)
+        .with_cluster_lock(LeaseLock::new(&host));
     let decide = |observation: &cprecover::policy::Observation| policy.decide(observation);
     let clock = SystemClock;
     let mut shown = Shown::new();

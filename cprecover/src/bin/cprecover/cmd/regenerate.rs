@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cprecover::api::ApiServer;
 use cprecover::backup::{Group, InstallOptions, NewFile, Store};
 use cprecover::kubeadm::{
-    self, Acceptance, Installer, Kubectl, ManifestOrigin, ManifestSource, Options, Reconstruction,
-    RegenerationPlan, Severity, Sources, StagedFile,
+    self, Acceptance, EitherReader, Installer, Kubectl, ManifestOrigin, ManifestSource, Options,
+    Reconstruction, RegenerationPlan, Severity, Sources, StagedFile,
 };
 use cprecover::model::{Component, Observed};
 use cprecover::sys::{Deadline, SystemCommands, read_bounded};
@@ -302,11 +303,17 @@ fn capture(ctx: &Context, kubectl: Option<PathBuf>) -> Result<Exit> {
         Err(error) => return Err(error),
     }
     let sources = Sources::gather(&ctx.node)?;
+    let asked = kubectl.is_some();
     let mut reader = Kubectl::new(&ctx.node, &SystemCommands);
     if let Some(program) = kubectl {
         reader = reader.with_program(program);
     }
-    let captured = kubeadm::capture(&sources, &reader, &deadline)?;
+    // A program that was named is what shall be asked.
+    let api = if asked { None } else { ApiServer::of_node(&ctx.node).ok() };
+    let captured = match &api {
+        Some(api) => kubeadm::capture(&sources, &EitherReader(api, &reader), &deadline)?,
+        None => kubeadm::capture(&sources, &reader, &deadline)?,
+    };
     let bytes = [MARK.as_bytes(), &captured.config].concat();
     let mut options = InstallOptions::default();
     options.reason = "regenerate capture".into();

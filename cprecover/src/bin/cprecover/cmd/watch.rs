@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use cprecover::recover::{Host, LiveNode, RecoverOptions, WatchEvent, WatchOptions, Watcher};
+use cprecover::recover::{Host, LeaseLock, LiveNode, RecoverOptions, WatchEvent, WatchOptions, Watcher};
 use cprecover::sys::{Deadline, SystemClock};
 use cprecover::{Error, ErrorKind, Result};
 

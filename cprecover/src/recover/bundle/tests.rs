@@ -1,0 +1,137 @@
+//! Secrets are seeded everywhere they can lie; the bundle holds none of them.
+
+use std::io::Read as _;
+
+use super::*;
+use crate::node::{NodeOptions, ServiceControl};
+use crate::policy::{Action, Decision, Identity};
+use crate::recover::audit::Event;
+
+const KEY_LINE: &str = "MIIEowIBAAKCAQEAseededseededseededseededseededseededseededseeded";
+const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWVkZWQifQ.c2VlZGVkLXNlZWRlZC1zZWVkZWQ";
+
+fn node(dir: &std::path::Path) -> NodeOptions {
+    let mut node = NodeOptions::at(dir).expect("absolute");
+    node.kubelet_log = Some("/var/log/kubelet.log".into());
+    let none = vec!["/bin/false".to_owned()];
+    let control = ServiceControl::Commands { start: none.clone(), stop: none.clone(), state: none };
+    node.kubelet = control.clone();
+    node.runtime = control;
+    node.runtime_endpoint = Some("unix:///run/none.sock".into());
+    node
+}
+
+fn write(node: &NodeOptions, path: &str, text: &str) {
+    let path = node.resolve(path);
+    std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+    std::fs::write(path, text).expect("write");
+}
+
+/// Returns every seeded secret.
+fn seed(node: &NodeOptions) -> Vec<&'static str> {
+    let pem = format!("-----BEGIN RSA PRIVATE KEY-----\n{KEY_LINE}\n-----END RSA PRIVATE KEY-----\n");
+    write(node, "/etc/kubernetes/pki/sa.key", &pem);
+    write(node, "/etc/kubernetes/pki/etcd/server.key", &pem.replace("MIIEow", "MIIEpQ"));
+    write(
+        node,
+        "/etc/kubernetes/admin.conf",
+        "apiVersion: v1\nkind: Config\nusers:\n- name: a\n  user:\n    client-key-data: U0VFREVELUtFWS1EQVRBLTEyMzQ=\n    token: seeded-token-of-admin\n- name: b\n  user:\n    password: seeded-password\n",
+    );
+    write(
+        node,
+        "/etc/kubernetes/kubeadm-config.yaml",
+        "kind: InitConfiguration\ncertificateKey: 5eeded5eeded5eeded5eeded5eeded5e\nbootstrapTokens:\n- token: 5eeded.5eeded5eeded5eed\n---\nkind: ClusterConfiguration\n",
+    );
+    write(
+        node,
+        "/etc/kubernetes/encryption.yaml",
+        "resources:\n- providers:\n  - aescbc:\n      keys:\n      - name: key1\n        secret: c2VlZGVkLWVuY3J5cHRpb24ta2V5LTEyMw==\n",
+    );
+    write(
+        node,
+        "/etc/kubernetes/manifests/kube-apiserver.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: kube-apiserver\n  namespace: kube-system\nspec:\n  containers:\n  - name: kube-apiserver\n    image: x\n    env:\n    - name: HARMLESS_NAME\n      value: seeded-env-value\n    command:\n    - kube-apiserver\n    - --encryption-provider-config=/etc/kubernetes/encryption.yaml\n    - --etcd-password=seeded-flag\n",
+    );
+    write(
+        node,
+        "/var/log/kubelet.log",
+        &format!(
+            "I0610 says that all is well, a line to keep\nE0610 env seeded-env-value and seeded-token-of-admin\n\
+             E0610 Authorization: Bearer {JWT}\nE0610 join with 5eeded.5eeded5eeded5eed\n{KEY_LINE}\n\
+             E0610 c2VlZGVkLWVuY3J5cHRpb24ta2V5LTEyMw== and U0VFREVELUtFWS1EQVRBLTEyMzQ=\n"
+        ),
+    );
+    std::fs::create_dir_all(node.store()).expect("mkdir");
+    let mut log = AuditLog::open(&node.store(), 1).expect("opens");
+    let summary = "kubeadm said: password=seeded-password 5eeded5eeded5eeded5eeded5eeded5e".to_owned();
+    log.append(1, Event::Escalated { summary }).expect("append");
+    vec![
+        KEY_LINE,
+        JWT,
+        "U0VFREVELUtFWS1EQVRBLTEyMzQ=",
+        "seeded-token-of-admin",
+        "seeded-password",
+        "5eeded5eeded5eeded5eeded5eeded5e",
+        "5eeded5eeded5eed",
+        "c2VlZGVkLWVuY3J5cHRpb24ta2V5LTEyMw==",
+        "seeded-env-value",
+        "seeded-flag",
+    ]
+}
+
+fn silent(_: &contract::Observation) -> Outcome {
+    let policy = Identity { name: "test".into(), version: "1".into(), digest: None, signed_by: None };
+    let action = Action::Escalate { summary: "look".into(), hints: Vec::new() };
+    let decisions = vec![Decision::new("r", action, "why")];
+    Outcome { policy, decisions, failure: None, log: Vec::new(), log_dropped: 0, fuel_used: 0 }
+}
+
+#[test]
+fn no_seeded_secret_is_in_the_tar_and_what_helps_is() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let node = node(dir.path());
+    let secrets = seed(&node);
+    let mut bytes = Vec::new();
+    let deadline = Deadline::after(Duration::from_secs(60));
+    let report = support_bundle(&Host::new(&node), &silent, &mut bytes, &deadline).expect("bundle");
+    let mut texts = String::new();
+    for entry in tar::Archive::new(bytes.as_slice()).entries().expect("tar") {
+        let mut entry = entry.expect("entry");
+        assert_eq!(entry.header().mode().expect("mode"), 0o600);
+        entry.read_to_string(&mut texts).expect("text");
+    }
+    let whole = String::from_utf8_lossy(&bytes);
+    for secret in secrets {
+        assert!(!whole.contains(secret), "{secret} is in the bundle");
+    }
+    assert!(texts.contains("says that all is well, a line to keep"));
+    assert!(texts.contains("--encryption-provider-config=/etc/kubernetes/encryption.yaml"));
+    assert!(texts.contains("kubeadm said: "));
+    let names: Vec<&str> = report.files.iter().map(|(name, _)| name.as_str()).collect();
+    for name in [
+        "observation.json",
+        "diagnosis.json",
+        "verification.json",
+        "plan.json",
+        "audit.json",
+        "logs/kubelet",
+        "contents.json",
+    ] {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+    let seen = whole.find("cprecover-support/observation.json").expect("there");
+    assert!(seen < bytes.len());
+}
+
+#[test]
+fn a_key_that_cannot_be_read_makes_no_bundle() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let node = node(dir.path());
+    // A file over the limit stands for one that cannot be read: root may read all others.
+    write(&node, "/etc/kubernetes/pki/big.key", &"x".repeat(2 << 20));
+    let mut bytes = Vec::new();
+    let deadline = Deadline::after(Duration::from_secs(60));
+    let error = support_bundle(&Host::new(&node), &silent, &mut bytes, &deadline).expect_err("not known");
+    assert!(error.to_string().contains("big.key"), "{error}");
+    assert!(bytes.is_empty(), "nothing was written");
+}
