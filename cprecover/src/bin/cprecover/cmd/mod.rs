@@ -10,6 +10,7 @@ mod lint;
 mod logs;
 mod observe;
 mod plan;
+mod policy;
 mod policy_args;
 mod port;
 pub(crate) mod recover;
@@ -69,6 +70,11 @@ enum Command {
         #[command(subcommand)]
         program: DoubleCommand,
     },
+    /// Compiles a policy for `policy check`, `install` and others; reads stdin, writes stdout.
+    #[command(hide = true)]
+    PolicyCompile,
+    /// Lists, checks, tests, explains and installs policies.
+    Policy(policy::Args),
     /// Makes, lists, compares, checks and moves snapshots of the node's recovery set.
     Backup(backup::Args),
     /// Puts files of a snapshot back, all or nothing.
@@ -101,6 +107,10 @@ impl Cli {
             // A stand-in ends by a signal as the real program does.
             return program.run(&root);
         }
+        if matches!(self.command, Command::PolicyCompile) {
+            // Whoever started it kills it; it needs no node.
+            return policy::compile();
+        }
         let ctx = Context {
             node: NodeOptions::load(&root)?,
             root,
@@ -117,6 +127,8 @@ impl Cli {
             Command::Etcd(args) => etcd::run(&ctx, args),
             Command::Config => config(&ctx),
             Command::Double { program } => program.run(&ctx.root),
+            Command::PolicyCompile => policy::compile(),
+            Command::Policy(args) => policy::run(&ctx, &args),
             Command::Healthz(args) => healthz::run(&ctx, args),
             Command::Logs(args) => logs::run(&ctx, &args),
             Command::Diagnose(args) => diagnose::run(&ctx, &args),

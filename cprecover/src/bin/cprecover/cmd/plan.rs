@@ -35,7 +35,7 @@ pub(crate) struct ApplyArgs {
 }
 
 pub(crate) fn plan(ctx: &Context, args: &PlanArgs) -> Result<Exit> {
-    let policy = args.policy.load()?;
+    let policy = args.policy.load(&ctx.node)?;
     let mut options = RecoverOptions::default();
     options.dry_run = true;
     let consented = Consented { timeout: Duration::from_mins(1), options };
@@ -49,7 +49,7 @@ pub(crate) fn plan(ctx: &Context, args: &PlanArgs) -> Result<Exit> {
 pub(crate) fn apply(ctx: &Context, args: &ApplyArgs) -> Result<Exit> {
     let plan = Plan::from_json(&read_bounded(&args.plan, MAX_PLAN_BYTES)?)
         .map_err(|error| error.context(args.plan.display()))?;
-    let policy = args.policy.load()?;
+    let policy = args.policy.load(&ctx.node)?;
     let mut options = RecoverOptions::default();
     options.approved = Some(plan);
     let consented = Consented { timeout: Duration::from_secs(args.timeout), options };

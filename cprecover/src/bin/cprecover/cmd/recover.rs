@@ -61,7 +61,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     if args.accept_unknown_quorum {
         options.consents.push(Consent::UnknownQuorum);
     }
-    let policy = args.policy.load()?;
+    let policy = args.policy.load(&ctx.node)?;
     let timeout = Duration::from_secs(args.timeout);
     if !args.dry_run && !args.yes {
         // What is shown is what is applied: the plan's digest binds the run that follows.
