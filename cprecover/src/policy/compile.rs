@@ -53,7 +53,12 @@ impl<'a> CompileJob<'a> {
     /// # Errors
     /// [`ErrorKind::Policy`] for what is no component, or what the compiler refuses.
     pub fn compile(&self) -> Result<Vec<u8>> {
-        artifact::compile(engine()?, self.component, self.key, self.admission)
+        let engine = engine()?;
+        let compile = || artifact::compile(engine, self.component, self.key, self.admission);
+        // A compiler's panic over some component is an answer about that component.
+        let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(compile));
+        compiled
+            .map_err(|_| Error::new(ErrorKind::Policy, "compile the policy: the compiler panicked"))?
             .map_err(|source| policy_error("compile the policy", &source))
     }
 

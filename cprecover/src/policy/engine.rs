@@ -33,7 +33,9 @@ fn configuration() -> Config {
         .memory_reservation_for_growth(1 << 20)
         .memory_guard_size(0)
         .memory_init_cow(false)
-        .wasm_multi_memory(false)
+        // The adapters between the components of a component have two; how many there may be is limited
+        // where they are made.
+        .wasm_multi_memory(true)
         .wasm_component_model(true)
         // No policy is asked twice at once in one instance.
         .concurrency_support(false)

@@ -25,8 +25,10 @@ const LOG: &str = "cprecover:policy/log@0.1.0";
 pub struct RunLimits {
     /// Fuel, roughly one per instruction; the default policy uses under 200,000.
     pub fuel: u64,
-    /// The linear memory of the policy, in bytes; it has one.
+    /// One linear memory of the policy, in bytes.
     pub memory_bytes: usize,
+    /// Linear memories; a policy without a language's runtime has one.
+    pub memories: usize,
     /// Elements of a table; a policy has at most four.
     pub table_elements: usize,
     /// Bytes that may be copied between policy and host.
@@ -41,7 +43,13 @@ impl RunLimits {
     /// Room for components that carry a language's runtime: 256 MiB and ten times the fuel.
     #[must_use]
     pub fn raised() -> Self {
-        Self { fuel: 500_000_000, memory_bytes: 256 << 20, table_elements: 100_000, ..Self::default() }
+        Self {
+            fuel: 500_000_000,
+            memory_bytes: 256 << 20,
+            memories: 8,
+            table_elements: 100_000,
+            ..Self::default()
+        }
     }
 
     /// Returns the wider of both for each limit.
@@ -49,6 +57,7 @@ impl RunLimits {
         Self {
             fuel: self.fuel.max(other.fuel),
             memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            memories: self.memories.max(other.memories),
             table_elements: self.table_elements.max(other.table_elements),
             copied_bytes: self.copied_bytes.max(other.copied_bytes),
             log_lines: self.log_lines.max(other.log_lines),
@@ -62,6 +71,7 @@ impl Default for RunLimits {
         Self {
             fuel: 50_000_000,
             memory_bytes: 16 << 20,
+            memories: 1,
             table_elements: 10_000,
             copied_bytes: 4 << 20,
             log_lines: 64,
@@ -168,9 +178,9 @@ impl Linked {
         let limits = StoreLimitsBuilder::new()
             .memory_size(self.run.memory_bytes)
             .table_elements(self.run.table_elements)
-            .memories(1)
-            .tables(4)
-            .instances(16)
+            .memories(self.run.memories)
+            .tables(self.run.memories.saturating_mul(4))
+            .instances(self.run.memories.saturating_mul(16))
             .trap_on_grow_failure(true)
             .build();
         let state = State { limits, run: self.run, log: Vec::new(), dropped: 0, log_closed: false };

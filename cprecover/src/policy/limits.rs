@@ -60,7 +60,7 @@ impl CompileLimits {
             body_bytes: 4 << 20,
             nesting: 2_000,
             types: 20_000,
-            imports: 2_000,
+            imports: 10_000,
             modules: 200,
         }
     }
