@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cprecover::policy::contract::{ServiceName, ServiceState};
 use cprecover::policy::{
@@ -95,6 +96,8 @@ fn built(language: &str) {
     options.compile = CompileLimits::raised();
     let mut worker = WorkerCompiler::new(env!("CARGO_BIN_EXE_cprecover"));
     worker.limits = WorkerLimits::raised();
+    // Python has 18 MB, and a test is compiled without optimisation.
+    worker.limits.time = Duration::from_mins(20);
     options.compiler = Some(Arc::new(worker));
     let installed = Policy::install(&out, &options).expect("installs");
     println!("{language}: {:?}, {} bytes compiled", installed.size, installed.compiled_bytes);

@@ -16,6 +16,6 @@ export const policy = {
       evidence: [],
       confidence: 0.75,
       maxAttempts: 3,
-      coolDownMs: 15000n,
+      coolDownMs: 15000, // QuickJS: a number; other engines of jco want a BigInt
     })),
 };
