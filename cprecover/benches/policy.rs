@@ -56,15 +56,20 @@ fn main() {
     measure("load from cache, by digest", 500, || {
         Policy::installed(&cache_handle, &digest, RunLimits::default()).unwrap().unwrap()
     });
-    measure("load from cache, with SHA-256 of the file", 500, || Policy::from_bytes(component, &options).unwrap());
+    measure("load from cache, with SHA-256 of the file", 500, || {
+        Policy::from_bytes(component, &options).unwrap()
+    });
     measure("count and compile in this process", 10, || {
         Policy::from_bytes(component, &LoadOptions::default()).unwrap()
     });
 
     println!("\n{:<44} {:>12} {:>14}", "added to a process", "RSS kB", "address kB");
     for case in ["memory-native", "memory-cached", "memory-compiled"] {
-        let output =
-            std::process::Command::new(std::env::current_exe().unwrap()).arg(case).arg(&cache).output().unwrap();
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .arg(case)
+            .arg(&cache)
+            .output()
+            .unwrap();
         print!("{}", String::from_utf8_lossy(&output.stdout));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -147,8 +152,9 @@ mod warm {
         decide: Func,
     }
 
-    #[derive(wasmtime::component::ComponentType, wasmtime::component::Lift, wasmtime::component::Lower)]
-    #[derive(Clone, Copy)]
+    #[derive(
+        wasmtime::component::ComponentType, wasmtime::component::Lift, wasmtime::component::Lower, Clone, Copy,
+    )]
     #[component(enum)]
     #[repr(u8)]
     #[allow(dead_code)]

@@ -5,7 +5,7 @@ mod policy_support;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cprecover::policy::{CompileLimits, LoadOptions, Observation, Policy, WorkerCompiler};
@@ -43,14 +43,36 @@ fn uncounted(worker: WorkerCompiler) -> LoadOptions {
     options
 }
 
+/// One test at a time, so that the children of this process are the test's own.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Processes that any thread of this one has started and that are not gone.
 fn children() -> usize {
-    let me = std::process::id().to_string();
-    let path = format!("/proc/{me}/task/{me}/children");
-    std::fs::read_to_string(path).unwrap_or_default().split_whitespace().count()
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+    tasks
+        .filter_map(Result::ok)
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .map(|children| children.split_whitespace().count())
+        .sum()
+}
+
+#[test]
+fn a_child_that_is_left_is_counted() {
+    let _alone = alone();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
+    assert_eq!(children(), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(children(), 0);
 }
 
 #[test]
 fn a_worker_compiles_what_this_process_compiles() {
+    let _alone = alone();
     let options = uncounted(worker(Duration::from_secs(60), 2 << 30));
     for name in Policy::SHIPPED {
         let profile = cprecover_policies::Profile::from_name(name).unwrap();
@@ -63,6 +85,7 @@ fn a_worker_compiles_what_this_process_compiles() {
 
 #[test]
 fn compile_bombs_end_by_a_named_limit_and_leave_nothing() {
+    let _alone = alone();
     let all = bombs();
     let before = rss_kb();
     for (name, bomb, _) in &all {
@@ -84,6 +107,7 @@ fn compile_bombs_end_by_a_named_limit_and_leave_nothing() {
 
 #[test]
 fn memory_of_the_worker_is_bounded() {
+    let _alone = alone();
     let (_, giant, _) = bombs().into_iter().nth(2).unwrap();
     // The program itself takes a part of it; compiling takes 800 MB and more.
     let options = uncounted(worker(Duration::from_mins(2), 256 << 20));
@@ -108,6 +132,7 @@ fn answered_by(text: &str, limits: impl Fn(&mut WorkerCompiler)) -> Error {
 
 #[test]
 fn a_worker_that_hangs_floods_dies_or_lies_is_no_danger() {
+    let _alone = alone();
     let error = answered_by("exec sleep 60", |worker| worker.limits.time = Duration::from_millis(200));
     assert!(error.to_string().contains("`compile-time`: not compiled within 200 ms"), "{error}");
     let error = answered_by("exec cat /dev/zero", |worker| worker.limits.output_bytes = 1 << 20);
@@ -130,6 +155,7 @@ fn a_worker_that_hangs_floods_dies_or_lies_is_no_danger() {
 /// The worker gets no environment: nothing of the caller's reaches it but the job.
 #[test]
 fn a_worker_has_an_empty_environment() {
+    let _alone = alone();
     let error = answered_by("env | grep -v -e '^PWD=' -e '^SHLVL=' -e '^_=' >&2; exit 1", |_| {});
     assert!(error.to_string().contains("ended with"), "{error}");
 }

@@ -55,12 +55,8 @@ pub fn healthy_node(node: &str) -> Builder {
     builder
 }
 
-const COMPONENTS: [Component; 4] = [
-    Component::Etcd,
-    Component::KubeApiserver,
-    Component::KubeControllerManager,
-    Component::KubeScheduler,
-];
+const COMPONENTS: [Component; 4] =
+    [Component::Etcd, Component::KubeApiserver, Component::KubeControllerManager, Component::KubeScheduler];
 
 /// Returns the file name of a component's manifest, as kubeadm gives it.
 #[must_use]
@@ -177,7 +173,8 @@ impl Builder {
     pub fn member(mut self, name: &str, healthy: Verdict, local: bool) -> Self {
         let etcd = &mut self.0.etcd;
         etcd.members.retain(|known| known.name != name);
-        let member = EtcdMember { id: name.into(), name: name.into(), healthy, local, ..EtcdMember::default() };
+        let member =
+            EtcdMember { id: name.into(), name: name.into(), healthy, local, ..EtcdMember::default() };
         etcd.members.push(member);
         let voters = etcd.members.iter().filter(|member| !member.learner).count();
         etcd.quorum = u32::try_from(voters / 2 + 1).unwrap_or(u32::MAX);
