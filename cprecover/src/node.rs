@@ -75,6 +75,9 @@ pub struct NodeOptions {
     pub kubeadm: Option<PathBuf>,
     /// The `crictl` program; looked for in the node's usual folders when not given.
     pub crictl: Option<PathBuf>,
+    /// Public keys (ed25519, PEM) of whose policy files are trusted; when there are any, only signed
+    /// policy files are.
+    pub policy_keys: Vec<PathBuf>,
     /// How kubelet is controlled.
     pub kubelet: ServiceControl,
     /// How the container runtime is controlled.
@@ -108,6 +111,7 @@ impl Default for NodeOptions {
             runtime_endpoint: None,
             kubeadm: None,
             crictl: None,
+            policy_keys: Vec::new(),
             kubelet: ServiceControl::Systemd("kubelet.service".into()),
             runtime: ServiceControl::Systemd("containerd.service".into()),
             kubelet_log: None,

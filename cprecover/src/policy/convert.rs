@@ -13,7 +13,7 @@ const MAX_TEXT_BYTES: usize = 2048;
 const MAX_ITEMS: usize = 64;
 
 /// The most rules that a policy may name.
-#[cfg(feature = "wasm")]
+#[cfg(feature = "wasm-runtime")]
 const MAX_RULES: usize = 256;
 
 fn nonsense(why: impl Into<String>) -> Error {
@@ -29,7 +29,7 @@ pub(super) fn decisions(answer: Vec<contract::Decision>) -> Result<Vec<Decision>
 }
 
 /// Checks what a policy says about itself; it is printed in reports.
-#[cfg(feature = "wasm")]
+#[cfg(feature = "wasm-runtime")]
 pub(super) fn metadata(raw: contract::Metadata) -> Result<contract::Metadata> {
     let token = |what: &str, text: &str| {
         let fits = !text.is_empty() && text.len() <= 64;

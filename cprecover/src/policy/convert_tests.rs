@@ -67,7 +67,7 @@ fn targets_that_cannot_exist_are_nonsense() {
     }
 }
 
-#[cfg(feature = "wasm")]
+#[cfg(feature = "wasm-runtime")]
 #[test]
 fn a_policy_names_itself_in_one_short_line() {
     let good = cprecover_policies::describe(cprecover_policies::Profile::Default);

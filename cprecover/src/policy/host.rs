@@ -1,14 +1,12 @@
 //! Runs a policy component: no WASI, no clock, no randomness, bounded in time, memory, stack and output.
-//!
-//! Time is bounded by fuel, not by an epoch: nobody has to tick, and the same input uses the same fuel.
-//! `signals_based_traps(false)` keeps signal handlers out of an embedding Go or C program, and the small
-//! memory reservation works under `ulimit -v`.
 
 use cprecover_policy_sdk::contract;
-use wasmtime::component::{Component, ComponentType, InstancePre, Lift, Linker, Lower, WasmStr};
-use wasmtime::{Config, Engine, OptLevel, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, WasmStr,
+};
+use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
 
-use super::limits::CompileLimits;
+use super::engine::{engine, policy_error};
 use super::outcome::{LogLevel, LogLine};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -27,8 +25,10 @@ const LOG: &str = "cprecover:policy/log@0.1.0";
 pub struct RunLimits {
     /// Fuel, roughly one per instruction; the default policy uses under 200,000.
     pub fuel: u64,
-    /// The linear memory of the policy, in bytes; it has one.
+    /// One linear memory of the policy, in bytes.
     pub memory_bytes: usize,
+    /// Linear memories; a policy without a language's runtime has one.
+    pub memories: usize,
     /// Elements of a table; a policy has at most four.
     pub table_elements: usize,
     /// Bytes that may be copied between policy and host.
@@ -39,11 +39,39 @@ pub struct RunLimits {
     pub log_line_bytes: usize,
 }
 
+impl RunLimits {
+    /// Room for components that carry a language's runtime: 256 MiB and ten times the fuel.
+    #[must_use]
+    pub fn raised() -> Self {
+        Self {
+            fuel: 500_000_000,
+            memory_bytes: 256 << 20,
+            memories: 8,
+            table_elements: 100_000,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the wider of both for each limit.
+    pub(super) fn at_least(self, other: Self) -> Self {
+        Self {
+            fuel: self.fuel.max(other.fuel),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            memories: self.memories.max(other.memories),
+            table_elements: self.table_elements.max(other.table_elements),
+            copied_bytes: self.copied_bytes.max(other.copied_bytes),
+            log_lines: self.log_lines.max(other.log_lines),
+            log_line_bytes: self.log_line_bytes.max(other.log_line_bytes),
+        }
+    }
+}
+
 impl Default for RunLimits {
     fn default() -> Self {
         Self {
             fuel: 50_000_000,
             memory_bytes: 16 << 20,
+            memories: 1,
             table_elements: 10_000,
             copied_bytes: 4 << 20,
             log_lines: 64,
@@ -77,16 +105,17 @@ enum Level {
     Warn,
 }
 
-/// A compiled policy; each answer comes from a fresh instance.
-pub(super) struct Compiled {
-    engine: Engine,
+/// A linked policy; each answer comes from a fresh instance.
+pub(super) struct Linked {
     pre: InstancePre<State>,
+    describe: ComponentExportIndex,
+    decide: ComponentExportIndex,
     run: RunLimits,
 }
 
-impl std::fmt::Debug for Compiled {
+impl std::fmt::Debug for Linked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compiled").field("run", &self.run).finish_non_exhaustive()
+        f.debug_struct("Linked").field("run", &self.run).finish_non_exhaustive()
     }
 }
 
@@ -98,66 +127,31 @@ pub(super) struct Answer {
     pub(super) fuel_used: u64,
 }
 
-fn engine() -> Result<Engine> {
-    let mut config = Config::new();
-    config
-        .signals_based_traps(false)
-        .consume_fuel(true)
-        .max_wasm_stack(256 << 10)
-        .memory_reservation(0)
-        .memory_reservation_for_growth(1 << 20)
-        .memory_guard_size(0)
-        .memory_init_cow(false)
-        .wasm_multi_memory(false)
-        .wasm_component_model(true)
-        // The same bits on every machine, so that the same observation gets the same answer.
-        .cranelift_nan_canonicalization(true)
-        // A policy runs for microseconds; compiling it is what takes time.
-        .cranelift_opt_level(OptLevel::None);
-    Engine::new(&config).map_err(|source| policy_error("start the policy engine", &source))
-}
-
-/// One line without wasmtime's backtrace, whose names the component chose.
-fn policy_error(what: &str, source: &wasmtime::Error) -> Error {
-    let mut text = what.to_owned();
-    for cause in source.chain().map(ToString::to_string) {
-        let line = cause.lines().next().unwrap_or_default();
-        if !line.starts_with("error while executing at wasm backtrace") {
-            text.push_str(": ");
-            text.extend(line.chars().filter(|c| !c.is_control()).take(256));
-        }
-    }
-    Error::new(ErrorKind::Policy, text)
-}
-
-impl Compiled {
-    /// Counts, compiles and links a component, and asks it who it is.
-    pub(super) fn new(
-        bytes: &[u8],
-        limits: &CompileLimits,
-        run: RunLimits,
-    ) -> Result<(Self, contract::Metadata)> {
-        limits.check(bytes)?;
-        let engine = engine()?;
-        let component =
-            Component::new(&engine, bytes).map_err(|source| policy_error("compile the policy", &source))?;
-        let mut linker = Linker::new(&engine);
+impl Linked {
+    /// Links a component to the log and asks it who it is.
+    pub(super) fn new(component: &Component, run: RunLimits) -> Result<(Self, contract::Metadata)> {
+        let mut linker = Linker::new(engine()?);
         linker
             .instance(LOG)
             .and_then(|mut log| log.func_wrap("write", write_log))
             .map_err(|source| policy_error("define the log", &source))?;
         let pre = linker
-            .instantiate_pre(&component)
+            .instantiate_pre(component)
             .map_err(|source| policy_error("the policy imports more than the log", &source))?;
-        let compiled = Self { engine, pre, run };
-        let metadata = compiled.describe()?;
-        Ok((compiled, super::convert::metadata(metadata)?))
+        let export = |name: &str| {
+            let missing = || Error::new(ErrorKind::Policy, format!("the policy exports no {POLICY} {name}"));
+            let interface = component.get_export_index(None, POLICY).ok_or_else(missing)?;
+            component.get_export_index(Some(&interface), name).ok_or_else(missing)
+        };
+        let linked = Self { pre, describe: export("describe")?, decide: export("decide")?, run };
+        let metadata = linked.describe()?;
+        Ok((linked, super::convert::metadata(metadata)?))
     }
 
     /// Asks the policy who it is.
     fn describe(&self) -> Result<contract::Metadata> {
         let mut store = self.store()?;
-        let (metadata,): (contract::Metadata,) = self.call(&mut store, "describe", ())?;
+        let (metadata,): (contract::Metadata,) = self.call(&mut store, "describe", &self.describe, ())?;
         Ok(metadata)
     }
 
@@ -165,7 +159,7 @@ impl Compiled {
     pub(super) fn decide(&self, observation: &contract::Observation) -> Result<Answer> {
         type Decided = (Result<Vec<contract::Decision>, String>,);
         let mut store = self.store()?;
-        let (answer,): Decided = self.call(&mut store, "decide", (observation,))?;
+        let (answer,): Decided = self.call(&mut store, "decide", &self.decide, (observation,))?;
         let decisions = answer.map_err(|why| {
             let why: String = why.chars().filter(|c| !c.is_control()).take(512).collect();
             Error::new(ErrorKind::Policy, format!("{POLICY_SAYS}{why}"))
@@ -184,30 +178,33 @@ impl Compiled {
         let limits = StoreLimitsBuilder::new()
             .memory_size(self.run.memory_bytes)
             .table_elements(self.run.table_elements)
-            .memories(1)
-            .tables(4)
-            .instances(16)
+            .memories(self.run.memories)
+            .tables(self.run.memories.saturating_mul(4))
+            .instances(self.run.memories.saturating_mul(16))
             .trap_on_grow_failure(true)
             .build();
         let state = State { limits, run: self.run, log: Vec::new(), dropped: 0, log_closed: false };
-        let mut store = Store::new(&self.engine, state);
+        let mut store = Store::new(engine()?, state);
         store.limiter(|state| &mut state.limits);
         store.set_fuel(self.run.fuel).map_err(|source| policy_error("fuel", &source))?;
         store.set_hostcall_fuel(self.run.copied_bytes);
         Ok(store)
     }
 
-    fn call<P, R>(&self, store: &mut Store<State>, name: &str, params: P) -> Result<R>
+    fn call<P, R>(
+        &self,
+        store: &mut Store<State>,
+        name: &str,
+        export: &ComponentExportIndex,
+        params: P,
+    ) -> Result<R>
     where
         P: wasmtime::component::ComponentNamedList + Lower,
         R: wasmtime::component::ComponentNamedList + Lift + 'static,
     {
         let failed = |source| policy_error(&format!("{name} of the policy"), &source);
         let instance = self.pre.instantiate(&mut *store).map_err(failed)?;
-        let missing = || Error::new(ErrorKind::Policy, format!("the policy exports no {POLICY} {name}"));
-        let interface = instance.get_export_index(&mut *store, None, POLICY).ok_or_else(missing)?;
-        let index = instance.get_export_index(&mut *store, Some(&interface), name).ok_or_else(missing)?;
-        let function = instance.get_typed_func::<P, R>(&mut *store, &index).map_err(failed)?;
+        let function = instance.get_typed_func::<P, R>(&mut *store, export).map_err(failed)?;
         function.call(&mut *store, params).map_err(failed)
     }
 }

@@ -48,13 +48,47 @@ impl Default for CompileLimits {
     }
 }
 
-#[derive(Default)]
-struct Counted {
-    functions: u32,
-    locals: u32,
-    types: u32,
-    imports: u32,
-    modules: u32,
+impl CompileLimits {
+    /// Room for components that carry a language's runtime; only a killable compiler may get these.
+    #[must_use]
+    pub fn raised() -> Self {
+        Self {
+            bytes: 64 << 20,
+            functions: 100_000,
+            locals: 20_000,
+            all_locals: 4_000_000,
+            body_bytes: 4 << 20,
+            nesting: 2_000,
+            types: 20_000,
+            imports: 10_000,
+            modules: 200,
+        }
+    }
+}
+
+/// What a component holds of everything that is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ComponentSize {
+    /// Size of the file, in bytes.
+    pub bytes: usize,
+    /// Functions in all modules.
+    pub functions: u32,
+    /// The most locals of one function.
+    pub locals: u32,
+    /// Locals of all functions together.
+    pub all_locals: u32,
+    /// The largest body of a function, in bytes.
+    pub body_bytes: usize,
+    /// The deepest blocks in blocks.
+    pub nesting: u32,
+    /// Types in all modules and components.
+    pub types: u32,
+    /// Imports in all modules and components.
+    pub imports: u32,
+    /// Modules, components and instances.
+    pub modules: u32,
 }
 
 fn over(name: &str, count: impl std::fmt::Display, limit: impl std::fmt::Display) -> Error {
@@ -70,7 +104,7 @@ impl CompileLimits {
     ///
     /// # Errors
     /// [`ErrorKind::Limit`] naming the limit, [`ErrorKind::Policy`] for bytes that are no component.
-    pub fn check(&self, bytes: &[u8]) -> Result<()> {
+    pub fn check(&self, bytes: &[u8]) -> Result<ComponentSize> {
         if bytes.len() > self.bytes {
             return Err(over("bytes", bytes.len(), self.bytes));
         }
@@ -79,14 +113,14 @@ impl CompileLimits {
                 if Parser::is_core_wasm(bytes) { "a core module, not a component" } else { "no WebAssembly" };
             return Err(Error::new(ErrorKind::Policy, format!("the file is {what}")));
         }
-        let mut counted = Counted::default();
+        let mut counted = ComponentSize { bytes: bytes.len(), ..ComponentSize::default() };
         for payload in Parser::new(0).parse_all(bytes) {
             self.count(&payload.map_err(malformed)?, &mut counted)?;
         }
-        Ok(())
+        Ok(counted)
     }
 
-    fn count(&self, payload: &Payload<'_>, counted: &mut Counted) -> Result<()> {
+    fn count(&self, payload: &Payload<'_>, counted: &mut ComponentSize) -> Result<()> {
         match payload {
             // One entry may be a whole recursion group.
             Payload::TypeSection(section) => {
@@ -121,13 +155,13 @@ impl CompileLimits {
                 counted.modules = counted.modules.saturating_add(section.count());
             }
             Payload::CodeSectionEntry(body) => {
-                counted.locals = counted.locals.saturating_add(self.body(body)?);
+                self.body(body, counted)?;
             }
             _ => {}
         }
         for (name, count, limit) in [
             ("functions", counted.functions, self.functions),
-            ("all-locals", counted.locals, self.all_locals),
+            ("all-locals", counted.all_locals, self.all_locals),
             ("types", counted.types, self.types),
             ("imports", counted.imports, self.imports),
             ("modules", counted.modules, self.modules),
@@ -139,9 +173,9 @@ impl CompileLimits {
         Ok(())
     }
 
-    /// Checks a function's body and returns how many locals it has.
-    fn body(&self, body: &wasmparser::FunctionBody<'_>) -> Result<u32> {
+    fn body(&self, body: &wasmparser::FunctionBody<'_>, counted: &mut ComponentSize) -> Result<()> {
         let size = body.range().len();
+        counted.body_bytes = counted.body_bytes.max(size);
         if size > self.body_bytes {
             return Err(over("body-bytes", size, self.body_bytes));
         }
@@ -152,6 +186,8 @@ impl CompileLimits {
                 return Err(over("locals", locals, self.locals));
             }
         }
+        counted.locals = counted.locals.max(locals);
+        counted.all_locals = counted.all_locals.saturating_add(locals);
         let mut depth = 0_u32;
         for operator in body.get_operators_reader().map_err(malformed)? {
             match operator.map_err(malformed)? {
@@ -160,6 +196,7 @@ impl CompileLimits {
                 | Operator::If { .. }
                 | Operator::TryTable { .. } => {
                     depth += 1;
+                    counted.nesting = counted.nesting.max(depth);
                     if depth > self.nesting {
                         return Err(over("nesting", depth, self.nesting));
                     }
@@ -168,6 +205,6 @@ impl CompileLimits {
                 _ => {}
             }
         }
-        Ok(locals)
+        Ok(())
     }
 }

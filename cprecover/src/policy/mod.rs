@@ -16,16 +16,25 @@
 //! ```
 
 mod action;
+#[cfg(feature = "wasm-runtime")]
+mod cache;
 mod chain;
-mod convert;
-pub mod guard;
 #[cfg(feature = "wasm")]
+mod compile;
+mod convert;
+#[cfg(feature = "wasm-runtime")]
+mod engine;
+pub mod guard;
+#[cfg(feature = "wasm-runtime")]
 mod host;
 #[cfg(feature = "wasm")]
 mod limits;
+mod load;
 mod outcome;
-
-use std::path::Path;
+#[cfg(feature = "wasm-runtime")]
+mod trust;
+#[cfg(feature = "wasm")]
+mod worker;
 
 use cprecover_policies::Profile;
 
@@ -34,17 +43,27 @@ pub use contract::{ActionKind, Metadata, Observation};
 pub use cprecover_policy_sdk::contract;
 
 pub use action::{Action, Decision};
+#[cfg(feature = "wasm-runtime")]
+pub use cache::{CachedPolicy, PolicyCache};
 pub use chain::Chain;
+#[cfg(feature = "wasm")]
+pub use compile::{CompileJob, Compiler, InProcess, serve_compile};
 #[cfg(feature = "probe")]
 pub(crate) use convert::contract_component;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "wasm-runtime")]
 pub use host::RunLimits;
 #[cfg(feature = "wasm")]
-pub use limits::CompileLimits;
+pub use limits::{CompileLimits, ComponentSize};
+#[cfg(feature = "wasm")]
+pub use load::Installed;
+pub use load::LoadOptions;
 pub use outcome::{Failure, Identity, LogLevel, LogLine, Outcome};
+#[cfg(feature = "wasm-runtime")]
+pub use trust::TrustedKey;
+#[cfg(feature = "wasm")]
+pub use worker::{WorkerCompiler, WorkerLimits};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::model::Digest;
+use crate::error::Result;
 
 /// A policy, ready to be asked; asking needs `&self` only and makes a fresh instance each time.
 #[derive(Debug)]
@@ -59,60 +78,13 @@ enum Rules {
     /// The shipped rules, compiled into this program.
     Native(Profile),
     /// A component in its sandbox.
-    #[cfg(feature = "wasm")]
-    Component(Box<host::Compiled>),
-}
-
-/// How a policy file is trusted, bounded and compiled.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct LoadOptions {
-    /// The SHA-256 that the file must have.
-    pub expected: Option<Digest>,
-    /// What the component may contain.
-    #[cfg(feature = "wasm")]
-    pub compile: CompileLimits,
-    /// What one answer may use.
-    #[cfg(feature = "wasm")]
-    pub run: RunLimits,
+    #[cfg(feature = "wasm-runtime")]
+    Component(Box<host::Linked>),
 }
 
 impl Policy {
     /// Names of the policies that come with this crate.
     pub const SHIPPED: [&str; 4] = ["default", "observe-only", "conservative", "aggressive-single-node"];
-
-    /// Returns the embedded default policy; without feature `wasm` its rules run natively.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Policy`] when this build's component does not load.
-    pub fn builtin() -> Result<Self> {
-        Self::of_profile(Profile::Default)
-    }
-
-    /// Returns an embedded policy by its name, one of [`Policy::SHIPPED`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] for another name, else as [`Policy::builtin`].
-    pub fn shipped(name: &str) -> Result<Self> {
-        let known =
-            [Profile::Default, Profile::ObserveOnly, Profile::Conservative, Profile::AggressiveSingleNode];
-        let profile = known.into_iter().find(|profile| profile.name() == name);
-        let profile = profile.ok_or_else(|| {
-            let names = Self::SHIPPED.join(", ");
-            Error::new(ErrorKind::NotFound, format!("no policy {name:?} is shipped (there are {names})"))
-        })?;
-        Self::of_profile(profile)
-    }
-
-    #[cfg(feature = "wasm")]
-    fn of_profile(profile: Profile) -> Result<Self> {
-        Self::from_bytes(cprecover_policies::shipped::component(profile), &LoadOptions::default())
-    }
-
-    #[cfg(not(feature = "wasm"))]
-    fn of_profile(profile: Profile) -> Result<Self> {
-        Ok(Self::native(profile))
-    }
 
     /// Returns the rules of a shipped policy as native code, without a sandbox.
     #[must_use]
@@ -126,48 +98,6 @@ impl Policy {
             agreed_with: Vec::new(),
         };
         Self { identity, metadata, rules: Rules::Native(profile) }
-    }
-
-    /// Loads a policy from a file.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`] for another digest, [`ErrorKind::Limit`] with the limit's name for a component
-    /// that is too large to compile, [`ErrorKind::Policy`] for one that is no policy,
-    /// [`ErrorKind::Unsupported`] without feature `wasm`.
-    #[cfg(feature = "wasm")]
-    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
-        let bytes = crate::sys::read_bounded(path, options.compile.bytes)?;
-        Self::from_bytes(&bytes, options).map_err(|error| error.context(path.display()))
-    }
-
-    /// Fails: this build has no WebAssembly engine.
-    ///
-    /// # Errors
-    /// Always [`ErrorKind::Unsupported`].
-    #[cfg(not(feature = "wasm"))]
-    pub fn load(path: &Path, _options: &LoadOptions) -> Result<Self> {
-        Err(Error::new(ErrorKind::Unsupported, format!("{}: this build runs no WebAssembly", path.display())))
-    }
-
-    /// Loads a policy from bytes.
-    ///
-    /// # Errors
-    /// As [`Policy::load`].
-    #[cfg(feature = "wasm")]
-    pub fn from_bytes(bytes: &[u8], options: &LoadOptions) -> Result<Self> {
-        let digest = Digest::of(bytes);
-        if let Some(expected) = options.expected.filter(|expected| *expected != digest) {
-            return Err(Error::new(ErrorKind::Corrupt, format!("sha256 is {digest}, expected {expected}")));
-        }
-        let (compiled, metadata) = host::Compiled::new(bytes, &options.compile, options.run)?;
-        let identity = Identity {
-            name: metadata.name.clone(),
-            version: metadata.version.clone(),
-            digest: Some(digest),
-            signed_by: None,
-            agreed_with: Vec::new(),
-        };
-        Ok(Self { identity, metadata, rules: Rules::Component(Box::new(compiled)) })
     }
 
     /// Says which policy this is.
@@ -187,9 +117,9 @@ impl Policy {
     pub fn decide(&self, observation: &Observation) -> Outcome {
         match self.answer(observation) {
             Ok(outcome) => outcome,
-            #[cfg(feature = "wasm")]
+            #[cfg(feature = "wasm-runtime")]
             Err(error) => Outcome::failed(self.identity.clone(), host::limit_of(&error), &error),
-            #[cfg(not(feature = "wasm"))]
+            #[cfg(not(feature = "wasm-runtime"))]
             Err(error) => Outcome::failed(self.identity.clone(), None, &error),
         }
     }
@@ -205,7 +135,7 @@ impl Policy {
         };
         let raw = match &self.rules {
             Rules::Native(profile) => cprecover_policies::decide(*profile, observation),
-            #[cfg(feature = "wasm")]
+            #[cfg(feature = "wasm-runtime")]
             Rules::Component(compiled) => {
                 let answer = compiled.decide(observation)?;
                 outcome.log = answer.log;

@@ -5,22 +5,22 @@
 //! sealed artifact, [`open`] checks the seal under the same [`Key`], and only what passed can be
 //! [loaded](Opened::load).
 //!
-//! The seal is HMAC-SHA-256 over everything before it; the header names the component's SHA-256 and the
-//! engine that compiled it.
+//! The seal is HMAC-SHA-256 over everything before it; the header names the component's SHA-256, the
+//! engine that compiled it, and under which limits it was admitted.
 
 #![deny(unsafe_code)]
 
 use std::fmt;
-use std::hash::{Hash as _, Hasher};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-const MAGIC: &[u8; 8] = b"CPRPOL\x00\x01";
+const MAGIC: &[u8; 8] = b"CPRPOL\x00\x02";
 const DIGEST_BYTES: usize = 32;
-const HEADER_BYTES: usize = MAGIC.len() + 2 * DIGEST_BYTES;
+#[cfg(feature = "compile")]
+const HEADER_BYTES: usize = MAGIC.len() + 1 + 2 * DIGEST_BYTES;
 
 /// A secret that seals artifacts; whoever can read it can make machine code that is run.
 pub struct Key([u8; 32]);
@@ -30,6 +30,12 @@ impl Key {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// Returns the bytes, to hand them to the process that compiles.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     fn mac(&self, bytes: &[u8]) -> Result<Hmac<Sha256>, Refusal> {
@@ -72,62 +78,46 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Names an engine: two engines with the same id run each other's code.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct EngineId([u8; DIGEST_BYTES]);
+/// Under which limits a component was admitted; the limits of running it follow from that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The limits that every policy has to keep.
+    Strict,
+    /// Raised limits, ahead of need: for components that carry a language's runtime.
+    Raised,
+}
 
-impl EngineId {
-    /// Returns the id of `engine`.
+impl Admission {
+    /// Returns the byte that stands for it.
     #[must_use]
-    pub fn of(engine: &Engine) -> Self {
-        struct Collect(Sha256);
-        impl Hasher for Collect {
-            fn write(&mut self, bytes: &[u8]) {
-                self.0.update(bytes);
-            }
-            fn finish(&self) -> u64 {
-                0
-            }
+    pub const fn as_byte(self) -> u8 {
+        match self {
+            Self::Strict => 0,
+            Self::Raised => 1,
         }
-        let mut hasher = Collect(Sha256::new());
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        Self(hasher.0.finalize().into())
+    }
+
+    /// Returns what a byte stands for.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Strict),
+            1 => Some(Self::Raised),
+            _ => None,
+        }
     }
 }
 
-impl fmt::Display for EngineId {
-    /// Writes the first 16 hex digits: enough to tell file names apart, the header holds all.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for EngineId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EngineId({self})")
-    }
-}
-
-/// Compiles a component and seals the result under `key`.
-///
-/// # Errors
-/// The compiler's, for a component that is malformed or that it cannot compile.
-pub fn compile(engine: &Engine, component: &[u8], key: &Key) -> wasmtime::Result<Vec<u8>> {
-    let code = engine.precompile_component(component)?;
-    let mut sealed = Vec::with_capacity(HEADER_BYTES + code.len() + DIGEST_BYTES);
-    sealed.extend_from_slice(MAGIC);
-    sealed.extend_from_slice(&EngineId::of(engine).0);
-    sealed.extend_from_slice(&Sha256::digest(component));
-    sealed.extend_from_slice(&code);
-    let seal = key.mac(&sealed).map_err(|refusal| wasmtime::format_err!("{refusal}"))?;
-    sealed.extend_from_slice(&seal.finalize().into_bytes());
-    Ok(sealed)
-}
+#[cfg(feature = "compile")]
+mod compiler;
+#[cfg(feature = "compile")]
+pub use compiler::{EngineId, compile};
 
 /// An artifact whose seal was checked.
 pub struct Opened<'a> {
     code: &'a [u8],
     engine: &'a Engine,
+    admission: Admission,
 }
 
 impl fmt::Debug for Opened<'_> {
@@ -137,6 +127,9 @@ impl fmt::Debug for Opened<'_> {
 }
 
 /// Checks that `sealed` is the artifact of the component with digest `component` for `engine`.
+///
+/// Without feature `compile` the engine's id cannot be computed; then wasmtime's own record in the code
+/// (version, settings, processor features), which the seal covers, is what [`Opened::load`] checks.
 ///
 /// # Errors
 /// A [`Refusal`]; nothing of the artifact has been used then.
@@ -149,20 +142,31 @@ pub fn open<'a>(
     let body = sealed.len().checked_sub(DIGEST_BYTES).ok_or(Refusal::Malformed)?;
     let (body, seal) = sealed.split_at_checked(body).ok_or(Refusal::Malformed)?;
     let rest = body.strip_prefix(MAGIC.as_slice()).ok_or(Refusal::Malformed)?;
+    let (admission, rest) = rest.split_first().ok_or(Refusal::Malformed)?;
     let (compiler, rest) = rest.split_at_checked(DIGEST_BYTES).ok_or(Refusal::Malformed)?;
     let (source, code) = rest.split_at_checked(DIGEST_BYTES).ok_or(Refusal::Malformed)?;
     // The seal first: nothing else in the file means anything before it.
     key.mac(body)?.verify_slice(seal).map_err(|_| Refusal::Seal)?;
-    if compiler != EngineId::of(engine).0 {
+    #[cfg(feature = "compile")]
+    if !EngineId::of(engine).is(compiler) {
         return Err(Refusal::OtherEngine);
     }
+    #[cfg(not(feature = "compile"))]
+    let _ = compiler;
     if source != component {
         return Err(Refusal::OtherComponent);
     }
-    Ok(Opened { code, engine })
+    let admission = Admission::from_byte(*admission).ok_or(Refusal::Malformed)?;
+    Ok(Opened { code, engine, admission })
 }
 
 impl Opened<'_> {
+    /// Returns under which limits the component was admitted.
+    #[must_use]
+    pub const fn admission(&self) -> Admission {
+        self.admission
+    }
+
     /// Loads the machine code.
     ///
     /// # Errors
@@ -176,16 +180,18 @@ impl Opened<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "compile"))]
 mod tests {
     #![allow(clippy::indexing_slicing)]
+
+    use sha2::Digest as _;
 
     use super::*;
 
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn sealed(engine: &Engine) -> Vec<u8> {
-        compile(engine, COMPONENT, &Key([7; 32])).expect("an empty component compiles")
+        compile(engine, COMPONENT, &Key([7; 32]), Admission::Raised).expect("an empty component compiles")
     }
 
     #[test]
@@ -193,7 +199,10 @@ mod tests {
         let engine = Engine::default();
         let sealed = sealed(&engine);
         let digest = Sha256::digest(COMPONENT).into();
-        open(&engine, &digest, &Key([7; 32]), &sealed).expect("opens").load().expect("loads");
+        let key = Key([7; 32]);
+        let opened = open(&engine, &digest, &key, &sealed).expect("opens");
+        assert_eq!(opened.admission(), Admission::Raised);
+        opened.load().expect("loads");
     }
 
     #[test]

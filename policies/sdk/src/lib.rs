@@ -2,12 +2,14 @@
 //!
 //! On a wasm target [`contract`] holds the bindings generated from `wit/policy.wit`, and
 //! `export_policy!` exports a policy. Anywhere else it holds the same types in plain Rust with serde,
-//! so that rules can be tested without a wasm engine.
+//! so that rules can be tested without a wasm engine, on what the builders in `observed` make.
 
 #[cfg(not(target_family = "wasm"))]
 pub mod contract;
 #[cfg(target_family = "wasm")]
 mod guest;
+#[cfg(not(target_family = "wasm"))]
+pub mod observed;
 
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]

@@ -8,10 +8,14 @@ use cprecover::diagnose::{
     Candidate, Confidence, Diagnosis, Facts, Finding, FindingId, RootCause, Severity, diagnose,
     from_recording,
 };
-use cprecover::recover::{Host, observe};
+use cprecover::policy::guard::{self, Guarded, Ruling};
+use cprecover::policy::{Failure, Identity};
+use cprecover::recover::{AuditLog, Host, Observation, history, observe, policy_view};
 use cprecover::sys::Deadline;
 use cprecover::{Error, ErrorKind, Result};
+use serde::Serialize;
 
+use super::policy_args::{LoadedPolicy, TrustArgs};
 use crate::{Context, Exit};
 
 /// Arguments of `diagnose`.
@@ -27,6 +31,12 @@ pub(crate) struct Args {
     /// Longest time for reading logs, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub(crate) timeout: u64,
+    /// Ask this policy what it would do about it: a shipped one's name, FILE.wasm or
+    /// FILE.wasm@sha256:HEX. Given more than once, the first proposes and all others must agree.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Vec<String>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
 }
 
 /// Largest recorded file that is not a log, in bytes, and how many of them are read.
@@ -84,20 +94,81 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Runs the subcommand.
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
-    let facts = if args.is_offline() { recorded(ctx, args)? } else { live(ctx, args) };
-    let diagnosis = diagnose(&facts);
-    ctx.emit("cprecover.dev/diagnosis/v1", &diagnosis, || table(&diagnosis))?;
+    let policy = args.trust.load_all(&args.policy, &ctx.node)?;
+    let (diagnosis, advice) = match policy {
+        None => {
+            let facts = if args.is_offline() { recorded(ctx, args)? } else { live(ctx, args).facts };
+            (diagnose(&facts), None)
+        }
+        Some(_) if args.is_offline() => {
+            let why = "a policy decides about a node, not about recorded files; `policy explain` takes a recorded observation";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
+        Some(policy) => {
+            let seen = live(ctx, args);
+            let diagnosis = diagnose(&seen.facts);
+            let advice = Advice::of(ctx, &seen, &diagnosis, &policy);
+            (diagnosis, Some(advice))
+        }
+    };
+    let result = Diagnosed { diagnosis: &diagnosis, policy: advice.as_ref() };
+    ctx.emit("cprecover.dev/diagnosis/v1", &result, || {
+        table(&diagnosis) + &advice.as_ref().map_or_else(String::new, Advice::table)
+    })?;
     Ok(if diagnosis.root_cause == RootCause::Healthy { Exit::Done } else { Exit::Unhealthy })
 }
 
 /// Looks at this node as the engine does.
-fn live(ctx: &Context, args: &Args) -> Facts {
+fn live(ctx: &Context, args: &Args) -> Observation {
     let deadline = Deadline::after(Duration::from_secs(args.timeout)).with_cancel(ctx.cancel.clone());
     let seen = observe(&Host::new(&ctx.node), &deadline);
     for unread in &seen.unobserved {
         eprintln!("cprecover: {} could not be read: {}", unread.what, unread.reason);
     }
-    seen.facts
+    seen
+}
+
+/// The diagnosis, and what a policy would do about it.
+#[derive(Serialize)]
+struct Diagnosed<'a> {
+    #[serde(flatten)]
+    diagnosis: &'a Diagnosis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a Advice>,
+}
+
+/// What a policy would do, and what the guard rails say to it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Advice {
+    identity: Identity,
+    failure: Option<Failure>,
+    decisions: Vec<Guarded>,
+}
+
+impl Advice {
+    fn of(ctx: &Context, seen: &Observation, diagnosis: &Diagnosis, policy: &LoadedPolicy) -> Self {
+        let past = AuditLog::read(&ctx.node.store()).map(|entries| history(&entries)).unwrap_or_default();
+        let view = policy_view(seen, diagnosis, past, &[]);
+        let outcome = policy.decide(&view);
+        let decisions = guard::check(&view, &outcome.decisions);
+        Self { identity: outcome.policy, failure: outcome.failure, decisions }
+    }
+
+    fn table(&self) -> String {
+        let mut text = format!("\nPOLICY {}\n", self.identity);
+        if self.decisions.is_empty() {
+            text += "  it would do nothing\n";
+        }
+        for guarded in &self.decisions {
+            let decision = &guarded.decision;
+            let _ = writeln!(text, "  {}\n     {}: {}", decision.action, decision.rule_id, decision.reason);
+            if let Ruling::Refused { reason, .. } | Ruling::Deferred { reason, .. } = &guarded.ruling {
+                let _ = writeln!(text, "     a guard rail stops it: {reason}");
+            }
+        }
+        text
+    }
 }
 
 /// Writes a diagnosis for people: the cause in one sentence, the chain with its evidence, what to do.

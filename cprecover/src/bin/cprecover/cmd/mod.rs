@@ -14,6 +14,7 @@ mod logs;
 mod observe;
 mod plan;
 mod pods;
+mod policy;
 mod policy_args;
 mod port;
 pub(crate) mod recover;
@@ -80,6 +81,11 @@ enum Command {
         #[command(subcommand)]
         program: DoubleCommand,
     },
+    /// Compiles a policy for `policy check`, `install` and others; reads stdin, writes stdout.
+    #[command(hide = true)]
+    PolicyCompile,
+    /// Lists, checks, tests, explains and installs policies.
+    Policy(policy::Args),
     /// Makes, lists, compares, checks and moves snapshots of the node's recovery set.
     Backup(backup::Args),
     /// Puts files of a snapshot back, all or nothing.
@@ -114,6 +120,10 @@ impl Cli {
             // A stand-in ends by a signal as the real program does.
             return program.run(&root);
         }
+        if matches!(self.command, Command::PolicyCompile) {
+            // Whoever started it kills it; it needs no node.
+            return policy::compile();
+        }
         let ctx = Context {
             node: NodeOptions::load(&root)?,
             root,
@@ -132,6 +142,8 @@ impl Cli {
             Command::Etcd(args) => etcd::run(&ctx, args),
             Command::Config => config(&ctx),
             Command::Double { program } => program.run(&ctx.root),
+            Command::PolicyCompile => policy::compile(),
+            Command::Policy(args) => policy::run(&ctx, &args),
             Command::Healthz(args) => healthz::run(&ctx, args),
             Command::Logs(args) => logs::run(&ctx, &args),
             Command::Diagnose(args) => diagnose::run(&ctx, &args),

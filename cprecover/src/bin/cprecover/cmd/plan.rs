@@ -39,7 +39,7 @@ pub(crate) struct ApplyArgs {
 }
 
 pub(crate) fn plan(ctx: &Context, args: &PlanArgs) -> Result<Exit> {
-    let policy = args.policy.load()?;
+    let policy = args.policy.load(&ctx.node)?;
     let mut options = RecoverOptions::default();
     options.dry_run = true;
     options.consents = args.consent.consents();
@@ -55,7 +55,7 @@ pub(crate) fn plan(ctx: &Context, args: &PlanArgs) -> Result<Exit> {
 pub(crate) fn apply(ctx: &Context, args: &ApplyArgs) -> Result<Exit> {
     let plan = Plan::from_json(&read_bounded(&args.plan, MAX_PLAN_BYTES)?)
         .map_err(|error| error.context(args.plan.display()))?;
-    let policy = args.policy.load()?;
+    let policy = args.policy.load(&ctx.node)?;
     let mut options = RecoverOptions::default();
     options.approved = Some(plan);
     options.consents = args.consent.consents();

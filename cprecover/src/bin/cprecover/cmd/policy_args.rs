@@ -1,10 +1,17 @@
 //! The policy that the command line names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cprecover::model::Digest;
-use cprecover::policy::{Chain, LoadOptions, Observation, Outcome, Policy};
-use cprecover::{Error, ErrorKind, Result};
+use cprecover::policy::{
+    Chain, LoadOptions, Observation, Outcome, Policy, PolicyCache, TrustedKey, WorkerCompiler,
+};
+use cprecover::{Error, ErrorKind, NodeOptions, Result};
+
+/// The program that compiles policies, in a process that can be killed: this one, also after an update
+/// replaced its file.
+const WORKER: &str = "/proc/self/exe";
 
 /// Which policy decides.
 #[derive(Debug, Clone, clap::Args)]
@@ -13,6 +20,17 @@ pub(crate) struct PolicyArgs {
     /// once, the first proposes and all others must agree.
     #[arg(long, value_name = "POLICY", default_value = "default")]
     policy: Vec<String>,
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+/// Whose policies are trusted.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct TrustArgs {
+    /// Trust policy files only with a FILE.wasm.sig by this key (ed25519, PEM); besides the node's
+    /// configured `policyKeys`. May be given more than once.
+    #[arg(long, value_name = "FILE.pem")]
+    policy_key: Vec<PathBuf>,
 }
 
 /// The policies that the command line named, ready to be asked.
@@ -20,10 +38,11 @@ pub(crate) struct LoadedPolicy(Chain);
 
 impl PolicyArgs {
     /// Loads the policies.
-    pub(crate) fn load(&self) -> Result<LoadedPolicy> {
-        let mut loaded = self.policy.iter().map(|text| load(text));
-        let first = loaded.next().unwrap_or_else(Policy::builtin)?;
-        Ok(LoadedPolicy(Chain::new(first, loaded.collect::<Result<_>>()?)))
+    pub(crate) fn load(&self, node: &NodeOptions) -> Result<LoadedPolicy> {
+        match self.trust.load_all(&self.policy, node)? {
+            Some(loaded) => Ok(loaded),
+            None => Ok(LoadedPolicy(Chain::new(Policy::builtin()?, Vec::new()))),
+        }
     }
 }
 
@@ -34,22 +53,86 @@ impl LoadedPolicy {
     }
 }
 
-fn load(text: &str) -> Result<Policy> {
-    let (name, digest) = match text.split_once("@sha256:") {
-        Some((name, hex)) => (name, Some(hex.parse::<Digest>()?)),
-        None => (text, None),
-    };
-    let path = Path::new(name);
-    if path.extension().is_none() && !name.contains('/') {
-        return Policy::shipped(name).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::new(
-                ErrorKind::NotFound,
-                format!("no shipped policy is called {name:?}; a file is named with its path and .wasm"),
-            ),
-            _ => error,
-        });
+impl TrustArgs {
+    /// Loads the policies that `texts` name; `None` where it names none.
+    pub(crate) fn load_all(&self, texts: &[String], node: &NodeOptions) -> Result<Option<LoadedPolicy>> {
+        if texts.is_empty() {
+            return Ok(None);
+        }
+        let options = self.options(node)?;
+        let mut loaded = texts.iter().map(|text| load(text, &options)).collect::<Result<Vec<_>>>()?;
+        let first = loaded.remove(0);
+        Ok(Some(LoadedPolicy(Chain::new(first, loaded))))
     }
-    let mut options = LoadOptions::default();
-    options.expected = digest;
-    Policy::load(path, &options)
+
+    /// Puts together how policy files are trusted, found compiled, and compiled.
+    pub(crate) fn options(&self, node: &NodeOptions) -> Result<LoadOptions> {
+        let configured = node.policy_keys.iter().map(|path| node.resolve(path));
+        let keys = configured.chain(self.policy_key.iter().cloned());
+        let mut options = LoadOptions::default();
+        options.keys = keys.map(|path| TrustedKey::load(&path)).collect::<Result<_>>()?;
+        options.cache = match PolicyCache::open(&cache_folder(node)) {
+            Ok(cache) => cache,
+            // Only speed is lost.
+            Err(error) => {
+                eprintln!("cprecover: compiled policies are not used: {error}");
+                None
+            }
+        };
+        options.compiler = Some(Arc::new(WorkerCompiler::new(WORKER)));
+        Ok(options)
+    }
+}
+
+/// Returns where a node's compiled policies lie.
+pub(crate) fn cache_folder(node: &NodeOptions) -> PathBuf {
+    node.store().join("policy-cache")
+}
+
+/// Loads what `text` names: a shipped policy, or a file with or without its digest.
+pub(crate) fn load(text: &str, options: &LoadOptions) -> Result<Policy> {
+    match Named::parse(text)? {
+        Named::Shipped(name) => shipped(name, options),
+        Named::File { path, digest } => {
+            let mut options = options.clone();
+            options.expected = digest;
+            Policy::load(path, &options)
+        }
+    }
+}
+
+fn shipped(name: &str, options: &LoadOptions) -> Result<Policy> {
+    Policy::shipped_with(name, options).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::new(
+            ErrorKind::NotFound,
+            format!("no shipped policy is called {name:?}; a file is named with its path and .wasm"),
+        ),
+        _ => error,
+    })
+}
+
+/// What a policy argument names.
+pub(crate) enum Named<'a> {
+    Shipped(&'a str),
+    File { path: &'a Path, digest: Option<Digest> },
+}
+
+impl<'a> Named<'a> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self> {
+        let (name, digest) = match text.split_once("@sha256:") {
+            Some((name, hex)) => (name, Some(hex.parse::<Digest>()?)),
+            None => (text, None),
+        };
+        let path = Path::new(name);
+        if path.extension().is_some() || name.contains('/') {
+            return Ok(Self::File { path, digest });
+        }
+        match digest {
+            None => Ok(Self::Shipped(name)),
+            Some(_) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{name:?} is a shipped policy and part of this program; a digest is for files"),
+            )),
+        }
+    }
 }

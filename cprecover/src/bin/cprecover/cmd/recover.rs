@@ -52,7 +52,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let mut options = RecoverOptions::default();
     options.dry_run = args.dry_run;
     options.consents = args.consent.consents();
-    let policy = args.policy.load()?;
+    let policy = args.policy.load(&ctx.node)?;
     let timeout = Duration::from_secs(args.timeout);
     if !args.dry_run && !args.yes {
         // What is shown is what is applied: the plan's digest binds the run that follows.

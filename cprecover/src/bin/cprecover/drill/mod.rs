@@ -150,9 +150,9 @@ fn drill(ctx: &Context, args: &Args, root: &Path, etcd: EtcdProgram, started: In
         return show_broken(ctx, &site, incident);
     }
     check_cancel(&ctx.cancel)?;
-    let fault = Instant::now();
     let node = site.options()?;
-    let policy = args.policy.load()?;
+    let policy = args.policy.load(&node)?;
+    let fault = Instant::now();
     let report = recover_node(&node, &policy, &Consented::drill(args.dry_run), &ctx.cancel)?;
     let recovery_ms = millis(fault.elapsed());
     let healthy = report.ending == Ending::Healthy;
