@@ -1,6 +1,7 @@
 //! Tests: after a panic only freeing is left, for every function and every handle that it takes.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
@@ -63,10 +64,10 @@ impl Handles {
 }
 
 fn poison<R: Opaque>(handle: *const R) {
-    let caught = std::panic::catch_unwind(|| {
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let _used = handle::share(handle).expect("free");
         std::panic::resume_unwind(Box::new("asked for"));
-    });
+    }));
     assert!(caught.is_err());
 }
 
