@@ -19,18 +19,20 @@
  * Options   are structs with their size, NULL with size 0 for defaults. Zero them before use: zero is the
  *           default. A shorter (older) struct is filled with zeros; a longer (newer) one is fine as long
  *           as what this version does not know is zero, CPR_E_UNSUPPORTED otherwise; so are unknown flags.
+ *           A size that no struct can have (beyond 4096, or in the middle of a field) is CPR_E_ARGUMENT.
  * Threads   A const handle may be used by many calls at once. A handle that is not const is used alone:
  *           while such a call runs, any other call on the handle returns CPR_E_BUSY, and so does such a
  *           call while others run. Cancelling and freeing are allowed at any time from any thread.
  *           Children of fork may use the library only after exec.
  * Callbacks are a function, a pointer that is handed to it, and a function that frees the pointer. They
- *           are called on the calling thread, during the call. They must not unwind or longjmp.
+ *           are called on the calling thread, during the call. They must not unwind or longjmp. They may
+ *           call the library; such calls have no log of their own.
  * Panics    A bug in the library is CPR_E_PANIC; the handles of that call are poisoned: every later call
  *           on them returns CPR_E_PANIC, freeing them is all that is left.
  * Process   The library keeps no settings, installs no signal handlers, reads no environment, prints
  *           nothing (but Rust's panic message), and leaves no threads behind.
- * JSON      Results name their schema first: {"schema":"cprecover.dev/<thing>/v1", ...}.
- *           Fields may be added; a field that changes its meaning makes a v2.
+ * JSON      Results name their schema first: {"schema":"cprecover.dev/<thing>/v1", ...}; include/schema has
+ *           the JSON Schema of each. Fields may be added; a field that changes its meaning makes a v2.
  */
 
 #ifndef CPRECOVER_H
@@ -350,7 +352,8 @@ typedef struct cpr_call {
      */
     const struct cpr_cancel *cancel;
     /*
-     Gets the call's log lines, on the calling thread; may be NULL.
+     Gets the call's log lines, on the calling thread; may be NULL. A call that is made in it has no
+     log of its own.
      */
     cpr_log_fn log;
     /*
@@ -708,7 +711,7 @@ cpr_status cpr_backup_create(struct cpr_node *node,
                              struct cpr_error **err);
 
 /*
- Writes the node's snapshots as JSON (`cprecover.dev/backups/v1`), oldest first, damaged ones included.
+ Writes the node's snapshots as JSON (`cprecover.dev/backup-list/v1`), oldest first, damaged ones included.
  */
 cpr_status cpr_backup_list(const struct cpr_node *node, struct cpr_buf *json, struct cpr_error **err);
 
@@ -904,7 +907,8 @@ cpr_status cpr_regenerate_plan(const struct cpr_node *node,
                                struct cpr_error **err);
 
 /*
- Writes a regeneration as JSON (`cprecover.dev/regeneration/v1`): origins, differences, checks.
+ Writes a regeneration as JSON (`cprecover.dev/regeneration-plan/v1`): origins, differences, checks,
+ and what has to be accepted or mended before it may be applied.
  */
 cpr_status cpr_regeneration_json(const struct cpr_regeneration *regeneration,
                                  struct cpr_buf *json,
@@ -912,7 +916,7 @@ cpr_status cpr_regeneration_json(const struct cpr_regeneration *regeneration,
 
 /*
  Installs regenerated manifests, all or none; what stood there is snapshotted first. Writes what was
- installed as JSON (`cprecover.dev/regenerated/v1`). `flags`: `CPR_ACCEPT_REGENERATED_CHANGES`,
+ installed as JSON (`cprecover.dev/regeneration/v1`). `flags`: `CPR_ACCEPT_REGENERATED_CHANGES`,
  `CPR_ACCEPT_WITHOUT_COMPARISON`.
 
  Errors: `CPR_E_REFUSED` with the objections, `CPR_E_CHANGED` when a live file changed since the plan.

@@ -105,7 +105,7 @@ func TestBackupHoldAndRestore(t *testing.T) {
 	text, err := node.Backup(ctx, BackupOptions{Reason: "test"})
 	is(t, "snapshot", text, err)
 	text, err = node.Backups()
-	is(t, "backups", text, err)
+	is(t, "backup-list", text, err)
 	text, err = node.VerifyBackup(ctx, "latest")
 	is(t, "backup-report", text, err)
 	if err := os.Remove(file); err != nil {
@@ -326,6 +326,15 @@ func TestManyGoroutines(t *testing.T) {
 		}()
 	}
 	all.Wait()
+}
+
+func BenchmarkParseHealth(b *testing.B) {
+	body := []byte("[+]ping ok\n[+]log ok\n[-]etcd failed: reason withheld\n[+]poststarthook/start ok\nhealthz check failed\n")
+	for i := 0; i < b.N; i++ {
+		if _, err := ParseHealth(500, body); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func BenchmarkBriefHealth(b *testing.B) {

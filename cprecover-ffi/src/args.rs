@@ -34,9 +34,9 @@ impl<T> Empty for *mut T {
 ///
 /// # Safety
 /// `to` is NULL or valid for writes until the call returns.
-pub(crate) unsafe fn out<T: Empty>(to: *mut T, name: &str) -> Result<Out<T>, Failure> {
+pub(crate) unsafe fn out<T: Empty>(to: *mut T) -> Result<Out<T>, Failure> {
     if to.is_null() {
-        return Err(null(name));
+        return Err(Failure::new(CPR_E_ARGUMENT, "the output is NULL"));
     }
     // SAFETY: not NULL, and valid for writes by this function's contract.
     unsafe { to.write(T::EMPTY) };
@@ -50,10 +50,6 @@ impl<T> Out<T> {
         // SAFETY: `out` checked it, and its caller promised that it stays valid.
         unsafe { self.to.write(value) };
     }
-}
-
-fn null(name: &str) -> Failure {
-    Failure::new(CPR_E_ARGUMENT, format!("{name} is NULL"))
 }
 
 /// Borrows `len` bytes; NULL is fine when there are none.
@@ -115,7 +111,8 @@ pub(crate) unsafe trait Options: Copy {
 /// # Safety
 /// `ptr` is NULL or valid for reads of `size` bytes.
 pub(crate) unsafe fn options<T: Options>(ptr: *const T, size: usize) -> Result<T, Failure> {
-    if size > MAX_STRUCT_BYTES {
+    // A size in the middle of a field would make half a pointer of it.
+    if size > MAX_STRUCT_BYTES || !size.is_multiple_of(align_of::<T>()) {
         return Err(Failure::new(CPR_E_ARGUMENT, format!("{} cannot have {size} bytes", T::NAME)));
     }
     // SAFETY: by this function's contract; the bound above keeps the length sane.
@@ -178,9 +175,9 @@ mod tests {
                 options::<Example>(std::ptr::null(), 8).err().map(|f| f.status()),
                 Some(CPR_E_ARGUMENT)
             );
-            for size in [4097, usize::MAX] {
+            for size in [4097, 4104, usize::MAX, 1, 7, 9, 15] {
                 let example = Example { a: 0, b: 0 };
-                let failure = options(&raw const example, size).expect_err("too large");
+                let failure = options(&raw const example, size).expect_err("no size of a struct");
                 assert_eq!(failure.status(), CPR_E_ARGUMENT);
             }
         }
@@ -207,10 +204,7 @@ mod tests {
             assert_eq!(text(b"\xff".as_ptr(), 1, "x").err().map(|f| f.status()), Some(CPR_E_INVALID));
             assert_eq!(path(b"a\0b".as_ptr(), 3, "x").err().map(|f| f.status()), Some(CPR_E_INVALID));
             assert_eq!(path(b"/a".as_ptr(), 2, "x").ok(), Some(Some(PathBuf::from("/a"))));
-            assert_eq!(
-                out::<cpr_buf>(std::ptr::null_mut(), "x").err().map(|f| f.status()),
-                Some(CPR_E_ARGUMENT)
-            );
+            assert_eq!(out::<cpr_buf>(std::ptr::null_mut()).err().map(|f| f.status()), Some(CPR_E_ARGUMENT));
         }
         assert!(known_flags(3, 3, "x").is_ok());
         assert_eq!(known_flags(4, 3, "x").expect_err("unknown").status(), CPR_E_UNSUPPORTED);

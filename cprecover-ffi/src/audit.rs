@@ -2,11 +2,9 @@
 
 use cprecover::recover::AuditLog;
 
-use crate::args::out;
 use crate::buf::cpr_buf;
 use crate::error::cpr_error;
-use crate::guard::guard;
-use crate::handle;
+use crate::frame::describe;
 use crate::json;
 use crate::node::cpr_node;
 use crate::status::cpr_status;
@@ -23,12 +21,8 @@ pub unsafe extern "C" fn cpr_audit(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
-            let node = handle::share(node)?;
-            let entries = AuditLog::read(&node.options().store())?;
-            json.set(json::buf("cprecover.dev/audit/v1", &entries)?);
-            Ok(())
+        describe(node, json, err, |node| {
+            json::buf("cprecover.dev/audit/v1", &AuditLog::read(&node.options().store())?)
         })
     }
 }

@@ -3,18 +3,17 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use cprecover::backup::{CreateOptions, RestoreOptions, Selection, SnapshotId, Store};
+use cprecover::backup::{CreateOptions, Held, Listed, RestoreOptions, Selection, SnapshotId, Store};
 use cprecover::model::Component;
 use cprecover::sys::Deadline;
 use serde::Serialize;
 
-use crate::args::{self, Options, known_flags, out};
+use crate::args::{self, Options, known_flags};
 use crate::buf::cpr_buf;
-use crate::call::{Call, cpr_call};
+use crate::call::cpr_call;
 use crate::error::cpr_error;
 use crate::failure::Failure;
-use crate::guard::guard;
-use crate::handle;
+use crate::frame::{describe, on_node};
 use crate::json;
 use crate::names::{components, groups};
 use crate::node::{NodeState, cpr_node};
@@ -92,17 +91,12 @@ pub unsafe extern "C" fn cpr_backup_create(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, USUAL)?;
-            let json = out(json, "json")?;
+        on_node(node, call, call_size, USUAL, json, err, |node, call| {
             let given = args::options(options, options_size)?;
             let reason = args::text(given.reason, given.reason_len, "options.reason")?;
             let options = create_options(given.flags, given.groups, reason)?;
-            let node = handle::exclude(node)?;
-            let _running = call.on(&node);
             let snapshot = Store::open(node.options())?.create(&options, call.deadline())?;
-            json.set(json::buf("cprecover.dev/snapshot/v1", &snapshot)?);
-            Ok(())
+            json::buf("cprecover.dev/snapshot/v1", &snapshot)
         })
     }
 }
@@ -121,7 +115,7 @@ fn create_options(flags: u64, bits: u64, reason: &str) -> Result<CreateOptions, 
     Ok(options)
 }
 
-/// Writes the node's snapshots as JSON (`cprecover.dev/backups/v1`), oldest first, damaged ones included.
+/// Writes the node's snapshots as JSON (`cprecover.dev/backup-list/v1`), oldest first, damaged ones included.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cpr_backup_list(
     node: *const cpr_node,
@@ -130,12 +124,9 @@ pub unsafe extern "C" fn cpr_backup_list(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
-            let node = handle::share(node)?;
+        describe(node, json, err, |node| {
             let snapshots = Store::open_read_only(node.options())?.list()?;
-            json.set(json::buf("cprecover.dev/backups/v1", &serde_json::json!({ "snapshots": snapshots }))?);
-            Ok(())
+            json::buf("cprecover.dev/backup-list/v1", &Listing { snapshots })
         })
     }
 }
@@ -154,16 +145,11 @@ pub unsafe extern "C" fn cpr_backup_verify(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, USUAL)?;
-            let json = out(json, "json")?;
+        on_node(node, call, call_size, USUAL, json, err, |node, call| {
             let id = args::text(id, id_len, "id")?;
-            let node = handle::share(node)?;
-            let _running = call.on(&node);
             let store = Store::open_read_only(node.options())?;
             let report = store.verify(&resolve(&store, id)?, call.deadline())?;
-            json.set(json::buf("cprecover.dev/backup-report/v1", &report)?);
-            Ok(())
+            json::buf("cprecover.dev/backup-report/v1", &report)
         })
     }
 }
@@ -187,20 +173,15 @@ pub unsafe extern "C" fn cpr_backup_restore(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, USUAL)?;
-            let json = out(json, "json")?;
+        on_node(node, call, call_size, USUAL, json, err, |node, call| {
             let id = args::text(id, id_len, "id")?;
             let given = args::options(options, options_size)?;
             let mut options = restore_options(given.flags)?;
             options.below = args::path(given.below, given.below_len, "options.below")?;
             let selection = selection(given.groups, given.components)?;
-            let node = handle::exclude(node)?;
-            let _running = call.on(&node);
             let store = Store::open(node.options())?;
             let report = store.restore(&resolve(&store, id)?, &selection, &options, call.deadline())?;
-            json.set(json::buf("cprecover.dev/restore/v1", &report)?);
-            Ok(())
+            json::buf("cprecover.dev/restore/v1", &report)
         })
     }
 }
@@ -250,15 +231,10 @@ pub unsafe extern "C" fn cpr_hold(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, USUAL)?;
-            let json = out(json, "json")?;
+        on_node(node, call, call_size, USUAL, json, err, |node, call| {
             let name = args::text(name, name_len, "name")?;
             let reason = args::text(reason, reason_len, "reason")?;
-            let node = handle::exclude(node)?;
-            let _running = call.on(&node);
-            json.set(change_hold(&node, name, Some(reason), call.deadline())?);
-            Ok(())
+            change_hold(node, name, Some(reason), call.deadline())
         })
     }
 }
@@ -279,14 +255,9 @@ pub unsafe extern "C" fn cpr_release(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, USUAL)?;
-            let json = out(json, "json")?;
+        on_node(node, call, call_size, USUAL, json, err, |node, call| {
             let name = args::text(name, name_len, "name")?;
-            let node = handle::exclude(node)?;
-            let _running = call.on(&node);
-            json.set(change_hold(&node, name, None, call.deadline())?);
-            Ok(())
+            change_hold(node, name, None, call.deadline())
         })
     }
 }
@@ -299,14 +270,7 @@ pub unsafe extern "C" fn cpr_held(
     err: *mut *mut cpr_error,
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
-    unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
-            let node = handle::share(node)?;
-            json.set(held(&Store::open_read_only(node.options())?.held()?)?);
-            Ok(())
-        })
-    }
+    unsafe { describe(node, json, err, |node| held(Store::open_read_only(node.options())?.held()?)) }
 }
 
 /// Holds with a reason, releases without.
@@ -325,9 +289,23 @@ fn change_hold(
         Some(reason) => store.hold(file, reason, deadline)?,
         None => store.release(file, deadline)?,
     };
-    held(&[changed])
+    held(vec![changed])
 }
 
-fn held(held: &impl Serialize) -> Result<cpr_buf, Failure> {
-    json::buf("cprecover.dev/held/v1", &serde_json::json!({ "held": held }))
+fn held(held: Vec<Held>) -> Result<cpr_buf, Failure> {
+    json::buf("cprecover.dev/held/v1", &Holds { held })
+}
+
+/// The node's snapshots.
+#[derive(Serialize)]
+struct Listing {
+    /// Oldest first, damaged ones included.
+    snapshots: Vec<Listed>,
+}
+
+/// Manifests that are out of kubelet's sight.
+#[derive(Serialize)]
+struct Holds {
+    /// All of them, or the one that a call changed.
+    held: Vec<Held>,
 }

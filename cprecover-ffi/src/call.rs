@@ -10,7 +10,7 @@ use crate::args::{self, Options};
 use crate::cancel::cpr_cancel;
 use crate::failure::Failure;
 use crate::handle;
-use crate::log::{Callback, LogSubscriber};
+use crate::log::{Callback, LogSubscriber, is_inside_callback};
 use crate::node::{NodeState, Running};
 use crate::status::{CPR_E_ARGUMENT, CPR_E_HANDLE, CPR_E_UNSUPPORTED};
 
@@ -52,7 +52,8 @@ pub struct cpr_call {
     pub timeout_ms: u64,
     /// Ends the call early; may be NULL. It may be freed while the call runs.
     pub cancel: *const cpr_cancel,
-    /// Gets the call's log lines, on the calling thread; may be NULL.
+    /// Gets the call's log lines, on the calling thread; may be NULL. A call that is made in it has no
+    /// log of its own.
     pub log: cpr_log_fn,
     /// Handed to `log` and `log_drop`.
     pub log_user: *mut c_void,
@@ -109,6 +110,7 @@ impl Call {
         let log = callback
             .as_ref()
             .and_then(Callback::lines)
+            .filter(|_| !is_inside_callback())
             .map(|lines| tracing::subscriber::set_default(LogSubscriber::new(lines, level)));
         Ok(Self { deadline, cancel, _log: log, _callback: callback })
     }

@@ -2,9 +2,9 @@
 
 use cprecover::sys::CancelToken;
 
-use crate::args::out;
 use crate::error::cpr_error;
-use crate::guard::{guard, guard_free};
+use crate::frame::produce;
+use crate::guard::guard_free;
 use crate::handle::{self, Opaque};
 use crate::status::cpr_status;
 
@@ -27,13 +27,7 @@ pub unsafe extern "C" fn cpr_cancel_new(
     err: *mut *mut cpr_error,
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
-    unsafe {
-        guard(err, || {
-            let cancel = out(cancel, "cancel")?;
-            cancel.set(handle::create(CancelToken::default()));
-            Ok(())
-        })
-    }
+    unsafe { produce(cancel, err, || Ok(handle::create(CancelToken::default()))) }
 }
 
 /// Asks every call that was given `cancel` to end with `CPR_E_CANCELLED`. Nothing happens for NULL.

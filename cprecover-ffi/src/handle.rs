@@ -16,6 +16,32 @@ pub(crate) trait Opaque {
     const NAME: &'static str;
 }
 
+/// A handle as a function of the header takes it: `const` is used together with other calls, what is not
+/// `const` is used alone.
+pub(crate) trait Taken {
+    /// What is behind it.
+    type Inner: Send + Sync + 'static;
+
+    /// Uses it.
+    fn take(self) -> Result<Use<Self::Inner>, Failure>;
+}
+
+impl<R: Opaque> Taken for *const R {
+    type Inner = R::Inner;
+
+    fn take(self) -> Result<Use<R::Inner>, Failure> {
+        share(self)
+    }
+}
+
+impl<R: Opaque> Taken for *mut R {
+    type Inner = R::Inner;
+
+    fn take(self) -> Result<Use<R::Inner>, Failure> {
+        exclude(self)
+    }
+}
+
 /// The object behind a handle, with who uses it.
 struct Slot<T> {
     value: T,

@@ -4,11 +4,11 @@ use std::ffi::c_char;
 
 use cprecover::healthz::{self, CheckState, Report, Verdict};
 
-use crate::args::{Empty, bytes, out};
+use crate::args::{Empty, bytes};
 use crate::buf::cpr_buf;
 use crate::error::cpr_error;
 use crate::failure::Failure;
-use crate::guard::guard;
+use crate::frame::produce;
 use crate::json;
 use crate::status::{CPR_E_ARGUMENT, cpr_status};
 
@@ -54,11 +54,9 @@ pub unsafe extern "C" fn cpr_healthz_parse(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
+        produce(json, err, || {
             let report = parse(http_status, bytes(body, body_len, "body")?)?;
-            json.set(json::buf("cprecover.dev/health/v1", &report)?);
-            Ok(())
+            json::buf("cprecover.dev/health/v1", &report)
         })
     }
 }
@@ -73,13 +71,7 @@ pub unsafe extern "C" fn cpr_healthz_brief(
     err: *mut *mut cpr_error,
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
-    unsafe {
-        guard(err, || {
-            let health = out(health, "health")?;
-            health.set(brief(&parse(http_status, bytes(body, body_len, "body")?)?));
-            Ok(())
-        })
-    }
+    unsafe { produce(health, err, || Ok(brief(&parse(http_status, bytes(body, body_len, "body")?)?))) }
 }
 
 fn parse(http_status: u32, body: &[u8]) -> Result<Report, Failure> {

@@ -1,7 +1,7 @@
 //! The C ABI of cprecover; `include/cprecover.h` is its contract.
 //!
-//! Every exported function is one call of the guard (`tests/surface.rs` looks), which clears the
-//! outputs, catches panics and hands out errors. Handles are looked up, never dereferenced.
+//! Every exported function is one call of a frame or of the guard (`tests/surface.rs` looks), which clears
+//! the outputs, catches panics and hands out errors. Handles are looked up, never dereferenced.
 
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 #![allow(
@@ -17,6 +17,7 @@ mod call;
 mod cancel;
 mod error;
 mod failure;
+mod frame;
 mod guard;
 mod handle;
 mod healthz;
@@ -26,13 +27,13 @@ mod names;
 mod node;
 mod observe;
 mod plan;
+#[cfg(test)]
+mod poison;
 mod policy;
 mod port;
 mod regenerate;
 mod status;
 mod table;
-#[cfg(feature = "test-panic")]
-mod trial;
 mod version;
 
 pub use audit::*;

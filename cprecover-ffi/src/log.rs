@@ -1,5 +1,6 @@
 //! Log lines of one call for the caller's callback; nothing global.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::fmt::Write as _;
 use std::thread::ThreadId;
@@ -63,6 +64,32 @@ unsafe impl Send for Lines {}
 // SAFETY: as above.
 unsafe impl Sync for Lines {}
 
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a callback: tracing panics when a subscriber is set while another one runs, so
+/// a call that is made there has no log of its own.
+pub(crate) fn is_inside_callback() -> bool {
+    INSIDE.get()
+}
+
+/// A callback runs. Callbacks do not nest: a call made in one logs nothing.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        INSIDE.set(true);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
+
 impl Lines {
     fn write(&self, level: Level, target: &str, message: &str) {
         if std::thread::current().id() != self.thread {
@@ -76,6 +103,7 @@ impl Lines {
             Level::TRACE => CPR_LOG_TRACE,
         };
         let (target, target_len) = (target.as_ptr().cast(), target.len());
+        let _inside = Inside::enter();
         // SAFETY: the callback lives as long as this call, this is its thread, and both strings live
         // until it returns.
         unsafe { (self.log)(self.user, level, target, target_len, message.as_ptr().cast(), message.len()) };

@@ -8,11 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cprecover::NodeOptions;
 use cprecover::sys::CancelToken;
 
-use crate::args::{self, Options, known_flags, out};
+use crate::args::{self, Options, known_flags};
 use crate::buf::cpr_buf;
 use crate::error::cpr_error;
 use crate::failure::Failure;
-use crate::guard::{guard, guard_free};
+use crate::frame::{describe, produce};
+use crate::guard::guard_free;
 use crate::handle::{self, Opaque};
 use crate::json;
 use crate::status::{CPR_E_INVALID, cpr_status};
@@ -117,14 +118,12 @@ pub unsafe extern "C" fn cpr_node_open(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let node = out(node, "node")?;
+        produce(node, err, || {
             let options = args::options(options, options_size)?;
             known_flags(options.flags, 0, "options.flags")?;
             let root = args::path(options.root, options.root_len, "options.root")?;
             let config = args::bytes(options.config, options.config_len, "options.config")?;
-            node.set(handle::create(open(root, config)?));
-            Ok(())
+            Ok(handle::create(open(root, config)?))
         })
     }
 }
@@ -154,14 +153,7 @@ pub unsafe extern "C" fn cpr_node_json(
     err: *mut *mut cpr_error,
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
-    unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
-            let node = handle::share(node)?;
-            json.set(json::buf("cprecover.dev/node-options/v1", node.options())?);
-            Ok(())
-        })
-    }
+    unsafe { describe(node, json, err, |node| json::buf("cprecover.dev/node-options/v1", node.options())) }
 }
 
 /// Asks every call that runs on the node to end with `CPR_E_CANCELLED`; calls that start later are not

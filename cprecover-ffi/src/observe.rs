@@ -7,12 +7,12 @@ use cprecover::policy::contract::PastAction;
 use cprecover::recover::{AuditLog, Host, Observation, history, observe};
 use cprecover::{ErrorKind, NodeOptions};
 
-use crate::args::out;
 use crate::buf::cpr_buf;
 use crate::call::{Call, cpr_call};
 use crate::error::cpr_error;
 use crate::failure::Failure;
-use crate::guard::{guard, guard_free};
+use crate::frame::{describe, on_node};
+use crate::guard::guard_free;
 use crate::handle::{self, Opaque};
 use crate::json;
 use crate::node::cpr_node;
@@ -50,14 +50,8 @@ pub unsafe extern "C" fn cpr_observe(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, Duration::from_mins(1))?;
-            let observation = out(observation, "observation")?;
-            let node = handle::share(node)?;
-            let _running = call.on(&node);
-            let seen = look(node.options(), &call)?;
-            observation.set(handle::create(seen));
-            Ok(())
+        on_node(node, call, call_size, Duration::from_mins(1), observation, err, |node, call| {
+            Ok(handle::create(look(node.options(), call)?))
         })
     }
 }
@@ -85,12 +79,7 @@ pub unsafe extern "C" fn cpr_observation_json(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
-            let seen = handle::share(observation)?;
-            json.set(json::buf("cprecover.dev/observation/v1", &seen.observation)?);
-            Ok(())
-        })
+        describe(observation, json, err, |seen| json::buf("cprecover.dev/observation/v1", &seen.observation))
     }
 }
 
@@ -103,12 +92,7 @@ pub unsafe extern "C" fn cpr_diagnose(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
-            let seen = handle::share(observation)?;
-            json.set(json::buf("cprecover.dev/diagnosis/v1", &seen.diagnosis)?);
-            Ok(())
-        })
+        describe(observation, json, err, |seen| json::buf("cprecover.dev/diagnosis/v1", &seen.diagnosis))
     }
 }
 

@@ -11,12 +11,13 @@ use cprecover::recover::{
 };
 use cprecover::sys::{Clock as _, SystemClock};
 
-use crate::args::{self, Options, known_flags, out};
+use crate::args::{self, Options, known_flags};
 use crate::buf::cpr_buf;
 use crate::call::{Call, cpr_call};
 use crate::error::cpr_error;
 use crate::failure::Failure;
-use crate::guard::{guard, guard_free};
+use crate::frame::{describe, on_node, produce};
+use crate::guard::guard_free;
 use crate::handle::{self, Opaque};
 use crate::json;
 use crate::node::{NodeState, cpr_node};
@@ -31,6 +32,9 @@ pub const CPR_ACCEPT_REGENERATED_CHANGES: u64 = 2;
 pub const CPR_ACCEPT_UNKNOWN_QUORUM: u64 = 4;
 /// The caller agrees to renewing certificates.
 pub const CPR_ACCEPT_RENEWED_CERTIFICATES: u64 = 8;
+
+/// How long a recovery takes at most unless the caller says otherwise.
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// What would be done, in order, with the policy that decided.
 #[allow(non_camel_case_types, reason = "the name in C")]
@@ -76,12 +80,9 @@ pub unsafe extern "C" fn cpr_plan_new(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let plan = out(plan, "plan")?;
+        produce(plan, err, || {
             let policy = policy_or_default(policy)?;
-            let seen = handle::share(observation)?;
-            plan.set(handle::create(decide(&seen, policy)?));
-            Ok(())
+            Ok(handle::create(decide(&*handle::share(observation)?, policy)?))
         })
     }
 }
@@ -111,11 +112,9 @@ pub unsafe extern "C" fn cpr_plan_read(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let plan = out(plan, "plan")?;
-            let read = Plan::from_json(args::bytes(json, json_len, "json")?)?;
-            plan.set(handle::create(Decided { plan: read, policy: policy_or_default(policy)? }));
-            Ok(())
+        produce(plan, err, || {
+            let plan = Plan::from_json(args::bytes(json, json_len, "json")?)?;
+            Ok(handle::create(Decided { plan, policy: policy_or_default(policy)? }))
         })
     }
 }
@@ -128,14 +127,7 @@ pub unsafe extern "C" fn cpr_plan_json(
     err: *mut *mut cpr_error,
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
-    unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
-            let decided = handle::share(plan)?;
-            json.set(json::buf("cprecover.dev/plan/v1", &decided.plan)?);
-            Ok(())
-        })
-    }
+    unsafe { describe(plan, json, err, |decided| json::buf("cprecover.dev/plan/v1", &decided.plan)) }
 }
 
 /// Applies a plan: each step is decided anew right before it, nothing outside the plan is done, and every
@@ -158,17 +150,11 @@ pub unsafe extern "C" fn cpr_plan_apply(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, Duration::from_mins(5))?;
-            let report = out(report, "report")?;
+        on_node(node, call, call_size, LONGEST, report, err, |node, call| {
             let mut options = recover_options(args::options(options, options_size)?)?;
             let decided = handle::share(plan)?;
             options.approved = Some(decided.plan.clone());
-            let node = handle::exclude(node)?;
-            let _running = call.on(&node);
-            let done = run(&node, &decided.policy, &options, &call)?;
-            report.set(json::buf("cprecover.dev/recovery/v1", &done)?);
-            Ok(())
+            recovery(node, &decided.policy, &options, call)
         })
     }
 }
@@ -188,16 +174,10 @@ pub unsafe extern "C" fn cpr_recover(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, Duration::from_mins(5))?;
-            let report = out(report, "report")?;
+        on_node(node, call, call_size, LONGEST, report, err, |node, call| {
             let options = recover_options(args::options(options, options_size)?)?;
             let policy = policy_or_default(policy)?;
-            let node = handle::exclude(node)?;
-            let _running = call.on(&node);
-            let done = run(&node, &policy, &options, &call)?;
-            report.set(json::buf("cprecover.dev/recovery/v1", &done)?);
-            Ok(())
+            recovery(node, &policy, &options, call)
         })
     }
 }
@@ -218,6 +198,15 @@ fn recover_options(given: cpr_recover_options) -> Result<RecoverOptions, Failure
         options.settle = Duration::from_millis(given.settle_ms);
     }
     Ok(options)
+}
+
+fn recovery(
+    node: &NodeState,
+    policy: &Policy,
+    options: &RecoverOptions,
+    call: &Call,
+) -> Result<cpr_buf, Failure> {
+    json::buf("cprecover.dev/recovery/v1", &run(node, policy, options, call)?)
 }
 
 fn run(node: &NodeState, policy: &Policy, options: &RecoverOptions, call: &Call) -> Result<Report, Failure> {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use cprecover::model::Digest;
 use cprecover::policy::{LoadOptions, Policy};
 
-use crate::args::{self, out};
+use crate::args;
 use crate::buf::cpr_buf;
 use crate::error::cpr_error;
 use crate::failure::Failure;
-use crate::guard::{guard, guard_free};
+use crate::frame::{describe, produce};
+use crate::guard::guard_free;
 use crate::handle::{self, Opaque};
 use crate::json;
 use crate::status::{CPR_E_ARGUMENT, cpr_status};
@@ -43,13 +44,11 @@ pub unsafe extern "C" fn cpr_policy_load(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let policy = out(policy, "policy")?;
+        produce(policy, err, || {
             let sha256 = args::text(sha256, sha256_len, "sha256")?;
             let name = args::path(name, name_len, "name")?;
             let name = name.ok_or_else(|| Failure::new(CPR_E_ARGUMENT, "name is empty"))?;
-            policy.set(handle::create(Arc::new(load(&name, sha256)?)));
-            Ok(())
+            Ok(handle::create(Arc::new(load(&name, sha256)?)))
         })
     }
 }
@@ -80,14 +79,7 @@ pub unsafe extern "C" fn cpr_policy_json(
     err: *mut *mut cpr_error,
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
-    unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
-            let policy = handle::share(policy)?;
-            json.set(json::buf("cprecover.dev/policy/v1", policy.identity())?);
-            Ok(())
-        })
-    }
+    unsafe { describe(policy, json, err, |policy| json::buf("cprecover.dev/policy/v1", policy.identity())) }
 }
 
 /// Frees a policy. Nothing happens for NULL.

@@ -7,13 +7,12 @@ use std::time::Duration;
 use cprecover::model::{Pid, Port, ProcessId};
 use cprecover::recover::{Host, PortQuestion, end_holder, port_report};
 
-use crate::args::{self, Options, known_flags, out};
+use crate::args::{self, Options, known_flags};
 use crate::buf::cpr_buf;
-use crate::call::{Call, cpr_call};
+use crate::call::cpr_call;
 use crate::error::cpr_error;
 use crate::failure::Failure;
-use crate::guard::guard;
-use crate::handle;
+use crate::frame::on_node;
 use crate::json;
 use crate::names::components;
 use crate::node::cpr_node;
@@ -90,15 +89,10 @@ pub unsafe extern "C" fn cpr_port_holder(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, Duration::from_secs(30))?;
-            let json = out(json, "json")?;
+        on_node(node, call, call_size, Duration::from_secs(30), json, err, |node, call| {
             let question = question(port, port_size)?;
-            let node = handle::share(node)?;
-            let _running = call.on(&node);
             let report = port_report(&Host::new(node.options()), &question, call.deadline())?;
-            json.set(json::buf("cprecover.dev/port/v1", &report)?);
-            Ok(())
+            json::buf("cprecover.dev/port/v1", &report)
         })
     }
 }
@@ -124,20 +118,15 @@ pub unsafe extern "C" fn cpr_terminate(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, Duration::from_mins(5))?;
-            let json = out(json, "json")?;
+        on_node(node, call, call_size, Duration::from_mins(5), json, err, |node, call| {
             known_flags(flags, CPR_DRY_RUN, "flags")?;
             let question = question(port, port_size)?;
             let pid = Pid::new(pid)
                 .ok_or_else(|| Failure::new(CPR_E_ARGUMENT, format!("pid {pid} is no process id")))?;
-            let node = handle::exclude(node)?;
-            let _running = call.on(&node);
             let process = ProcessId { pid, start_ticks };
             let host = Host::new(node.options());
             let outcome = end_holder(&host, &question, process, flags & CPR_DRY_RUN != 0, call.deadline())?;
-            json.set(json::buf("cprecover.dev/termination/v1", &outcome)?);
-            Ok(())
+            json::buf("cprecover.dev/termination/v1", &outcome)
         })
     }
 }

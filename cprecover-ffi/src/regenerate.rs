@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use cprecover::kubeadm::{Acceptance, Options as RegenerateOptions, RegenerationPlan, Severity};
 use cprecover::recover::{Host, apply_regeneration, plan_regeneration};
+use serde::Serialize;
 
-use crate::args::{known_flags, out};
+use crate::args::known_flags;
 use crate::buf::cpr_buf;
-use crate::call::{Call, cpr_call};
+use crate::call::cpr_call;
 use crate::error::cpr_error;
 use crate::failure::Failure;
-use crate::guard::{guard, guard_free};
+use crate::frame::{describe, on_node};
+use crate::guard::guard_free;
 use crate::handle::{self, Opaque};
 use crate::json;
 use crate::names::components;
@@ -48,24 +50,20 @@ pub unsafe extern "C" fn cpr_regenerate_plan(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, Duration::from_mins(2))?;
-            let regeneration = out(regeneration, "regeneration")?;
+        on_node(node, call, call_size, Duration::from_mins(2), regeneration, err, |node, call| {
             let wanted = components(components_wanted, "components_wanted")?;
             if wanted.is_empty() {
                 return Err(Failure::new(CPR_E_ARGUMENT, "components_wanted is empty"));
             }
-            let node = handle::share(node)?;
-            let _running = call.on(&node);
             let host = Host::new(node.options());
             let plan = plan_regeneration(&host, &wanted, &RegenerateOptions::default(), call.deadline())?;
-            regeneration.set(handle::create(plan));
-            Ok(())
+            Ok(handle::create(plan))
         })
     }
 }
 
-/// Writes a regeneration as JSON (`cprecover.dev/regeneration/v1`): origins, differences, checks.
+/// Writes a regeneration as JSON (`cprecover.dev/regeneration-plan/v1`): origins, differences, checks,
+/// and what has to be accepted or mended before it may be applied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cpr_regeneration_json(
     regeneration: *const cpr_regeneration,
@@ -74,17 +72,25 @@ pub unsafe extern "C" fn cpr_regeneration_json(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let json = out(json, "json")?;
-            let plan = handle::share(regeneration)?;
-            json.set(json::buf("cprecover.dev/regeneration/v1", &*plan)?);
-            Ok(())
+        describe(regeneration, json, err, |plan| {
+            let objections = plan.objections(Acceptance::default());
+            json::buf("cprecover.dev/regeneration-plan/v1", &Shown { plan, objections })
         })
     }
 }
 
+/// What a regeneration would install.
+#[derive(Serialize)]
+struct Shown<'a> {
+    /// The manifests with their origins, differences and checks.
+    #[serde(flatten)]
+    plan: &'a RegenerationPlan,
+    /// What has to be accepted or mended before it may be applied.
+    objections: Vec<String>,
+}
+
 /// Installs regenerated manifests, all or none; what stood there is snapshotted first. Writes what was
-/// installed as JSON (`cprecover.dev/regenerated/v1`). `flags`: `CPR_ACCEPT_REGENERATED_CHANGES`,
+/// installed as JSON (`cprecover.dev/regeneration/v1`). `flags`: `CPR_ACCEPT_REGENERATED_CHANGES`,
 /// `CPR_ACCEPT_WITHOUT_COMPARISON`.
 ///
 /// Errors: `CPR_E_REFUSED` with the objections, `CPR_E_CHANGED` when a live file changed since the plan.
@@ -100,17 +106,12 @@ pub unsafe extern "C" fn cpr_regenerate_apply(
 ) -> cpr_status {
     // SAFETY: every pointer keeps the contract of the header.
     unsafe {
-        guard(err, || {
-            let call = Call::start(call, call_size, Duration::from_mins(2))?;
-            let json = out(json, "json")?;
+        on_node(node, call, call_size, Duration::from_mins(2), json, err, |node, call| {
             let acceptance = acceptance(flags)?;
             let plan = handle::share(regeneration)?;
-            let node = handle::exclude(node)?;
-            let _running = call.on(&node);
             let host = Host::new(node.options());
             let applied = apply_regeneration(&host, &plan, acceptance, call.deadline())?;
-            json.set(json::buf("cprecover.dev/regenerated/v1", &applied)?);
-            Ok(())
+            json::buf("cprecover.dev/regeneration/v1", &applied)
         })
     }
 }

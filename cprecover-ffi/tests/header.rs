@@ -17,7 +17,7 @@ fn generate() -> String {
     ));
     let mut header = Vec::new();
     let mut builder = cbindgen::Builder::new().with_config(config);
-    // In the order of a reader; trial.rs is for tests only and must not appear.
+    // In the order of a reader.
     for file in SOURCES {
         builder = builder.with_src(dir.join("src").join(file));
     }

@@ -96,15 +96,15 @@ int main(int argc, char **argv) {
     CHECK(strstr((char *)b.ptr, "\"ending\":{\"state\":\"healthy\"}") != NULL); DROP();
     TEXT(cpr_audit(n, &b, &e), "audit"); DROP();
     TEXT(cpr_backup_create(n, NULL, 0, NULL, 0, &b, &e), "snapshot"); DROP();
-    TEXT(cpr_backup_list(n, &b, &e), "backups"); DROP();
+    TEXT(cpr_backup_list(n, &b, &e), "backup-list"); DROP();
     TEXT(cpr_backup_verify(n, S("latest"), NULL, 0, &b, &e), "backup-report"); DROP();
     TEXT(cpr_backup_restore(n, S("latest"), NULL, 0, NULL, 0, &b, &e), "restore"); DROP();
     TEXT(cpr_hold(n, S("kube-scheduler"), S("test"), NULL, 0, &b, &e), "held"); DROP();
     TEXT(cpr_held(n, &b, &e), "held"); CHECK(strstr((char *)b.ptr, "kube-scheduler") != NULL); DROP();
     TEXT(cpr_release(n, S("kube-scheduler"), NULL, 0, &b, &e), "held"); DROP();
     OK(cpr_regenerate_plan(n, CPR_KUBE_SCHEDULER, NULL, 0, &r, &e));
-    TEXT(cpr_regeneration_json(r, &b, &e), "regeneration"); DROP();
-    TEXT(cpr_regenerate_apply(n, r, CPR_ACCEPT_REGENERATED_CHANGES | CPR_ACCEPT_WITHOUT_COMPARISON, NULL, 0, &b, &e), "regenerated"); DROP();
+    TEXT(cpr_regeneration_json(r, &b, &e), "regeneration-plan"); DROP();
+    TEXT(cpr_regenerate_apply(n, r, CPR_ACCEPT_REGENERATED_CHANGES | CPR_ACCEPT_WITHOUT_COMPARISON, NULL, 0, &b, &e), "regeneration"); DROP();
     cpr_node_cancel(n); cpr_cancel_trigger(c);
     call.cancel = c;
     IS(cpr_port_holder(n, &port, sizeof port, &call, sizeof call, &b, &e), CPR_E_CANCELLED);

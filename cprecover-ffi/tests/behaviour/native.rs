@@ -1,0 +1,236 @@
+//! The Rust API.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cprecover::backup::{CreateOptions, RestoreOptions, Selection, Store};
+use cprecover::diagnose::diagnose;
+use cprecover::kubeadm::{Acceptance, Options, RegenerationPlan, Severity};
+use cprecover::model::{Component, Digest, Pid, Port, ProcessId};
+use cprecover::policy::{LoadOptions, Policy, guard};
+use cprecover::recover::{
+    AuditLog, Engine, Host, NodeLock, NodeWorld, Observation, Plan, PortQuestion, RecoverOptions,
+    apply_regeneration, end_holder, history, observe, plan_regeneration, policy_view, port_report,
+};
+use cprecover::sys::{CancelToken, Clock as _, Deadline, SystemClock};
+use cprecover::{Error, ErrorKind, NodeOptions};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore};
+
+/// The library, called as a Rust program calls it.
+pub(crate) struct Native {
+    node: NodeOptions,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { kind: error.kind().as_str().to_owned(), message: error.to_string() }
+    }
+}
+
+fn value(of: &impl Serialize) -> Value {
+    let mut value = serde_json::to_value(of).expect("serialises");
+    if let Some(fields) = value.as_object_mut() {
+        fields.shift_remove("schema");
+    }
+    value
+}
+
+impl Bounds {
+    fn deadline(self) -> Deadline {
+        let cancel = CancelToken::default();
+        if self.cancelled {
+            cancel.cancel();
+        }
+        let time = if self.timeout_ms == 0 { 300_000 } else { self.timeout_ms };
+        Deadline::after(Duration::from_millis(time)).with_cancel(cancel)
+    }
+}
+
+fn component(name: &str) -> Result<Component, Failed> {
+    Ok(name.parse::<Component>()?)
+}
+
+fn policy(name: &str) -> Result<Policy, Failed> {
+    Ok(if name.is_empty() { Policy::builtin()? } else { Policy::shipped(name)? })
+}
+
+impl Native {
+    fn host(&self) -> Host<'_> {
+        Host::new(&self.node)
+    }
+
+    fn observation(&self, bounds: Bounds) -> Result<Observation, Failed> {
+        let deadline = bounds.deadline();
+        let seen = observe(&self.host(), &deadline);
+        if deadline.is_cancelled() {
+            deadline.check("observe")?;
+        }
+        Ok(seen)
+    }
+
+    fn file(name: &str) -> &str {
+        name.parse::<Component>().map_or(name, |component| component.manifest_file())
+    }
+
+    fn run(&self, policy: &Policy, options: &RecoverOptions, bounds: Bounds) -> Answer {
+        let mut world = NodeWorld::new(self.host(), options.consents.clone());
+        let decide = |seen: &cprecover::policy::Observation| policy.decide(seen);
+        let deadline = bounds.deadline();
+        if options.dry_run {
+            let mut engine = Engine::new(&mut world, &decide, &SystemClock, None, options);
+            return Ok(value(&engine.run(&deadline, &mut |_| {})?));
+        }
+        let store = self.node.store();
+        let _lock = NodeLock::acquire(&store)?;
+        let mut log = AuditLog::open(&store, u64::try_from(SystemClock.unix().as_millis()).expect("now"))?;
+        let mut engine = Engine::new(&mut world, &decide, &SystemClock, Some(&mut log), options);
+        Ok(value(&engine.run(&deadline, &mut |_| {})?))
+    }
+
+    fn regeneration(&self, name: &str) -> Result<RegenerationPlan, Failed> {
+        let wanted = [component(name)?];
+        Ok(plan_regeneration(&self.host(), &wanted, &Options::default(), &Bounds::usual().deadline())?)
+    }
+}
+
+impl Cprecover for Native {
+    const NAME: &'static str = "Rust API";
+
+    fn open(root: &Path, config: &str) -> Result<Self, Failed> {
+        if config.is_empty() {
+            return Ok(Self { node: NodeOptions::load(root)? });
+        }
+        let mut node: NodeOptions = cprecover::parse::yaml::from_slice(config.as_bytes())?;
+        root.clone_into(&mut node.root);
+        Ok(Self { node })
+    }
+
+    fn node_options(&self) -> Answer {
+        Ok(value(&self.node))
+    }
+
+    fn health(status: u16, body: &[u8]) -> Answer {
+        Ok(value(&cprecover::healthz::parse_response((status != 0).then_some(status), body)))
+    }
+
+    fn policy(name: &str, sha256: &str) -> Answer {
+        if !name.contains('/') {
+            return Ok(value(Policy::shipped(name)?.identity()));
+        }
+        let mut options = LoadOptions::default();
+        if !sha256.is_empty() {
+            options.expected = Some(sha256.parse::<Digest>()?);
+        }
+        Ok(value(Policy::load(Path::new(name), &options)?.identity()))
+    }
+
+    fn port(&self, port: u16, address: &str, wanted_by: &str, bounds: Bounds) -> Answer {
+        let mut question = PortQuestion::new(Port::new(port).expect("a port"));
+        question.address = (!address.is_empty()).then(|| address.parse().expect("an address"));
+        question.wanted_by = if wanted_by.is_empty() { None } else { Some(component(wanted_by)?) };
+        Ok(value(&port_report(&self.host(), &question, &bounds.deadline())?))
+    }
+
+    fn terminate(&self, port: u16, process: Process, dry_run: bool) -> Answer {
+        let question = PortQuestion::new(Port::new(port).expect("a port"));
+        let process =
+            ProcessId { pid: Pid::new(process.pid).expect("a pid"), start_ticks: process.start_ticks };
+        Ok(value(&end_holder(&self.host(), &question, process, dry_run, &Bounds::usual().deadline())?))
+    }
+
+    fn backup(&self, reason: &str, only_if_changed: bool, bounds: Bounds) -> Answer {
+        let mut options = CreateOptions::default();
+        reason.clone_into(&mut options.reason);
+        options.only_if_changed = only_if_changed;
+        Ok(value(&Store::open(&self.node)?.create(&options, &bounds.deadline())?))
+    }
+
+    fn backups(&self) -> Answer {
+        Ok(json!({"snapshots": value(&Store::open_read_only(&self.node)?.list()?)}))
+    }
+
+    fn verify(&self, id: &str, bounds: Bounds) -> Answer {
+        let store = Store::open_read_only(&self.node)?;
+        Ok(value(&store.verify(&store.resolve(id)?, &bounds.deadline())?))
+    }
+
+    fn restore(&self, id: &str, given: Restore<'_>) -> Answer {
+        let mut options = RestoreOptions::default();
+        options.dry_run = given.dry_run;
+        options.below = (!given.below.is_empty()).then(|| PathBuf::from(given.below));
+        let selection = match given.component {
+            "" => Selection::All,
+            name => Selection::Components(vec![component(name)?]),
+        };
+        let store = Store::open(&self.node)?;
+        Ok(value(&store.restore(&store.resolve(id)?, &selection, &options, &Bounds::usual().deadline())?))
+    }
+
+    fn hold(&self, name: &str, reason: &str) -> Answer {
+        let held = Store::open(&self.node)?.hold(Self::file(name), reason, &Bounds::usual().deadline())?;
+        Ok(json!({"held": [value(&held)]}))
+    }
+
+    fn release(&self, name: &str) -> Answer {
+        let held = Store::open(&self.node)?.release(Self::file(name), &Bounds::usual().deadline())?;
+        Ok(json!({"held": [value(&held)]}))
+    }
+
+    fn held(&self) -> Answer {
+        Ok(json!({"held": value(&Store::open_read_only(&self.node)?.held()?)}))
+    }
+
+    fn look(&self, bounds: Bounds) -> Result<(Value, Value), Failed> {
+        let seen = self.observation(bounds)?;
+        Ok((value(&seen), value(&diagnose(&seen.facts))))
+    }
+
+    fn plan(&self, name: &str) -> Answer {
+        let past = match AuditLog::read(&self.node.store()) {
+            Ok(entries) => history(&entries),
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let seen = self.observation(Bounds::usual())?;
+        let view = policy_view(&seen, &diagnose(&seen.facts), past, &[]);
+        let outcome = policy(name)?.decide(&view);
+        let guarded = guard::check(&view, &outcome.decisions);
+        Ok(serde_json::to_value(Plan::new(&seen, &outcome, &guarded)?).expect("serialises"))
+    }
+
+    fn read_plan(text: &[u8]) -> Answer {
+        Ok(serde_json::to_value(Plan::from_json(text)?).expect("serialises"))
+    }
+
+    fn apply(&self, plan: &[u8]) -> Answer {
+        let mut options = RecoverOptions::default();
+        options.approved = Some(Plan::from_json(plan)?);
+        self.run(&policy("")?, &options, Bounds::usual())
+    }
+
+    fn recover(&self, name: &str, dry_run: bool, bounds: Bounds) -> Answer {
+        let mut options = RecoverOptions::default();
+        options.dry_run = dry_run;
+        self.run(&policy(name)?, &options, bounds)
+    }
+
+    fn plan_regeneration(&self, component: &str) -> Answer {
+        let plan = self.regeneration(component)?;
+        let mut shown = value(&plan);
+        shown["objections"] = value(&plan.objections(Acceptance::default()));
+        Ok(shown)
+    }
+
+    fn regenerate(&self, component: &str) -> Answer {
+        let plan = self.regeneration(component)?;
+        let acceptance = Acceptance::up_to(Severity::NeedsReview).without_comparison();
+        Ok(value(&apply_regeneration(&self.host(), &plan, acceptance, &Bounds::usual().deadline())?))
+    }
+
+    fn audit(&self) -> Answer {
+        Ok(json!({"items": value(&AuditLog::read(&self.node.store())?)}))
+    }
+}

@@ -1,0 +1,88 @@
+//! What a way into the library can do, in the words of the tests.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+/// How a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// The kind by its name (`not-found`).
+    pub(crate) kind: String,
+    /// The message.
+    pub(crate) message: String,
+}
+
+/// A result as JSON, without its `schema`.
+pub(crate) type Answer = Result<Value, Failed>;
+
+/// How a call is bounded.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bounds {
+    /// 0 for the usual time.
+    pub(crate) timeout_ms: u64,
+    /// The caller has cancelled already.
+    pub(crate) cancelled: bool,
+}
+
+impl Bounds {
+    pub(crate) const fn usual() -> Self {
+        Self { timeout_ms: 0, cancelled: false }
+    }
+}
+
+/// What a restore is told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Restore<'a> {
+    pub(crate) dry_run: bool,
+    /// Only this component's manifest; all when empty.
+    pub(crate) component: &'a str,
+    /// Below this folder of the node; in place when empty.
+    pub(crate) below: &'a str,
+}
+
+/// A process, as a port's holder is reported.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) start_ticks: u64,
+}
+
+/// A way into the library, opened on one node. Components are named as kubeadm does.
+pub(crate) trait Cprecover: Sized {
+    /// The way's name, for messages.
+    const NAME: &'static str;
+
+    fn open(root: &Path, config: &str) -> Result<Self, Failed>;
+    fn node_options(&self) -> Answer;
+
+    fn health(status: u16, body: &[u8]) -> Answer;
+    fn policy(name: &str, sha256: &str) -> Answer;
+
+    fn port(&self, port: u16, address: &str, wanted_by: &str, bounds: Bounds) -> Answer;
+    fn terminate(&self, port: u16, process: Process, dry_run: bool) -> Answer;
+
+    fn backup(&self, reason: &str, only_if_changed: bool, bounds: Bounds) -> Answer;
+    fn backups(&self) -> Answer;
+    fn verify(&self, id: &str, bounds: Bounds) -> Answer;
+    fn restore(&self, id: &str, options: Restore<'_>) -> Answer;
+    fn hold(&self, name: &str, reason: &str) -> Answer;
+    fn release(&self, name: &str) -> Answer;
+    fn held(&self) -> Answer;
+
+    /// Returns what is seen and what it means.
+    fn look(&self, bounds: Bounds) -> Result<(Value, Value), Failed>;
+    /// Looks and lets a policy decide (the default one for an empty name).
+    fn plan(&self, policy: &str) -> Answer;
+    /// Reads a plan and returns it.
+    fn read_plan(text: &[u8]) -> Answer;
+    /// Applies a plan that was read.
+    fn apply(&self, plan: &[u8]) -> Answer;
+    fn recover(&self, policy: &str, dry_run: bool, bounds: Bounds) -> Answer;
+
+    fn plan_regeneration(&self, component: &str) -> Answer;
+    /// Plans and installs, with every acceptance that there is.
+    fn regenerate(&self, component: &str) -> Answer;
+
+    fn audit(&self) -> Answer;
+}
