@@ -29,7 +29,7 @@ pub(crate) struct Args {
 /// Runs `cprecover support-bundle`.
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let deadline = Deadline::after(Duration::from_secs(args.timeout)).with_cancel(ctx.cancel.clone());
-    let policy = args.policy.load()?;
+    let policy = args.policy.load(&ctx.node)?;
     let decide = |observation: &cprecover::policy::Observation| policy.decide(observation);
     // Never over a file that somebody needs, and for nobody else's eyes.
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.to);

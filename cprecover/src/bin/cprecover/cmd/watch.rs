@@ -38,7 +38,7 @@ pub(crate) struct Args {
 const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 10);
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
-    let policy = args.policy.load()?;
+    let policy = args.policy.load(&ctx.node)?;
     let decide = |observation: &cprecover::policy::Observation| policy.decide(observation);
     let mut recovery = RecoverOptions::default();
     recovery.consents = args.consent.consents();
