@@ -8,6 +8,7 @@ use cprecover::cri::parse;
 use cprecover::diagnose::{diagnose, from_recording};
 use cprecover::logs::{ScanOptions, scan_bytes};
 use cprecover::parse::manifest::StaticPod;
+use cprecover::ports::CgroupPath;
 use cprecover::{healthz, parse::yaml};
 
 fn every_parser(bytes: &[u8]) {
@@ -17,6 +18,7 @@ fn every_parser(bytes: &[u8]) {
     let _ = yaml::from_slice::<std::collections::BTreeMap<String, String>>(bytes);
     let _ = (parse::pods(bytes), parse::containers(bytes), parse::container_detail(bytes));
     stored_things(bytes);
+    let _ = CgroupPath::parse(&String::from_utf8_lossy(bytes)).map(|path| (path.pod(), path.unit()));
     if let Ok(facts) = from_recording([("etcd.txt", bytes)]) {
         let _ = diagnose(&facts);
     }
@@ -96,13 +98,17 @@ fn every_seed_goes_through_every_parser_whole_and_damaged() {
 /// Time for four times the input may grow by little more than four times; a square would be sixteen.
 #[test]
 fn no_parser_takes_more_than_linear_time() {
-    let cases: [(&str, &[u8]); 7] = [
+    let cases: [(&str, &[u8]); 11] = [
         ("marks", b"[+]a ok [-]b failed: c "),
         ("marks without names", b"[+] [-] [["),
         ("quotes", b"an error on the server (\"\\n"),
         ("needles", b"node \"a\" not found; "),
         ("one long line of needles", b"bind: address already in use CrashLoopBackOff "),
         ("lines", b"E0610 14:06:40.5 1 a.go:1] x no space left on device\n"),
+        ("overlapping needles", b"bind: bind: address bind: address already "),
+        ("backslashes", b"no space left on device \\\\n\\\"\\\\\n"),
+        ("cgroups", b"1:cpu:/kubepods/burstable/pod1/2\n"),
+        ("slashes", b"0::/kubepods/pod/pod/kubepods-pod.slice/"),
         ("partial lines", b"2026-11-24T00:00:00.000000000Z stderr P bind: addr\n"),
     ];
     for (name, pattern) in cases {
@@ -113,6 +119,7 @@ fn no_parser_takes_more_than_linear_time() {
                     let start = Instant::now();
                     let _ = healthz::parse(&input);
                     let _ = scan_bytes("x", &input, &ScanOptions::default());
+                    let _ = CgroupPath::parse(&String::from_utf8_lossy(&input)).map(|path| path.pod());
                     start.elapsed()
                 })
                 .min()

@@ -419,6 +419,67 @@ fn one_that_no_signal_reaches_is_reported_with_its_state() {
     }
 }
 
+/// Listens, starts a thread that waits, and ends its first thread: a zombie that lives on.
+const ZOMBIE: &str = r#"
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+static void *stay(void *none) { sleep(300); return none; }
+int main(int count, char **args) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    at.sin_port = htons((unsigned short)atoi(args[count - 1]));
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    pthread_t thread;
+    if (bind(fd, (struct sockaddr *)&at, sizeof at) || listen(fd, 4)) return 1;
+    if (pthread_create(&thread, NULL, stay, NULL)) return 2;
+    puts("ready");
+    fflush(stdout);
+    pthread_exit(NULL);
+}
+"#;
+
+#[test]
+fn a_zombie_whose_threads_live_is_found_named_and_ended() {
+    const NAME: &str = "a_zombie_whose_threads_live_is_found_named_and_ended";
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (source, program) = (dir.path().join("zombie.c"), dir.path().join("etcd"));
+    std::fs::write(&source, ZOMBIE).expect("writes");
+    let built = Command::new("gcc").args(["-pthread", "-o"]).arg(&program).arg(&source).status();
+    if !built.is_ok_and(|status| status.success()) {
+        return skip(NAME, "no gcc to make a zombie with");
+    }
+    let port = free_port();
+    let mut child = Command::new(&program)
+        .arg(port.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let stat = format!("/proc/{}/stat", child.id());
+    let until = Instant::now() + Duration::from_secs(20);
+    while !std::fs::read_to_string(&stat).expect("lives").contains(") Z ") {
+        assert!(Instant::now() < until, "it becomes no zombie");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let query = Query::new(port);
+    let holder = only_holder(&query);
+    assert_eq!(holder.process.pid, support::pid_of(child.id()));
+    let (evidence, verdict) = verdict(&holder, &query);
+    assert_eq!(evidence.state, cprecover::ports::ProcessState::Zombie);
+    assert!(verdict.evidence[0].contains("a zombie"), "{verdict:?}");
+    assert!(
+        matches!(&verdict.class, Class::Unproven { missing } if missing.contains("zombie")),
+        "nobody judges what cannot be read: {verdict:?}"
+    );
+    // By somebody who knows what it is, it can be ended: the signal reaches its threads.
+    let outcome = end(&Target::unjudged(&holder), &options(&query), &deadline()).expect("ends");
+    let (steps, _) = ended(outcome);
+    assert_eq!(signals(&steps), ["term"]);
+    child.wait().expect("waits");
+}
+
 #[test]
 fn an_etcd_that_a_kill_corrupts_gets_more_time_and_a_note() {
     let (_helper, target, mut options) = start(Spawn::role("listen"));

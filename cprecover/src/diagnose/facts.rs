@@ -11,6 +11,7 @@ use crate::healthz::Report;
 use crate::logs::LogMatch;
 use crate::model::{Component, ContainerId, Observed, Pid, Port, SandboxId};
 use crate::parse::manifest::StaticPod;
+use crate::ports::PodCgroup;
 use crate::probe::Outcome;
 
 /// Whose health was asked for.
@@ -99,6 +100,17 @@ pub struct PortHolder {
     pub evidence: String,
 }
 
+/// A recorded `/proc/PID/cgroup` of a process in a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ProcessCgroup {
+    /// Name of the file.
+    pub source: String,
+    /// The pod and container that it names.
+    pub pod: PodCgroup,
+}
+
 /// The manifest of a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -167,6 +179,8 @@ pub struct Facts {
     pub runtime: Observed<RuntimeState>,
     /// Holders of the control plane's ports.
     pub port_holders: Observed<Vec<PortHolder>>,
+    /// Cgroups of processes that somebody recorded because they hold a port of the control plane.
+    pub process_cgroups: Vec<ProcessCgroup>,
     /// The manifests of the four components.
     pub manifests: Vec<ManifestFact>,
     /// What the manifest linter found.
@@ -190,6 +204,7 @@ impl Default for Facts {
             logs_read: Vec::new(),
             runtime: unknown(),
             port_holders: unknown(),
+            process_cgroups: Vec::new(),
             manifests: Vec::new(),
             lint: Vec::new(),
             host: HostFacts::default(),

@@ -11,7 +11,8 @@ mod recording;
 mod rules;
 
 pub use facts::{
-    DataVerdict, Facts, HealthFact, HealthState, HolderClass, LintFact, ManifestFact, PortHolder, Subject,
+    DataVerdict, Facts, HealthFact, HealthState, HolderClass, LintFact, ManifestFact, PortHolder,
+    ProcessCgroup, Subject,
 };
 pub use finding::{
     Candidate, Confidence, Diagnosis, Evidence, EvidenceKind, Finding, FindingId, Link, RootCause, Severity,

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::facts::{Facts, HealthFact, HealthState, ManifestFact, Subject};
+use super::facts::{Facts, HealthFact, HealthState, ManifestFact, ProcessCgroup, Subject};
 use crate::cri::{RuntimeState, parse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::healthz::{self, Verdict};
 use crate::logs::{self, ScanOptions};
 use crate::model::{Component, Observed};
 use crate::parse::manifest::StaticPod;
+use crate::ports::{CgroupPath, PodCgroup};
 
 /// Makes facts of recorded files, told apart by what they contain:
 ///
@@ -18,6 +19,7 @@ use crate::parse::manifest::StaticPod;
 /// - [`Facts`] as JSON (an object with any of its fields), which is taken first,
 /// - static-pod manifests,
 /// - answers of health endpoints; a component's name in the file's name tells whose,
+/// - `/proc/PID/cgroup` of a process that holds a port,
 /// - anything else is scanned as a log.
 ///
 /// # Errors
@@ -39,12 +41,13 @@ pub fn from_recording<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) 
 
 /// Reads an object of facts; `None` when it is something else.
 fn facts_json(bytes: &[u8]) -> Option<Result<Facts>> {
-    const FIELDS: [&str; 9] = [
+    const FIELDS: [&str; 10] = [
         "health",
         "logMatches",
         "logsRead",
         "runtime",
         "portHolders",
+        "processCgroups",
         "manifests",
         "lint",
         "host",
@@ -89,6 +92,10 @@ fn add(facts: &mut Facts, name: &str, bytes: &[u8]) -> Result<()> {
         });
         return Ok(());
     }
+    if let Some(pod) = pod_of_cgroup(bytes) {
+        facts.process_cgroups.push(ProcessCgroup { source: name.to_owned(), pod });
+        return Ok(());
+    }
     // A health answer is short; a log that quotes one is still a log.
     if bytes.len() <= 64 << 10 {
         let report = healthz::parse(bytes);
@@ -113,6 +120,24 @@ fn runtime(facts: &mut Facts) -> &mut RuntimeState {
         Observed::Present(state) => state,
         Observed::Absent | Observed::Unknown(_) => unreachable!("it was just set"),
     }
+}
+
+/// Reads `/proc/PID/cgroup` (cgroups(7)) of a process in a pod; `None` when it is something else.
+fn pod_of_cgroup(bytes: &[u8]) -> Option<PodCgroup> {
+    const MAX_BYTES: usize = 64 << 10;
+    let text = std::str::from_utf8(bytes.get(..MAX_BYTES).is_none().then_some(bytes)?).ok()?;
+    // Each line is `id:controllers:/path`, so that no line of a log passes for one.
+    let is_line = |line: &str| {
+        let mut parts = line.splitn(3, ':');
+        let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+        let is_name = controllers.is_empty() || controllers.starts_with(|c: char| c.is_ascii_lowercase());
+        (is_id && is_name && path.starts_with('/')).then_some(())
+    };
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty()).peekable();
+    lines.peek()?;
+    lines.all(|line| is_line(line).is_some()).then_some(())?;
+    CgroupPath::parse(text.trim()).ok()?.pod()
 }
 
 fn looks_like_manifest(bytes: &[u8]) -> bool {

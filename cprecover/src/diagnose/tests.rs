@@ -53,8 +53,15 @@ fn links_to(diagnosis: &Diagnosis, effect: FindingId) -> bool {
 
 #[test]
 fn the_orphan_and_the_deadlock_are_told_apart() {
-    let orphan = diagnose(&folder(&testdata().join("incident-orphan"), &["orphan-proc-cgroup.txt"]));
+    // The lists and the logs alone make it likely; the cgroup of the process that was recorded proves it.
+    let lists = diagnose(&folder(&testdata().join("incident-orphan"), &["orphan-proc-cgroup.txt"]));
+    assert_eq!(root_name(&lists), "orphan-process", "{lists:#?}");
+    assert_eq!(lists.finding(FindingId::OrphanProcess).expect("found").confidence, Confidence::Likely);
+    let orphan = diagnose(&folder(&testdata().join("incident-orphan"), &[]));
     assert_eq!(root_name(&orphan), "orphan-process", "{orphan:#?}");
+    let finding = orphan.finding(FindingId::OrphanProcess).expect("found");
+    assert_eq!(finding.confidence, Confidence::Proven);
+    assert!(finding.targets.containers[0].as_str().starts_with("4280f16b8915"), "{:?}", finding.targets);
     assert!(links_to(&orphan, FindingId::EtcdDown), "{:?}", orphan.links);
     assert!(links_to(&orphan, FindingId::KubeletDisconnected));
     let finding = orphan.finding(FindingId::OrphanProcess).expect("found");
@@ -70,6 +77,99 @@ fn the_orphan_and_the_deadlock_are_told_apart() {
     assert!(finding.targets.sandboxes[0].as_str().starts_with("104e3ec5b5f9"));
     assert!(links_to(&deadlock, FindingId::ApiserverDown), "{:?}", deadlock.links);
     assert!(deadlock.finding(FindingId::OrphanProcess).is_none());
+}
+
+#[test]
+fn a_recorded_cgroup_proves_nothing_about_a_container_that_runs_or_a_log() {
+    let path = testdata().join("incident-orphan");
+    let cgroup = std::fs::read_to_string(path.join("orphan-proc-cgroup.txt")).expect("read");
+    let mut facts = folder(&path, &["orphan-proc-cgroup.txt"]);
+    let with = |facts: &Facts, text: &str| {
+        let recorded = from_recording([("cgroup.txt", text.as_bytes())]).expect("parses");
+        let mut facts = facts.clone();
+        facts.process_cgroups = recorded.process_cgroups;
+        let found = diagnose(&facts);
+        found.finding(FindingId::OrphanProcess).map(|finding| finding.confidence)
+    };
+    assert_eq!(with(&facts, &cgroup), Some(Confidence::Proven));
+    // Another pod's process, and one of no pod.
+    let other = cgroup.replace("b861a3bef24128f124b376302f365ff0", "00000000000000000000000000000000");
+    assert_eq!(with(&facts, &other), Some(Confidence::Likely));
+    assert_eq!(with(&facts, "0::/system.slice/etcd.service\n"), Some(Confidence::Likely));
+    // The sandbox's own process.
+    let Observed::Present(runtime) = &mut facts.runtime else { panic!("recorded") };
+    let sandbox = runtime.component_sandboxes(Component::Etcd)[0].id.clone();
+    let own =
+        cgroup.replace("4280f16b89155464690954f3902c3119d8b0cd736da19095c597d000c730a2b4", sandbox.as_str());
+    assert_eq!(with(&facts, &own), Some(Confidence::Likely));
+    for log in ["12:01:07 x\n", "1:a:b\n", "0::/kubepods/pod1/2\nE0610 14:06:40.5 1 a.go:1] x\n", ""] {
+        let facts = from_recording([("a.txt", log.as_bytes())]).expect("parses");
+        assert!(facts.process_cgroups.is_empty(), "{log:?}");
+    }
+}
+
+#[test]
+fn two_proven_faults_at_once_are_two_causes() {
+    let modes = testdata().join("modes");
+    let mut facts = folder(&modes.join("03-foreign-holder"), &["expected"]);
+    facts.host = folder(&modes.join("22-certificates-expired"), &["expected"]).host;
+    let diagnosis = diagnose(&facts);
+    let RootCause::Several { ids } = &diagnosis.root_cause else { panic!("{diagnosis:#?}") };
+    let mut sorted = ids.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [FindingId::ForeignHolder, FindingId::CertificateInvalid]);
+    for id in ids {
+        let finding = diagnosis.finding(*id).expect("a root is a finding");
+        assert_eq!(finding.confidence, Confidence::Proven);
+    }
+    // Both come before what follows from them.
+    let first: Vec<FindingId> = diagnosis.findings.iter().take(2).map(|finding| finding.id).collect();
+    assert!(ids.iter().all(|id| first.contains(id)), "{first:?}");
+    let text = serde_json::to_string(&diagnosis.root_cause).expect("serialises");
+    assert_eq!(serde_json::from_str::<RootCause>(&text).expect("parses"), diagnosis.root_cause);
+}
+
+/// Reads the table of failure modes in `ARCHITECTURE.md`: number, rules, recordings.
+fn documented_modes() -> Vec<(String, Vec<String>, Vec<String>)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md");
+    let text = std::fs::read_to_string(path).expect("ARCHITECTURE.md");
+    let (_, table) = text.split_once("## The failure modes").expect("the chapter");
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    table
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.strip_prefix('|')?.split('|').map(str::trim).collect();
+            let number = cells.first()?.parse::<u8>().ok()?;
+            Some((number.to_string(), names(cells.get(2)?), names(cells.get(3)?)))
+        })
+        .collect()
+}
+
+#[test]
+fn every_documented_mode_has_its_rule_and_its_recording() {
+    let modes = documented_modes();
+    let numbers: Vec<String> = modes.iter().map(|(number, ..)| number.clone()).collect();
+    assert_eq!(numbers, (1..=25).map(|number| number.to_string()).collect::<Vec<_>>());
+    for (number, rules, recordings) in modes {
+        assert!(!rules.is_empty() && !recordings.is_empty(), "mode {number}");
+        let ids: Vec<String> = rules.iter().map(|rule| rule.replace('_', "-")).collect();
+        for (rule, id) in rules.iter().zip(&ids) {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/diagnose/rules/{rule}.rs"));
+            assert!(file.exists(), "mode {number}: {}", file.display());
+            assert!(
+                FindingId::ALL.iter().any(|known| known.as_str() == id),
+                "mode {number}: no finding {id}"
+            );
+        }
+        for recording in &recordings {
+            let facts = folder(&testdata().join("modes").join(recording), &["expected"]);
+            let diagnosis = diagnose(&facts);
+            assert!(
+                diagnosis.findings.iter().any(|finding| ids.iter().any(|id| id == finding.id.as_str())),
+                "mode {number}: {recording} has none of {ids:?}: {diagnosis:#?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -148,3 +148,19 @@ fn every_recorded_answer_parses() {
     assert_eq!(read("api-403.json").verdict, Verdict::AliveUndetermined);
     assert_eq!(read("apiserver-version.json").verdict, Verdict::AliveUndetermined);
 }
+
+proptest::proptest! {
+    #[test]
+    fn the_short_way_gives_what_the_long_way_gives(name in "\\PC{0,12}|[!-~]{1,12}", tail in " ok|  ok| ok |\tok|ok| ok\r") {
+        // A quoted line goes the long way.
+        let line = format!("[+]{name}{tail}");
+        let (short, long) = (parse(line.as_bytes()), parse(format!("> {line}").as_bytes()));
+        proptest::prop_assert_eq!(short, long);
+    }
+
+    #[test]
+    fn no_byte_soup_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000)) {
+        let report = parse(&bytes);
+        proptest::prop_assert!(report.verdict != Verdict::Healthy || report.failed().next().is_none());
+    }
+}

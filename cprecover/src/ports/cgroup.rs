@@ -322,4 +322,14 @@ mod tests {
         assert_eq!(CgroupPath::parse("nonsense").expect_err("no colons").kind(), ErrorKind::Invalid);
         assert_eq!(CgroupPath::parse("").expect_err("empty").kind(), ErrorKind::Invalid);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "([0-9]{0,3}:[a-z=]{0,9}:(/(kubepods|pod|burstable|[a-z.:_-]{0,20}|\\PC{0,6})){0,6}\n?){0,4}|\\PC{0,200}") {
+            if let Ok(path) = CgroupPath::parse(&text) {
+                let (pod, unit) = (path.pod(), path.unit());
+                proptest::prop_assert!(pod.is_none() || unit.is_none(), "both a pod's and a unit's: {}", path.path);
+            }
+        }
+    }
 }

@@ -101,4 +101,15 @@ mod tests {
         let text = format!("{TCP}   3: nonsense\n");
         assert!(listeners(text.as_bytes(), Port::ETCD_PEER).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_byte_soup_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..2000), cut in 0_usize..400) {
+            let _ = listeners(&bytes[..], Port::ETCD_PEER);
+            let mut damaged = TCP6.as_bytes().to_vec();
+            let at = cut % damaged.len();
+            damaged.splice(at..at, bytes.into_iter().take(8));
+            let _ = listeners(&damaged[..], Port::ETCD_PEER);
+        }
+    }
 }

@@ -139,6 +139,10 @@ impl Exchange<'_> {
         loop {
             let (phase, bound) =
                 if response.is_empty() { (Phase::FirstByte, &first) } else { (Phase::Body, self.whole) };
+            // A peer that never pauses keeps poll(2), and its look at the time, from ever being needed.
+            if bound.remaining().is_zero() {
+                return Ok(Outcome::Hung { phase });
+            }
             let count = self.read(&mut piece, phase, bound)?;
             let is_complete = match response.take(piece.get(..count).unwrap_or_default()) {
                 Ok(is_complete) => is_complete,

@@ -25,6 +25,7 @@ pub(super) fn request_of(target: &Target) -> Result<Vec<u8>> {
 pub(super) struct Response {
     raw: Vec<u8>,
     head: Option<Head>,
+    chunks: Chunks,
     limit: usize,
 }
 
@@ -46,8 +47,8 @@ enum Body {
 
 impl Response {
     /// Begins an answer of which `limit` bytes of body are kept.
-    pub(super) const fn new(limit: usize) -> Self {
-        Self { raw: Vec::new(), head: None, limit }
+    pub(super) fn new(limit: usize) -> Self {
+        Self { raw: Vec::new(), head: None, chunks: Chunks::default(), limit }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -75,8 +76,10 @@ impl Response {
             Body::None => true,
             Body::Sized(size) => body.len() >= size.min(self.limit),
             Body::ToTheEnd => body.len() >= self.limit,
-            // The last chunk ends in a line feed; looking sooner would make a slow peer costly.
-            Body::Chunked => body.ends_with(b"\n") && unchunk(body, self.limit)?.1,
+            Body::Chunked => {
+                self.chunks.take(body, self.limit)?;
+                self.chunks.is_complete
+            }
         })
     }
 
@@ -88,7 +91,7 @@ impl Response {
             Body::None => Vec::new(),
             Body::Sized(size) => body.get(..size).unwrap_or(body).to_vec(),
             Body::ToTheEnd => body.to_vec(),
-            Body::Chunked => unchunk(body, self.limit).map(|(body, _)| body).unwrap_or_default(),
+            Body::Chunked => self.chunks.body,
         };
         body.truncate(self.limit);
         (head.code, body)
@@ -128,26 +131,89 @@ impl Response {
     }
 }
 
-/// Undoes chunked transfer coding (RFC 9112, 7.1); returns the body so far and whether it is complete.
-fn unchunk(mut rest: &[u8], limit: usize) -> Result<(Vec<u8>, bool), String> {
-    let mut body = Vec::new();
-    loop {
-        let (start, size) = match httparse::parse_chunk_size(rest) {
-            Ok(httparse::Status::Complete(found)) => found,
-            Ok(httparse::Status::Partial) => return Ok((body, false)),
-            Err(_) => return Err("a chunk has no valid size".to_owned()),
-        };
-        // The trailer after the last chunk is of no interest.
-        if size == 0 || body.len() >= limit {
-            return Ok((body, true));
+/// Undoes chunked transfer coding (RFC 9112, 7.1) as it comes, so that each byte is looked at once.
+#[derive(Default)]
+struct Chunks {
+    /// How many bytes of the raw body were taken.
+    at: usize,
+    /// How many bytes of the current chunk are still to come, with its line end.
+    left: usize,
+    /// Whether the last chunk was seen; its trailer is of no interest.
+    is_complete: bool,
+    body: Vec<u8>,
+}
+
+impl Chunks {
+    /// Takes what is new in the raw body.
+    fn take(&mut self, raw: &[u8], limit: usize) -> Result<(), String> {
+        const LINE_END: usize = 2;
+        while !self.is_complete {
+            let rest = raw.get(self.at..).unwrap_or_default();
+            if self.left > 0 {
+                let count = rest.len().min(self.left);
+                let content = count.min(self.left.saturating_sub(LINE_END));
+                self.body.extend_from_slice(rest.get(..content).unwrap_or_default());
+                (self.at, self.left) = (self.at + count, self.left - count);
+                if self.left > 0 {
+                    return Ok(());
+                }
+                continue;
+            }
+            let (start, size) = match httparse::parse_chunk_size(rest) {
+                Ok(httparse::Status::Complete(found)) => found,
+                Ok(httparse::Status::Partial) => return Ok(()),
+                Err(_) => return Err("a chunk has no valid size".to_owned()),
+            };
+            self.is_complete = size == 0 || self.body.len() >= limit;
+            self.at += start;
+            self.left = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(LINE_END);
         }
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let end = start.saturating_add(size);
-        let Some(chunk) = rest.get(start..end) else {
-            body.extend_from_slice(rest.get(start..).unwrap_or_default());
-            return Ok((body, false));
-        };
-        body.extend_from_slice(chunk);
-        rest = rest.get(end.saturating_add(2)..).unwrap_or_default();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds an answer in pieces; returns whether it was complete, and code and body.
+    fn fed(answer: &[u8], size: usize) -> Result<(bool, (u16, Vec<u8>)), String> {
+        let mut response = Response::new(1 << 20);
+        let mut is_complete = false;
+        for piece in answer.chunks(size.max(1)) {
+            is_complete = response.take(piece)?;
+            if is_complete {
+                break;
+            }
+        }
+        Ok((is_complete, response.into_parts()))
+    }
+
+    #[test]
+    fn chunks_come_out_the_same_however_they_are_cut() {
+        let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n[+]\r\n5;x=y\r\na\r\nok\r\n0\r\nT: 1\r\n\r\n";
+        for size in 1..=answer.len() {
+            assert_eq!(fed(answer, size), Ok((true, (200, b"[+]a\r\nok".to_vec()))), "pieces of {size}");
+        }
+        assert!(fed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 7).is_err());
+        let huge = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nok";
+        assert_eq!(fed(huge, 5), Ok((false, (200, b"ok".to_vec()))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_byte_soup_panics_or_outgrows_the_limit(
+            head in "(HTTP/1\\.[01] [0-9]{1,4}[ -~]{0,9}\r\n([a-zA-Z-]{1,20}: [ -~]{0,30}\r\n){0,3}(Transfer-Encoding: chunked\r\n)?\r\n)?",
+            soup in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..2000),
+            size in 1_usize..300,
+        ) {
+            let answer = [head.as_bytes(), &soup].concat();
+            let whole = fed(&answer, answer.len());
+            let pieces = fed(&answer, size);
+            if let (Ok((true, whole)), Ok((true, pieces))) = (&whole, &pieces) {
+                proptest::prop_assert!(whole.1.starts_with(&pieces.1) || pieces.1.starts_with(&whole.1));
+                proptest::prop_assert!(whole.1.len() <= 1 << 20);
+            }
+        }
     }
 }

@@ -123,6 +123,77 @@ fn a_hung_server_costs_no_more_than_the_deadline() {
 }
 
 #[test]
+fn a_full_queue_is_a_timeout_and_a_broadcast_address_is_unreachable() {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("socket");
+    bind(&fd, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("bind");
+    listen(&fd, 0).expect("listen");
+    let address = SocketAddr::try_from(getsockname(&fd).expect("name")).expect("an address");
+    // Nobody accepts: once the queue is full, the kernel drops what asks to connect.
+    let filled: Vec<_> =
+        (0..4).map_while(|_| TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()).collect();
+    assert!(filled.len() < 4, "the queue takes no more than its length");
+    let (outcome, took) = ask(address, Trust::PlainHttp, &short());
+    assert_eq!(outcome, Outcome::Timeout);
+    assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(5), "{took:?}");
+    // TCP to a broadcast address fails in the kernel, without a packet.
+    let (outcome, _) = ask("255.255.255.255:6443".parse().expect("address"), Trust::PlainHttp, &short());
+    assert!(matches!(outcome, Outcome::Unreachable { .. }), "{outcome:?}");
+}
+
+#[test]
+fn a_reset_is_told_in_each_phase() {
+    // SO_LINGER of zero makes close(2) a reset.
+    fn reset(stream: TcpStream) {
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("linger");
+    }
+    let (address, thread) = server(reset);
+    assert!(matches!(plain(address), Outcome::Reset { .. }));
+    thread.join().expect("server");
+    let (address, thread) = server(|mut stream| {
+        request(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok").expect("writes");
+        std::thread::sleep(Duration::from_millis(100));
+        reset(stream);
+    });
+    assert_eq!(plain(address), Outcome::Reset { phase: Phase::Body });
+    thread.join().expect("server");
+    let (address, thread) = server(reset);
+    let (outcome, _) = ask(address, Trust::Insecure, &Limits::default());
+    assert_eq!(outcome, Outcome::Reset { phase: Phase::Handshake });
+    thread.join().expect("server");
+}
+
+#[test]
+fn a_peer_that_never_pauses_is_cut_at_the_deadline_too() {
+    // Chunks of one byte without end: data is always there, so that poll(2) never waits.
+    let (address, thread) = server(|mut stream| {
+        request(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunks = b"1\r\nx\r\n".repeat(2000);
+        while stream.write_all(&chunks).is_ok() {}
+    });
+    let limits = Limits { body_bytes: 64 << 20, ..short() };
+    let (outcome, took) = ask(address, Trust::PlainHttp, &limits);
+    assert_eq!(outcome, Outcome::Hung { phase: Phase::Body });
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    thread.join().expect("server");
+}
+
+#[test]
+fn the_default_cap_is_one_mebibyte() {
+    assert_eq!(Limits::default().body_bytes, 1 << 20);
+    let (address, thread) = server(|mut stream| {
+        request(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n[+]ping ok\n");
+        while stream.write_all(&[b'x'; 65536]).is_ok() {}
+    });
+    let Outcome::Answered { report } = plain(address) else { panic!("an answer") };
+    assert!(report.has_failed("x") || report.checks.iter().any(|check| check.name == "ping"));
+    thread.join().expect("server");
+}
+
+#[test]
 fn a_cancel_is_seen_soon() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");

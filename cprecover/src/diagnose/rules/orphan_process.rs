@@ -4,11 +4,12 @@
 //! container from the unchanged manifest, which finds the port taken.
 
 use super::{Answer, Rule, draft};
-use crate::diagnose::facts::{Facts, HolderClass, PortHolder};
+use crate::cri::{Container, RuntimeState, Sandbox};
+use crate::diagnose::facts::{Facts, HolderClass, PortHolder, ProcessCgroup};
 use crate::diagnose::finding::{Confidence, Evidence, EvidenceKind, FindingId, Severity, Targets};
 use crate::diagnose::query::{note, of_log, short};
 use crate::logs::SignatureId as S;
-use crate::model::{Component, Port};
+use crate::model::{Component, ContainerId, Port};
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::OrphanProcess,
@@ -63,10 +64,23 @@ fn from_lists(facts: &Facts) -> Answer {
             "CRI",
             format!("the port is held, but the runtime knows no running {component} container"),
         ));
+        if let Some((recorded, id)) = lost_container(facts, runtime, component) {
+            // A living process in the cgroup of a container that is gone needs no further sign.
+            confidence = Confidence::Proven;
+            evidence.push(note(
+                EvidenceKind::Runtime,
+                recorded.source.as_str(),
+                format!(
+                    "a process runs in the cgroup of container {} of this pod, which the runtime does not list as running",
+                    short(id.as_str())
+                ),
+            ));
+            targets.containers.push(id.clone());
+        }
         let Some(newest) = runtime.component_sandboxes(component).into_iter().next() else { continue };
         if newest.attempt > 0 {
             // kubelet makes a second sandbox for one UID only when the first one died.
-            confidence = Confidence::Likely;
+            confidence = confidence.max(Confidence::Likely);
             evidence.push(note(
                 EvidenceKind::Runtime,
                 "CRI",
@@ -83,11 +97,31 @@ fn from_lists(facts: &Facts) -> Answer {
     }
     let shims = facts.log_evidence(&[S::ShimDisconnected]);
     if !shims.is_empty() {
-        confidence = Confidence::Likely;
+        confidence = confidence.max(Confidence::Likely);
     }
     evidence.extend(shims);
     super::tidy(&mut targets);
     finish(confidence, evidence, targets)
+}
+
+/// Returns a recorded process of the component's pod whose container the runtime does not call running.
+fn lost_container<'a>(
+    facts: &'a Facts,
+    runtime: &RuntimeState,
+    component: Component,
+) -> Option<(&'a ProcessCgroup, &'a ContainerId)> {
+    facts.process_cgroups.iter().find_map(|recorded| {
+        let id = recorded.pod.container.as_ref()?;
+        let is_own = |sandbox: &&Sandbox| sandbox.uid == recorded.pod.uid;
+        let is_known = |container: &Container| container.id == *id && container.is_running();
+        let sandboxes = runtime.component_sandboxes(component);
+        // The pod's own sandbox process is no container of it.
+        let is_sandbox = runtime.sandboxes.iter().any(|sandbox| sandbox.id.as_str() == id.as_str());
+        let is_lost = sandboxes.iter().any(|sandbox| is_own(&sandbox))
+            && !is_sandbox
+            && !runtime.containers.iter().any(is_known);
+        is_lost.then_some((recorded, id))
+    })
 }
 
 fn finish(confidence: Confidence, evidence: Vec<Evidence>, targets: Targets) -> Answer {

@@ -117,6 +117,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
             logs_read: read_logs.read,
             runtime: state,
             port_holders,
+            process_cgroups: Vec::new(),
             manifests: manifest_facts,
             lint,
             host: facts::collect(node, host.clock, host.commands, deadline),

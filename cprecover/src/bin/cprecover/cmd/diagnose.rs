@@ -197,17 +197,17 @@ fn confidence(confidence: Confidence) -> &'static str {
     }
 }
 
-/// Findings that follow from `root`, nearest first, with their distance.
+/// Findings that follow from `root`, each right below what it follows from, with their distance.
 fn following(diagnosis: &Diagnosis, root: FindingId) -> Vec<(usize, FindingId)> {
-    let mut found = vec![(0, root)];
-    let mut at = 0;
-    while let Some((depth, id)) = found.get(at).copied() {
-        for link in diagnosis.links.iter().filter(|link| link.cause == id) {
-            if !found.iter().any(|(_, known)| *known == link.effect) {
-                found.push((depth + 1, link.effect));
-            }
+    let mut found: Vec<(usize, FindingId)> = Vec::new();
+    let mut next = vec![(0, root)];
+    while let Some((depth, id)) = next.pop() {
+        if found.iter().any(|(_, known)| *known == id) {
+            continue;
         }
-        at += 1;
+        found.push((depth, id));
+        let effects = diagnosis.links.iter().rev().filter(|link| link.cause == id);
+        next.extend(effects.map(|link| (depth + 1, link.effect)));
     }
     found
 }
