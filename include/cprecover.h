@@ -188,6 +188,11 @@
 #define CPR_ACCEPT_WITHOUT_COMPARISON 16
 
 /*
+ An outage is recovered from, as far as the policy goes.
+ */
+#define CPR_WATCH_RECOVER 1
+
+/*
  Ends the calls that were given it (`cpr_call.cancel`), from any thread. Once triggered it stays so:
  a call that is given it later ends at once.
  */
@@ -436,6 +441,47 @@ typedef struct cpr_recover_options {
      */
     uint64_t settle_ms;
 } cpr_recover_options;
+
+/*
+ Gets an event as JSON (`cprecover.dev/event/v1`), UTF-8, not NUL-terminated, valid during the call only.
+ Anything but 0 ends the watch.
+ */
+typedef int32_t (*cpr_event_fn)(void *user, const char *json, size_t json_len);
+
+/*
+ How a node is watched.
+ */
+typedef struct cpr_watch_options {
+    /*
+     `CPR_WATCH_*`.
+     */
+    uint64_t flags;
+    /*
+     How long after a look the next one comes while nothing changes, in milliseconds; 0 for 30 s.
+     */
+    uint64_t every_ms;
+    /*
+     How many bad looks in a row make an outage; 0 for 3.
+     */
+    uint32_t sick_after;
+    /*
+     How many recoveries an hour may have; 0 for 3.
+     */
+    uint32_t recoveries_per_hour;
+    /*
+     Gets each event, on the calling thread; may not be NULL.
+     */
+    cpr_event_fn event;
+    /*
+     Handed to `event` and `event_drop`.
+     */
+    void *event_user;
+    /*
+     Called once with `event_user` before the call returns, whatever it returns, when the struct itself
+     could be read; may be NULL.
+     */
+    cpr_drop_fn event_drop;
+} cpr_watch_options;
 
 /*
  Success.
@@ -933,6 +979,21 @@ cpr_status cpr_regenerate_apply(struct cpr_node *node,
  Frees a regeneration. Nothing happens for NULL.
  */
 void cpr_regeneration_free(struct cpr_regeneration *regeneration);
+
+/*
+ Watches the node until the time of `call` is up (never, unless it says so), the call is cancelled or
+ `event` says so: backs up what works after each change, tells each turn, and recovers from an outage
+ when `CPR_WATCH_RECOVER` is set, by a policy (the default one for NULL). Works on the calling thread.
+
+ Errors: `CPR_E_CANCELLED`. A backup or a recovery that fails is an event.
+ */
+cpr_status cpr_watch(const struct cpr_node *node,
+                     const struct cpr_policy *policy,
+                     const struct cpr_watch_options *options,
+                     size_t options_size,
+                     const struct cpr_call *call,
+                     size_t call_size,
+                     struct cpr_error **err);
 
 /*
  Reads the node's audit log, checks its chain, and writes every entry as JSON (`cprecover.dev/audit/v1`),

@@ -189,6 +189,35 @@ func TestObservePlanAndDryRun(t *testing.T) {
 	}
 }
 
+func TestWatch(t *testing.T) {
+	node, _ := site(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	var told []json.RawMessage
+	err := node.Watch(ctx, nil, WatchOptions{Every: time.Second, SickAfter: 1}, func(event json.RawMessage) bool {
+		told = append(told, event)
+		return false
+	})
+	if err != nil || len(told) != 1 {
+		t.Fatalf("have %d events, %v", len(told), err)
+	}
+	is(t, "event", told[0], nil)
+	// A context that ends while the watch waits for the next look.
+	ctx, cancel = context.WithCancel(context.Background())
+	defer cancel()
+	err = node.Watch(ctx, nil, WatchOptions{SickAfter: 1}, func(json.RawMessage) bool { cancel(); return true })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("have %v", err)
+	}
+	defer func() {
+		if p := recover(); p != "mine" {
+			t.Fatalf("have %v", p)
+		}
+	}()
+	err = node.Watch(context.Background(), nil, WatchOptions{SickAfter: 1}, func(json.RawMessage) bool { panic("mine") })
+	t.Fatalf("no panic, but %v", err)
+}
+
 func TestContextEndsCalls(t *testing.T) {
 	node, file := site(t)
 	ctx, cancel := context.WithCancel(context.Background())

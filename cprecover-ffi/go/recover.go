@@ -50,12 +50,14 @@ func (o RecoverOptions) flags() C.uint64_t {
 		flag(o.AcceptRenewedCertificates, C.CPR_ACCEPT_RENEWED_CERTIFICATES)
 }
 
-func (o RecoverOptions) settle() C.uint64_t {
-	if o.Settle <= 0 {
+func (o RecoverOptions) settle() C.uint64_t { return milliseconds(o.Settle) }
+
+func milliseconds(duration time.Duration) C.uint64_t {
+	if duration <= 0 {
 		return 0
 	}
 	// Rounded up: a short time must not become the default.
-	return C.uint64_t((o.Settle + time.Millisecond - 1) / time.Millisecond)
+	return C.uint64_t((duration + time.Millisecond - 1) / time.Millisecond)
 }
 
 // Observe looks at the node and changes nothing.

@@ -121,6 +121,24 @@ cpr_status go_recover(cpr_node *node, const cpr_policy *policy, uint64_t flags, 
     return cpr_recover(node, policy, &options, sizeof options, &c, sizeof c, report, err);
 }
 
+static int32_t event(void *user, const char *json, size_t json_len) {
+    return cprecoverGoEvent((uintptr_t)user, (char *)json, json_len);
+}
+
+cpr_status go_watch(const cpr_node *node, const cpr_policy *policy, uint64_t flags, uint64_t every_ms, uint32_t sick_after,
+                    uint32_t recoveries_per_hour, uintptr_t handle, go_call call, cpr_error **err) {
+    cpr_watch_options options;
+    cpr_call c = call_of(call);
+    memset(&options, 0, sizeof options);
+    options.flags = flags;
+    options.every_ms = every_ms;
+    options.sick_after = sick_after;
+    options.recoveries_per_hour = recoveries_per_hour;
+    options.event = event;
+    options.event_user = (void *)handle;
+    return cpr_watch(node, policy, &options, sizeof options, &c, sizeof c, err);
+}
+
 cpr_status go_regenerate_plan(const cpr_node *node, uint64_t components, go_call call, cpr_regeneration **plan,
                               cpr_error **err) {
     cpr_call c = call_of(call);

@@ -72,7 +72,7 @@ unsafe impl Options for cpr_call {
 }
 
 /// Ten years: what a caller who wants no end gives; an `Instant` must not overflow.
-const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
+pub(crate) const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
 
 /// A running call; dropping it ends the log and forgets the cancel.
 pub(crate) struct Call {

@@ -67,10 +67,21 @@ pub(crate) unsafe fn on_node<H: Taken<Inner = NodeState>, T: Empty>(
             let to = out(to);
             let call = Call::start(call, call_size, usual)?;
             let to = to?;
-            let node = node.take()?;
-            let _running = call.on(&node);
-            to.set(body(&node, &call)?);
-            Ok(())
+            on(node, &call, |node| {
+                to.set(body(node, &call)?);
+                Ok(())
+            })
         })
     }
+}
+
+/// Uses a node for a call, which `cpr_node_cancel` reaches.
+pub(crate) fn on<H: Taken<Inner = NodeState>>(
+    node: H,
+    call: &Call,
+    body: impl FnOnce(&NodeState) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let node = node.take()?;
+    let _running = call.on(&node);
+    body(&node)
 }

@@ -35,6 +35,7 @@ mod regenerate;
 mod status;
 mod table;
 mod version;
+mod watch;
 
 pub use audit::*;
 pub use backup::*;
@@ -52,3 +53,4 @@ pub use port::*;
 pub use regenerate::*;
 pub use status::*;
 pub use version::*;
+pub use watch::*;

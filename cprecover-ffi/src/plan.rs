@@ -94,7 +94,7 @@ fn decide(seen: &Seen, policy: Arc<Policy>) -> Result<Decided, Failure> {
     Ok(Decided { plan: Plan::new(&seen.observation, &outcome, &guarded)?, policy })
 }
 
-fn policy_or_default(policy: *const cpr_policy) -> Result<Arc<Policy>, Failure> {
+pub(crate) fn policy_or_default(policy: *const cpr_policy) -> Result<Arc<Policy>, Failure> {
     if policy.is_null() {
         return Ok(Arc::new(Policy::builtin()?));
     }

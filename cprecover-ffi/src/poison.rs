@@ -112,12 +112,17 @@ fn rows() -> impl IntoIterator<Item = Row> {
         cpr_recover("cpr_policy") = |w, b, e| cpr_recover(w.good.node, w.bad.policy, null(), 0, null(), 0, b, e);
         cpr_regenerate_plan("cpr_node") = |w, _b, e| { let mut r = null_mut(); cpr_regenerate_plan(w.bad.node, 1, null(), 0, &raw mut r, e) };
         cpr_regenerate_apply("cpr_node") = |w, b, e| cpr_regenerate_apply(w.bad.node, null(), 0, null(), 0, b, e);
+        cpr_watch("cpr_node") = |w, _b, e| cpr_watch(w.bad.node, null(), null(), 0, null(), 0, e);
+        cpr_watch("cpr_policy") = |w, _b, e| cpr_watch(w.good.node, w.bad.policy, null(), 0, null(), 0, e);
         cpr_audit("cpr_node") = |w, b, e| cpr_audit(w.bad.node, b, e);
     ]
 }
 
 /// Reads a good plan with a poisoned policy.
-fn plan_read(w: &World, e: *mut *mut cpr_error) -> cpr_status {
+///
+/// # Safety
+/// `e` is valid for a write of a pointer.
+unsafe fn plan_read(w: &World, e: *mut *mut cpr_error) -> cpr_status {
     let (mut plan, mut text) = (null_mut(), cpr_buf::EMPTY);
     // SAFETY: all arguments are live, and the outputs are variables.
     unsafe {

@@ -25,7 +25,7 @@ fn generate() -> String {
     String::from_utf8(header).expect("utf-8")
 }
 
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     "version.rs",
     "status.rs",
     "names.rs",
@@ -41,6 +41,7 @@ const SOURCES: [&str; 16] = [
     "observe.rs",
     "plan.rs",
     "regenerate.rs",
+    "watch.rs",
     "audit.rs",
 ];
 
@@ -56,4 +57,19 @@ fn the_header_is_up_to_date() {
         assert_eq!(old, new, "include/cprecover.h line {}: run again with CPRECOVER_BLESS=1", number + 1);
     }
     assert_eq!(checked_in, fresh, "include/cprecover.h: run again with CPRECOVER_BLESS=1");
+}
+
+#[test]
+fn the_documentation_has_the_contract() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/c-abi.md");
+    let text = std::fs::read_to_string(path).expect("docs/c-abi.md");
+    let shown = text.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the contract");
+    let contract: Vec<&str> = include_str!("contract.txt")
+        .lines()
+        .filter(|line| !["/*", " */"].contains(line))
+        .map(|line| line.strip_prefix(" * ").unwrap_or(""))
+        .collect();
+    assert_eq!(shown.trim(), contract.join("\n").trim(), "docs/c-abi.md shows tests/contract.txt");
+    let count = include_str!("symbols.txt").lines().count();
+    assert!(text.contains(&format!("{count} functions")), "docs/c-abi.md: {count} functions");
 }

@@ -1,6 +1,6 @@
 //! The C ABI, called as a C program calls it; what it answers is kept, to be held to its schema.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
@@ -337,6 +337,40 @@ impl Cprecover for C {
                 error,
             )
         })
+    }
+
+    fn watch(&self, events: usize, bounds: Bounds) -> Result<Vec<Value>, Failed> {
+        struct Told(Vec<Value>, usize, usize);
+        unsafe extern "C" fn event(user: *mut c_void, json: *const c_char, len: usize) -> i32 {
+            // SAFETY: `user` is the `Told` below, and the text lives for this call.
+            let (told, text) =
+                unsafe { (&mut *user.cast::<Told>(), std::slice::from_raw_parts(json.cast::<u8>(), len)) };
+            let mut event: Value = serde_json::from_slice(text).expect("JSON");
+            keep("event", &event);
+            event.as_object_mut().expect("an object").shift_remove("schema");
+            told.0.push(event);
+            i32::from(told.0.len() >= told.1)
+        }
+        unsafe extern "C" fn dropped(user: *mut c_void) {
+            // SAFETY: as above.
+            unsafe { (*user.cast::<Told>()).2 += 1 };
+        }
+        let (mut told, call) = (Told(Vec::new(), events, 0), Call::from(bounds));
+        let options = cpr_watch_options {
+            flags: 0,
+            every_ms: 1000,
+            sick_after: 1,
+            recoveries_per_hour: 0,
+            event: Some(event),
+            event_user: (&raw mut told).cast(),
+            event_drop: Some(dropped),
+        };
+        let done = status(|error| unsafe {
+            let size = size_of_val(&options);
+            cpr_watch(self.node, null(), &raw const options, size, &raw const call.options, CALL, error)
+        });
+        assert_eq!(told.2, 1, "event_drop is called once");
+        done.map(|()| told.0)
     }
 
     fn plan_regeneration(&self, component: &str) -> Answer {

@@ -228,6 +228,20 @@ pub(crate) fn a_dry_run_changes_nothing<S: Cprecover>() {
     assert_eq!(std::fs::read_to_string(site.manifest()).expect("as it was"), ETCD);
 }
 
+pub(crate) fn a_watch_tells_each_turn<S: Cprecover>() {
+    let site = Site::new();
+    let node = open::<S>(&site);
+    let told = node.watch(1, Bounds::usual()).expect("an event");
+    assert_eq!(told[0]["event"], "unhealthy", "{told:?}");
+    assert!(told[0]["look"]["notProven"].as_array().is_some_and(|list| !list.is_empty()), "{told:?}");
+    assert!(!site.store().exists(), "what does not work is not backed up");
+    assert_eq!(
+        node.watch(1, Bounds { timeout_ms: 1, ..Bounds::usual() }).map(|told| told.len() <= 1),
+        Ok(true)
+    );
+    assert_eq!(kind(node.watch(1, Bounds { cancelled: true, ..Bounds::usual() })), "cancelled");
+}
+
 pub(crate) fn regeneration_needs_a_kubeadm<S: Cprecover>() {
     let site = Site::new();
     let node = open::<S>(&site);
@@ -327,6 +341,10 @@ pub(crate) fn the_drills_node_is_recovered<S: Cprecover>() {
     let regeneration = node.plan_regeneration("kube-scheduler").expect("the drill has a kubeadm");
     assert!(regeneration["objections"].is_array(), "{regeneration}");
     node.regenerate("kube-scheduler").expect("installed");
+    // The regenerated scheduler comes up, and what works is backed up.
+    let told = node.watch(100, Bounds { timeout_ms: 20_000, ..Bounds::usual() }).expect("events");
+    let events: Vec<&str> = told.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert!(events.contains(&"healthy") && events.contains(&"backed-up"), "{told:?}");
 }
 
 pub(crate) fn the_drills_node_is_recovered_by_an_approved_plan<S: Cprecover>() {

@@ -42,6 +42,7 @@ on_every_surface!(
     a_node_is_looked_at_and_diagnosed,
     a_plan_is_bound_by_its_digest,
     a_dry_run_changes_nothing,
+    a_watch_tells_each_turn,
     regeneration_needs_a_kubeadm,
     without_effects_there_is_no_audit_log,
     a_broken_audit_log_stops_everything,

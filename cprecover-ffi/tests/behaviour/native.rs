@@ -9,8 +9,9 @@ use cprecover::kubeadm::{Acceptance, Options, RegenerationPlan, Severity};
 use cprecover::model::{Component, Digest, Pid, Port, ProcessId};
 use cprecover::policy::{LoadOptions, Policy, guard};
 use cprecover::recover::{
-    AuditLog, Engine, Host, NodeLock, NodeWorld, Observation, Plan, PortQuestion, RecoverOptions,
-    apply_regeneration, end_holder, history, observe, plan_regeneration, policy_view, port_report,
+    AuditLog, Engine, Host, LiveNode, NodeLock, NodeWorld, Observation, Plan, PortQuestion, RecoverOptions,
+    WatchOptions, Watcher, apply_regeneration, end_holder, history, observe, plan_regeneration, policy_view,
+    port_report,
 };
 use cprecover::sys::{CancelToken, Clock as _, Deadline, SystemClock};
 use cprecover::{Error, ErrorKind, NodeOptions};
@@ -215,6 +216,30 @@ impl Cprecover for Native {
         let mut options = RecoverOptions::default();
         options.dry_run = dry_run;
         self.run(&policy(name)?, &options, bounds)
+    }
+
+    fn watch(&self, events: usize, bounds: Bounds) -> Result<Vec<Value>, Failed> {
+        let policy = policy("")?;
+        let decide = |seen: &cprecover::policy::Observation| policy.decide(seen);
+        let host = self.host();
+        let mut live = LiveNode::new(&host, &decide, RecoverOptions::default());
+        let mut options = WatchOptions::default();
+        options.probe_every = Duration::from_secs(1);
+        options.recheck_every = Duration::from_secs(1);
+        options.sick_after = 1;
+        let mut watcher = Watcher::new(&self.node, &mut live, &SystemClock, options);
+        let deadline = bounds.deadline();
+        let mut told = Vec::new();
+        while told.len() < events {
+            match watcher.next(&deadline, &mut |_| {})? {
+                Some(event) => told.push(value(&event)),
+                None => break,
+            }
+        }
+        if deadline.is_cancelled() {
+            deadline.check("watch")?;
+        }
+        Ok(told)
     }
 
     fn plan_regeneration(&self, component: &str) -> Answer {

@@ -80,6 +80,9 @@ pub(crate) trait Cprecover: Sized {
     fn apply(&self, plan: &[u8]) -> Answer;
     fn recover(&self, policy: &str, dry_run: bool, bounds: Bounds) -> Answer;
 
+    /// Watches, with looks every second and one bad look an outage, until so many events were told.
+    fn watch(&self, events: usize, bounds: Bounds) -> Result<Vec<Value>, Failed>;
+
     fn plan_regeneration(&self, component: &str) -> Answer;
     /// Plans and installs, with every acceptance that there is.
     fn regenerate(&self, component: &str) -> Answer;

@@ -15,11 +15,16 @@
 #define DROP() cpr_buf_free(&b)
 #define S(text) text, sizeof text - 1
 
-static int lines, dropped;
+static int lines, dropped, told;
 static void log_line(void *u, int32_t l, const char *t, size_t tn, const char *m, size_t mn) {
     (void)l; (void)t; (void)tn; (void)m; (void)mn; ++*(int *)u;
 }
 static void log_drop(void *u) { (void)u; dropped++; }
+static int32_t event(void *u, const char *json, size_t n) {
+    static const char schema[] = "{\"schema\":\"cprecover.dev/event/v1\"";
+    *(int *)u += n > sizeof schema && strncmp(json, schema, sizeof schema - 1) == 0;
+    return 1;
+}
 
 /* Every function that takes a handle, with these; `status` is what they must say. */
 static void misuse(cpr_node *n, cpr_observation *o, cpr_policy *p, cpr_plan *l, cpr_regeneration *r, cpr_status status) {
@@ -51,6 +56,7 @@ static void misuse(cpr_node *n, cpr_observation *o, cpr_policy *p, cpr_plan *l, 
     IS(cpr_regeneration_json(r, &b, &e), status);
     IS(cpr_regenerate_apply(n, r, 0, NULL, 0, &b, &e), status);
     IS(cpr_audit(n, &b, &e), status);
+    IS(cpr_watch(n, NULL, NULL, 0, NULL, 0, &e), status);
     CHECK(b.ptr == NULL && b.len == 0 && o2 == NULL && l2 == NULL && r2 == NULL);
     cpr_node_cancel(n); cpr_node_free(n); cpr_observation_free(o); cpr_policy_free(p); cpr_plan_free(l);
     cpr_regeneration_free(r);
@@ -60,11 +66,11 @@ int main(int argc, char **argv) {
     cpr_error *e = NULL;
     cpr_buf b = {0};
     cpr_node *n; cpr_observation *o; cpr_policy *p; cpr_plan *l, *l2; cpr_regeneration *r; cpr_cancel *c;
-    cpr_node_options at; cpr_port port; cpr_call call; cpr_recover_options options; cpr_health health;
+    cpr_node_options at; cpr_port port; cpr_call call; cpr_recover_options options; cpr_health health; cpr_watch_options watch;
     unsigned number; int pid; uint64_t ticks;
     const char *holder;
     memset(&at, 0, sizeof at); memset(&port, 0, sizeof port); memset(&call, 0, sizeof call);
-    memset(&options, 0, sizeof options);
+    memset(&options, 0, sizeof options); memset(&watch, 0, sizeof watch);
     if (argc < 2) return 2;
     at.root = argv[1]; at.root_len = strlen(argv[1]);
     CHECK(cpr_abi_version() == CPR_ABI_VERSION && strcmp(cpr_version(), CPR_VERSION) == 0);
@@ -105,6 +111,8 @@ int main(int argc, char **argv) {
     OK(cpr_regenerate_plan(n, CPR_KUBE_SCHEDULER, NULL, 0, &r, &e));
     TEXT(cpr_regeneration_json(r, &b, &e), "regeneration-plan"); DROP();
     TEXT(cpr_regenerate_apply(n, r, CPR_ACCEPT_REGENERATED_CHANGES | CPR_ACCEPT_WITHOUT_COMPARISON, NULL, 0, &b, &e), "regeneration"); DROP();
+    watch.every_ms = 1000; watch.event = event; watch.event_user = &told;
+    OK(cpr_watch(n, p, &watch, sizeof watch, NULL, 0, &e)); CHECK(told == 1);
     cpr_node_cancel(n); cpr_cancel_trigger(c);
     call.cancel = c;
     IS(cpr_port_holder(n, &port, sizeof port, &call, sizeof call, &b, &e), CPR_E_CANCELLED);

@@ -13,7 +13,7 @@
 
 enum kind { SHARED, ALONE, TEXT, STRUCT, CALL, NUMBER, OUT_HANDLE, OUT_STRUCT };
 enum type { NODE, CANCEL, ERROR, POLICY, OBSERVATION, PLAN, REGENERATION, TYPES,
-    NODE_OPTIONS, CALL_, PORT, BACKUP_OPTIONS, RESTORE_OPTIONS, RECOVER_OPTIONS };
+    NODE_OPTIONS, CALL_, PORT, BACKUP_OPTIONS, RESTORE_OPTIONS, RECOVER_OPTIONS, WATCH_OPTIONS };
 struct slot { void *ptr; size_t len; uint64_t number; };
 struct parameter { enum kind kind; int type; size_t size; const char *name; };
 #define MAX 12
@@ -43,12 +43,13 @@ static void log_line(void *u, int32_t l, const char *t, size_t tn, const char *m
     (void)u; (void)l; (void)t; (void)tn; (void)m; (void)mn; lines++;
 }
 static void log_drop(void *u) { (void)u; drops++; }
+static int32_t event(void *u, const char *j, size_t n) { (void)u; (void)j; (void)n; return 0; }
 
 /* Structs that are right; larger than ours, so that a longer size can be told. */
 static union options {
     cpr_node_options node; cpr_call call; cpr_port port; cpr_backup_options backup; cpr_restore_options restore;
-    cpr_recover_options recover; unsigned char bytes[8192];
-} options[RECOVER_OPTIONS + 1];
+    cpr_recover_options recover; cpr_watch_options watch; unsigned char bytes[8192];
+} options[WATCH_OPTIONS + 1];
 static union { cpr_buf buf; cpr_health health; void *handle; unsigned char bytes[256]; } out;
 static char root[4096];
 
@@ -161,20 +162,20 @@ static void arguments(const struct function *f) {
             s[i].ptr = NULL; expect(f, s, WANT(CPR_E_ARGUMENT), "NULL struct with a size");
             /* Nothing is bounded then; what takes long is not called. */
             s[i].len = 0;
-            if (strcmp(f->name, "cpr_observe") != 0 && strcmp(f->name, "cpr_recover") != 0 && strcmp(f->name, "cpr_plan_apply") != 0)
+            if (strcmp(f->name, "cpr_observe") != 0 && strcmp(f->name, "cpr_recover") != 0 && strcmp(f->name, "cpr_plan_apply") != 0 && (strcmp(f->name, "cpr_watch") != 0 || p->kind != CALL))
                 expect(f, s, ANY, "no struct");
             s[i] = good; s[i].len = 4104; expect(f, s, WANT(CPR_E_ARGUMENT), "struct that is too large");
             for (int h = 0; h < 3; h++) { s[i].len = huge[h]; expect(f, s, WANT(CPR_E_ARGUMENT), "huge struct"); }
             for (size_t size = 8; size <= p->size; size++) { s[i].len = size; expect(f, s, size % 8 == 0 ? ANY : WANT(CPR_E_ARGUMENT), "shorter struct"); }
             s[i].len = p->size + 64; expect(f, s, ANY, "longer struct");
             bytes[p->size + 63] = 1; expect(f, s, WANT(CPR_E_UNSUPPORTED), "unknown option"); bytes[p->size + 63] = 0;
-            if (p->kind != CALL) {
+            if (p->kind != CALL && p->type != WATCH_OPTIONS) { /* No callbacks of ones. */
                 unsigned char copy[256];
                 memcpy(copy, bytes, p->size); s[i].len = p->size;
                 memset(bytes, 0xff, p->size); expect(f, s, WANT(FAILS), "struct of ones");
                 memset(bytes, 0, p->size); if (p->type != RECOVER_OPTIONS) expect(f, s, ANY, "struct of zeros");
                 memcpy(bytes, copy, p->size);
-            } else {
+            } else if (p->kind == CALL) {
                 cpr_call *call = &options[CALL_].call, keep = *call;
                 s[i].len = p->size;
                 call->cancel = (cpr_cancel *)dead[CANCEL]; expect(f, s, WANT(CPR_E_HANDLE), "freed cancel");
@@ -293,6 +294,7 @@ int main(int argc, char **argv) {
     options[CALL_].call.timeout_ms = 1; options[CALL_].call.cancel = triggered;
     options[CALL_].call.log = log_line; options[CALL_].call.log_drop = log_drop; options[CALL_].call.log_level = CPR_LOG_TRACE;
     options[PORT].port.port = 1;
+    options[WATCH_OPTIONS].watch.event = event;
     options[RECOVER_OPTIONS].recover.flags = CPR_DRY_RUN;
     for (int i = 0; i < COUNT; i++) {
         const char *name = FUNCTIONS[i].name;

@@ -87,6 +87,8 @@ static cpr_status call_cpr_terminate(const struct slot *s, cpr_error **e) { retu
 #define ROW_cpr_terminate {"cpr_terminate", call_cpr_terminate, 1, 7, {{ALONE, NODE, 0, "node"}, {STRUCT, PORT, sizeof(cpr_port), "port"}, {NUMBER, 0, 0, "pid"}, {NUMBER, 0, 0, "start_ticks"}, {NUMBER, 0, 0, "flags"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
 static cpr_status call_cpr_version(const struct slot *s, cpr_error **e) { (void)s; (void)e; (void)cpr_version(); return CPR_OK; }
 #define ROW_cpr_version {"cpr_version", call_cpr_version, 0, 0, {{NUMBER, 0, 0, ""}}}
+static cpr_status call_cpr_watch(const struct slot *s, cpr_error **e) { return cpr_watch((cpr_node *)s[0].ptr, (cpr_policy *)s[1].ptr, (const cpr_watch_options *)s[2].ptr, s[2].len, (const cpr_call *)s[3].ptr, s[3].len, e); }
+#define ROW_cpr_watch {"cpr_watch", call_cpr_watch, 1, 4, {{SHARED, NODE, 0, "node"}, {SHARED, POLICY, 0, "policy"}, {STRUCT, WATCH_OPTIONS, sizeof(cpr_watch_options), "options"}, {CALL, CALL, sizeof(cpr_call), "call"}}}
 static const struct function FUNCTIONS[] = {
     ROW_cpr_abi_version,
     ROW_cpr_audit,
@@ -132,4 +134,5 @@ static const struct function FUNCTIONS[] = {
     ROW_cpr_status_name,
     ROW_cpr_terminate,
     ROW_cpr_version,
+    ROW_cpr_watch,
 };
