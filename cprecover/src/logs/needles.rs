@@ -163,12 +163,11 @@ impl<'a> Hits<'a> {
 
     fn search(&mut self, searcher: usize, from: usize) {
         let span = Span { start: from, end: self.block.len() };
-        let found = match needles().groups.get(searcher) {
-            Some(group) => group.searcher.find_in(self.block, span).map(|found| found.start()),
-            None => {
-                let input = aho_corasick::Input::new(self.block).span(span);
-                needles().all.find(input).map(|found| found.start())
-            }
+        let found = if let Some(group) = needles().groups.get(searcher) {
+            group.searcher.find_in(self.block, span).map(|found| found.start())
+        } else {
+            let input = aho_corasick::Input::new(self.block).span(span);
+            needles().all.find(input).map(|found| found.start())
         };
         if let Some(next) = self.next.get_mut(searcher) {
             *next = found;

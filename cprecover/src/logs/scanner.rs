@@ -245,12 +245,11 @@ impl Scanner {
 
 /// Returns the rows of the table that a message belongs to, each once.
 fn rows_in(message: &str) -> Vec<usize> {
-    let has = |text: &&str| memchr::memmem::find(message.as_bytes(), text.as_bytes()).is_some();
+    let has = |text: &&'static str| memchr::memmem::find(message.as_bytes(), text.as_bytes()).is_some();
     let mut rows = needles::rows_in(message);
     rows.retain(|row| {
         SIGNATURES.get(*row).is_some_and(|signature| {
-            (signature.also.is_empty() || signature.also.iter().any(|text| has(text)))
-                && !signature.never.iter().any(|text| has(text))
+            (signature.also.is_empty() || signature.also.iter().any(has)) && !signature.never.iter().any(has)
         })
     });
     rows

@@ -144,21 +144,21 @@ fn a_full_queue_is_a_timeout_and_a_broadcast_address_is_unreachable() {
 #[test]
 fn a_reset_is_told_in_each_phase() {
     // SO_LINGER of zero makes close(2) a reset.
-    fn reset(stream: TcpStream) {
-        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("linger");
+    fn reset(stream: &TcpStream) {
+        rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).expect("linger");
     }
-    let (address, thread) = server(reset);
+    let (address, thread) = server(|stream| reset(&stream));
     assert!(matches!(plain(address), Outcome::Reset { .. }));
     thread.join().expect("server");
     let (address, thread) = server(|mut stream| {
         request(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok").expect("writes");
         std::thread::sleep(Duration::from_millis(100));
-        reset(stream);
+        reset(&stream);
     });
     assert_eq!(plain(address), Outcome::Reset { phase: Phase::Body });
     thread.join().expect("server");
-    let (address, thread) = server(reset);
+    let (address, thread) = server(|stream| reset(&stream));
     let (outcome, _) = ask(address, Trust::Insecure, &Limits::default());
     assert_eq!(outcome, Outcome::Reset { phase: Phase::Handshake });
     thread.join().expect("server");
@@ -186,10 +186,11 @@ fn the_default_cap_is_one_mebibyte() {
     let (address, thread) = server(|mut stream| {
         request(&mut stream);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n[+]ping ok\n");
-        while stream.write_all(&[b'x'; 65536]).is_ok() {}
+        let more = vec![b'x'; 65536];
+        while stream.write_all(&more).is_ok() {}
     });
     let Outcome::Answered { report } = plain(address) else { panic!("an answer") };
-    assert!(report.has_failed("x") || report.checks.iter().any(|check| check.name == "ping"));
+    assert!(report.checks.iter().any(|check| check.name == "ping"), "{report:?}");
     thread.join().expect("server");
 }
 

@@ -112,12 +112,12 @@ fn lost_container<'a>(
 ) -> Option<(&'a ProcessCgroup, &'a ContainerId)> {
     facts.process_cgroups.iter().find_map(|recorded| {
         let id = recorded.pod.container.as_ref()?;
-        let is_own = |sandbox: &&Sandbox| sandbox.uid == recorded.pod.uid;
+        let is_own = |sandbox: &Sandbox| sandbox.uid == recorded.pod.uid;
         let is_known = |container: &Container| container.id == *id && container.is_running();
         let sandboxes = runtime.component_sandboxes(component);
         // The pod's own sandbox process is no container of it.
         let is_sandbox = runtime.sandboxes.iter().any(|sandbox| sandbox.id.as_str() == id.as_str());
-        let is_lost = sandboxes.iter().any(|sandbox| is_own(&sandbox))
+        let is_lost = sandboxes.iter().any(|sandbox| is_own(sandbox))
             && !is_sandbox
             && !runtime.containers.iter().any(is_known);
         is_lost.then_some((recorded, id))

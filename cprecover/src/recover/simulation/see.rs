@@ -96,6 +96,7 @@ pub(super) fn observe(node: &SimNode, blind: Blind) -> Observation {
                 Observed::Present(runtime(node))
             },
             port_holders,
+            process_cgroups: Vec::new(),
             lint: lint(node),
             host: host(node, blind),
             etcd_data: data,
