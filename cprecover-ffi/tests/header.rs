@@ -63,7 +63,8 @@ fn the_header_is_up_to_date() {
 fn the_documentation_has_the_contract() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/c-abi.md");
     let text = std::fs::read_to_string(path).expect("docs/c-abi.md");
-    let shown = text.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the contract");
+    let shown =
+        text.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the contract");
     let contract: Vec<&str> = include_str!("contract.txt")
         .lines()
         .filter(|line| !["/*", " */"].contains(line))

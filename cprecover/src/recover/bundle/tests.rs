@@ -80,7 +80,13 @@ fn seed(node: &NodeOptions) -> Vec<&'static str> {
 }
 
 fn silent(_: &contract::Observation) -> Outcome {
-    let policy = Identity { name: "test".into(), version: "1".into(), digest: None, signed_by: None, agreed_with: Vec::new() };
+    let policy = Identity {
+        name: "test".into(),
+        version: "1".into(),
+        digest: None,
+        signed_by: None,
+        agreed_with: Vec::new(),
+    };
     let action = Action::Escalate { summary: "look".into(), hints: Vec::new() };
     let decisions = vec![Decision::new("r", action, "why")];
     Outcome { policy, decisions, failure: None, log: Vec::new(), log_dropped: 0, fuel_used: 0 }
