@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use cprecover::model::Digest;
 use ed25519_dalek::pkcs8::EncodePublicKey as _;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::{Signer as _, SigningKey};
 use policy_support::{bombs, quiet};
 use serde_json::Value;
@@ -164,7 +165,7 @@ fn policies_are_installed_listed_and_removed() {
 fn only_signed_policies_are_trusted_once_there_is_a_key() {
     let node = Node::new();
     let (ours, theirs) = (SigningKey::from_bytes(&[7; 32]), SigningKey::from_bytes(&[8; 32]));
-    let pem = |key: &SigningKey| key.verifying_key().to_public_key_pem(Default::default()).unwrap();
+    let pem = |key: &SigningKey| key.verifying_key().to_public_key_pem(LineEnding::LF).unwrap();
     let key = node.file("ops.pem", pem(&ours));
     let file = node.file("p.wasm", quiet());
     let check = ["policy", "check", text(&file), "--policy-key", text(&key)];

@@ -196,13 +196,11 @@ impl PolicyCache {
 
     /// Names of the entries that may hold the policy compiled for this engine.
     fn candidates(&self, digest: &Digest) -> Result<Vec<String>> {
-        match own_suffix()? {
-            Some(suffix) => Ok(vec![format!("{digest}{suffix}")]),
-            None => {
-                let prefix = digest.to_string();
-                Ok(self.names()?.into_iter().filter(|name| name.starts_with(&prefix)).collect())
-            }
+        if let Some(suffix) = own_suffix()? {
+            return Ok(vec![format!("{digest}{suffix}")]);
         }
+        let prefix = digest.to_string();
+        Ok(self.names()?.into_iter().filter(|name| name.starts_with(&prefix)).collect())
     }
 
     /// Keeps a compiled policy, durably and all or nothing.

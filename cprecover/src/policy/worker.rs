@@ -109,22 +109,18 @@ impl WorkerCompiler {
         Ok(())
     }
 
-    fn over(&self, limit: &str, what: String) -> Error {
-        Error::new(ErrorKind::Limit, format!("policy limit `{limit}`: {what}"))
-    }
-
     fn failure(&self, status: ExitStatus, message: &str) -> Error {
         let limits = self.limits;
-        let memory = || self.over("compile-memory", format!("more than {} bytes", limits.memory_bytes));
+        let memory = || over("compile-memory", format!("more than {} bytes", limits.memory_bytes));
         if message.contains("memory allocation of") || message.contains("Cannot allocate memory") {
             return memory();
         }
         match status.signal() {
             Some(signal) if signal == Signal::XCPU.as_raw() || signal == Signal::KILL.as_raw() => {
-                self.over("compile-time", format!("not compiled within {} s", limits.time.as_secs()))
+                over("compile-time", format!("not compiled within {} s", limits.time.as_secs()))
             }
             Some(signal) if signal == Signal::XFSZ.as_raw() => {
-                self.over("compile-output", format!("more than {} bytes", limits.output_bytes))
+                over("compile-output", format!("more than {} bytes", limits.output_bytes))
             }
             Some(signal) if signal == Signal::SEGV.as_raw() || signal == Signal::BUS.as_raw() => memory(),
             Some(signal) => Error::new(
@@ -139,6 +135,10 @@ impl WorkerCompiler {
     }
 }
 
+fn over(limit: &str, what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Limit, format!("policy limit `{limit}`: {what}"))
+}
+
 impl Compiler for WorkerCompiler {
     fn compile(&self, job: &CompileJob<'_>) -> Result<Vec<u8>> {
         let deadline = Instant::now() + self.limits.time;
@@ -150,7 +150,7 @@ impl Compiler for WorkerCompiler {
                 Ok(None) => {
                     running.kill();
                     let what = format!("not compiled within {} ms", self.limits.time.as_millis());
-                    return Err(self.over("compile-time", what));
+                    return Err(over("compile-time", what));
                 }
                 Err(source) => {
                     running.kill();

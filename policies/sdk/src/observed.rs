@@ -25,7 +25,6 @@ pub const NOW_MS: u64 = 1_750_000_000_000;
 
 /// Begins an observation of a single-node control plane that is down, with all else as it should be: all
 /// four manifests in place, kubelet and runtime running, etcd's data intact, its one member dead.
-#[must_use]
 pub fn broken_node(node: &str) -> Builder {
     let builder = Builder(Observation {
         node: node.into(),
@@ -45,7 +44,6 @@ pub fn broken_node(node: &str) -> Builder {
 }
 
 /// Begins an observation of a node that is verified healthy.
-#[must_use]
 pub fn healthy_node(node: &str) -> Builder {
     let mut builder = broken_node(node);
     builder.0.healthy = Verdict::Yes;

@@ -94,13 +94,12 @@ pub(super) fn decided(policy: &Policy, observation: &Observation) -> Vec<String>
 
 fn line(guarded: &Guarded) -> String {
     let decision = &guarded.decision;
-    let mut text = format!("{}: {}", decision.rule_id, decision.action);
-    match &guarded.ruling {
-        Ruling::Refused { rail, .. } => text += &format!(" [refused: {}]", rail_name(*rail)),
-        Ruling::Deferred { rail, .. } => text += &format!(" [deferred: {}]", rail_name(*rail)),
-        _ => {}
-    }
-    text
+    let stopped = match &guarded.ruling {
+        Ruling::Refused { rail, .. } => format!(" [refused: {}]", rail_name(*rail)),
+        Ruling::Deferred { rail, .. } => format!(" [deferred: {}]", rail_name(*rail)),
+        _ => String::new(),
+    };
+    format!("{}: {}{stopped}", decision.rule_id, decision.action)
 }
 
 /// Returns a guard rail's name as it is in JSON.
