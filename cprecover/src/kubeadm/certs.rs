@@ -211,7 +211,7 @@ impl Staging {
             std::fs::create_dir_all(&path).map_err(|source| Error::path("make", &path, source))?;
         }
         for folder in ["", "etcd"] {
-            staging.copy(&node.resolve(node.pki_dir.join(folder)), &staging.path("pki").join(folder))?;
+            copy(&node.resolve(node.pki_dir.join(folder)), &staging.path("pki").join(folder))?;
         }
         let mut reconstruction = reconstruct(sources)?;
         reconstruction.config.certificates_dir = Some(staging.path("pki"));
@@ -224,21 +224,6 @@ impl Staging {
 
     fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
-    }
-
-    fn copy(&self, from: &Path, to: &Path) -> Result<()> {
-        let entries = std::fs::read_dir(from).map_err(|source| Error::path("list", from, source))?;
-        for (count, entry) in entries.enumerate() {
-            let entry = entry.map_err(|source| Error::path("list", from, source))?;
-            if count >= MAX_FILES {
-                return Err(Error::new(ErrorKind::Limit, format!("{} has too many files", from.display())));
-            }
-            // Links are followed: some keep their keys elsewhere.
-            if entry.path().is_file() {
-                write_secret(&to.join(entry.file_name()), &read_bounded(&entry.path(), MAX_FILE_BYTES)?)?;
-            }
-        }
-        Ok(())
     }
 
     fn renew(
@@ -313,6 +298,21 @@ impl Staging {
             files,
         })
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(from).map_err(|source| Error::path("list", from, source))?;
+    for (count, entry) in entries.enumerate() {
+        let entry = entry.map_err(|source| Error::path("list", from, source))?;
+        if count >= MAX_FILES {
+            return Err(Error::new(ErrorKind::Limit, format!("{} has too many files", from.display())));
+        }
+        // Links are followed: some keep their keys elsewhere.
+        if entry.path().is_file() {
+            write_secret(&to.join(entry.file_name()), &read_bounded(&entry.path(), MAX_FILE_BYTES)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn made_nothing(path: &Path, error: &Error) -> Error {

@@ -1,4 +1,5 @@
 //! Two nodes and one lease, over a server that keeps one object.
+#![allow(clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};

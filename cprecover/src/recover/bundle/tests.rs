@@ -98,7 +98,7 @@ fn no_seeded_secret_is_in_the_tar_and_what_helps_is() {
     let node = node(dir.path());
     let secrets = seed(&node);
     let mut bytes = Vec::new();
-    let deadline = Deadline::after(Duration::from_secs(60));
+    let deadline = Deadline::after(Duration::from_mins(1));
     let report = support_bundle(&Host::new(&node), &silent, &mut bytes, &deadline).expect("bundle");
     let mut texts = String::new();
     for entry in tar::Archive::new(bytes.as_slice()).entries().expect("tar") {
@@ -136,7 +136,7 @@ fn a_key_that_cannot_be_read_makes_no_bundle() {
     // A file over the limit stands for one that cannot be read: root may read all others.
     write(&node, "/etc/kubernetes/pki/big.key", &"x".repeat(2 << 20));
     let mut bytes = Vec::new();
-    let deadline = Deadline::after(Duration::from_secs(60));
+    let deadline = Deadline::after(Duration::from_mins(1));
     let error = support_bundle(&Host::new(&node), &silent, &mut bytes, &deadline).expect_err("not known");
     assert!(error.to_string().contains("big.key"), "{error}");
     assert!(bytes.is_empty(), "nothing was written");

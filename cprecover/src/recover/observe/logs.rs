@@ -42,13 +42,18 @@ pub(super) fn read(
     logs
 }
 
+/// Names of logs, and their ends.
+pub(in crate::recover) type Texts = Vec<(String, Vec<u8>)>;
+/// What could not be read, and why.
+pub(in crate::recover) type Unread = Vec<(String, String)>;
+
 /// The ends of those logs by name, and what could not be read.
 pub(in crate::recover) fn texts(
     node: &NodeOptions,
     runtime: &Observed<RuntimeState>,
     commands: &dyn Commands,
     deadline: &Deadline,
-) -> (Vec<(String, Vec<u8>)>, Vec<(String, String)>) {
+) -> (Texts, Unread) {
     let mut found = Vec::new();
     let mut unread = Vec::new();
     let mut take = |name: String, bytes: Result<Vec<u8>>| match bytes {

@@ -23,6 +23,7 @@ use crate::diagnose::{Facts, ManifestFact};
 use crate::error::Result;
 use crate::facts;
 use crate::model::{Component, NodeName, Observed};
+use crate::node::NodeOptions;
 use crate::policy::contract::Unobserved;
 use crate::probe::{Limits, Prober};
 use crate::sys::{Deadline, read_bounded};
@@ -136,18 +137,25 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
         pod_dirs: Vec::new(),
         unobserved,
     };
-    if Verification::of(&observation).healthy {
+    by_health(&mut observation, node, deadline);
+    observation
+}
+
+/// Drops what counts only on a node that is down, and looks at what matters only there.
+fn by_health(observation: &mut Observation, node: &NodeOptions, deadline: &Deadline) {
+    if Verification::of(observation).healthy {
         // Every part is proven to work now, so what the logs tell lies in the past.
         observation.facts.log_matches.clear();
-    } else if let Observed::Present(state) = &observation.facts.runtime {
-        match pods::look(node, &observation.node, state, deadline) {
-            Ok(folders) => observation.pod_dirs = folders,
-            Err(error) => observation
-                .unobserved
-                .push(Unobserved { what: "pod folders".into(), reason: error.to_string() }),
+        return;
+    }
+    let Observed::Present(state) = &observation.facts.runtime else { return };
+    match pods::look(node, &observation.node, state, deadline) {
+        Ok(folders) => observation.pod_dirs = folders,
+        Err(error) => {
+            let reason = error.to_string();
+            observation.unobserved.push(Unobserved { what: "pod folders".into(), reason });
         }
     }
-    observation
 }
 
 /// The best backups of the node's manifests, verified now.

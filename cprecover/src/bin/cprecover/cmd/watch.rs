@@ -43,8 +43,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let mut recovery = RecoverOptions::default();
     recovery.consents = args.consent.consents();
     let host = Host::new(&ctx.node);
-    let mut node =
-        LiveNode::new(&host, &decide, recovery).accept_unsaved_member(args.consent.accept_unsaved_etcd);
+    let mut node = LiveNode::new(&host, &decide, recovery)
+        .accept_unsaved_member(args.consent.accept_unsaved_etcd)
+        .with_cluster_lock(LeaseLock::new(&host));
     let mut options = WatchOptions::default();
     options.probe_every = Duration::from_secs(args.every.max(1));
     options.recheck_every = options.recheck_every.min(options.probe_every);
