@@ -1,7 +1,7 @@
 //! Eight threads, ten thousand calls each: shared handles, exclusive ones, cancels, errors that another
 //! thread reads, and handles that one thread frees while others use them.
 //!
-//! `tests/nightly.sh` runs this under ThreadSanitizer.
+//! `tests/nightly.sh` runs this under `ThreadSanitizer`.
 
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 

@@ -73,7 +73,7 @@ fn a_child_that_is_left_is_counted() {
 #[test]
 fn a_worker_compiles_what_this_process_compiles() {
     let _alone = alone();
-    let options = uncounted(worker(Duration::from_secs(60), 2 << 30));
+    let options = uncounted(worker(Duration::from_mins(1), 2 << 30));
     for name in Policy::SHIPPED {
         let profile = cprecover_policies::Profile::from_name(name).unwrap();
         let bytes = cprecover_policies::shipped::component(profile);

@@ -40,7 +40,7 @@ impl Watch {
     fn until(&self, kind: &str) -> (Value, Vec<String>) {
         let started = Instant::now();
         let mut before = Vec::new();
-        while started.elapsed() < Duration::from_secs(120) {
+        while started.elapsed() < Duration::from_mins(2) {
             let Ok(event) = self.events.recv_timeout(Duration::from_secs(5)) else { continue };
             assert_eq!(event["schema"], "cprecover.dev/watch-event/v1");
             let name = event["event"].as_str().expect("kind").to_owned();

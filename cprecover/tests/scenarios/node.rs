@@ -19,7 +19,7 @@ use super::namespace::Namespace;
 pub(crate) type Touched = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
 
 /// How long a step of a test's own may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Node {
     pub(crate) root: PathBuf,

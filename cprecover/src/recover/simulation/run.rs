@@ -154,7 +154,7 @@ fn engine(world: &mut SimWorld, store: &Path, seed: u64) -> Result<Report, Optio
     let setting = world.setting;
     let options = RecoverOptions {
         poll: Duration::from_secs(setting.poll_s),
-        settle: Duration::from_secs(60),
+        settle: Duration::from_mins(1),
         ..RecoverOptions::default()
     };
     let timeout = Duration::from_secs(setting.timeout_s);
