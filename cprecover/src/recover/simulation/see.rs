@@ -100,7 +100,6 @@ pub(super) fn observe(node: &SimNode, blind: Blind) -> Observation {
             lint: lint(node),
             host: host(node, blind),
             etcd_data: data,
-            process_cgroups: Vec::new(),
             backups: Component::ALL
                 .into_iter()
                 .filter(|component| known.iter().any(|known| is_good(known, *component)))
