@@ -185,7 +185,9 @@ fn when_everything_hangs_a_recovery_ends_in_time_with_a_report() {
         let started: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         stopped.push(i32::try_from(started["pid"].as_i64().expect("pid")).expect("fits"));
     }
-    stopped.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    for pid in &stopped {
+        signal(*pid, Signal::STOP);
+    }
     let files = node.everything();
     let started = std::time::Instant::now();
     let (code, report) = node.recover(&["--timeout", "20"]);
@@ -198,5 +200,7 @@ fn when_everything_hangs_a_recovery_ends_in_time_with_a_report() {
         assert_eq!(letter(*pid), Some('T'), "pid {pid} was touched");
     }
     assert_eq!(node.everything(), files);
-    stopped.iter().for_each(|pid| signal(*pid, Signal::CONT));
+    for pid in &stopped {
+        signal(*pid, Signal::CONT);
+    }
 }

@@ -14,15 +14,15 @@ fn without_a_node_to_break_it_says_so_and_breaks_nothing() {
     let names =
         ["KUBEADM", "KUBELET_START", "KUBELET_STOP", "RUNTIME_ENDPOINT", "ETCD_DATA_DIR", "ETCD_PEER_PORT"];
     let mut command = Command::new(script());
-    names.iter().for_each(|name| {
+    for name in names {
         command.env_remove(name);
-    });
+    }
     let output = command.output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("SKIPPED: tests/e2e needs a node to break"), "{text}");
-    names.iter().for_each(|name| {
+    for name in names {
         command.env(name, "true");
-    });
+    }
     let output = command.env_remove("E2E_BREAK_THIS_NODE").output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("E2E_BREAK_THIS_NODE=yes"), "{text}");
