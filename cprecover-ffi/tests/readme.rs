@@ -13,11 +13,11 @@ fn is_the_file(language: &str, file: &str) {
     let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
     let source = std::fs::read_to_string(root.join(file)).expect("an example");
     let blocks = blocks(&readme, language);
-    assert_eq!(blocks.len(), 1, "one program in {language}");
-    for (number, (readme, source)) in blocks[0].lines().zip(source.lines()).enumerate() {
+    let [block] = blocks.as_slice() else { panic!("{} programs in {language}", blocks.len()) };
+    for (number, (readme, source)) in block.lines().zip(source.lines()).enumerate() {
         assert_eq!(readme, source, "README.md is not {file} in line {}", number + 1);
     }
-    assert_eq!(blocks[0].trim_end(), source.trim_end(), "README.md is not {file}");
+    assert_eq!(block.trim_end(), source.trim_end(), "README.md is not {file}");
     let lines = source.lines().filter(|line| !line.trim().is_empty()).count();
     assert!(lines <= 40, "{file} has {lines} lines that are not blank");
 }

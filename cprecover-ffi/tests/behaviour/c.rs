@@ -205,10 +205,12 @@ impl Cprecover for C {
     }
 
     fn health(status_code: u16, body: &[u8]) -> Answer {
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         let whole = answer("health", |buf, error| unsafe {
             cpr_healthz_parse(status_code.into(), body.as_ptr().cast(), body.len(), buf, error)
         })?;
         let mut brief = cpr_health { verdict: -1, checks: 9, failed: 9, etcd_failed: 9 };
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         status(|error| unsafe {
             cpr_healthz_brief(status_code.into(), body.as_ptr().cast(), body.len(), &raw mut brief, error)
         })?;
@@ -225,11 +227,13 @@ impl Cprecover for C {
 
     fn policy(name: &str, sha256: &str) -> Answer {
         let policy = Self::load(name, sha256)?;
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("policy", |buf, error| unsafe { cpr_policy_json(policy.0, buf, error) })
     }
 
     fn port(&self, port: u16, address: &str, wanted_by: &str, bounds: Bounds) -> Answer {
         let (question, call) = (Self::question(port, address, wanted_by), Call::from(bounds));
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("port", |buf, error| unsafe {
             let size = size_of_val(&question);
             cpr_port_holder(self.node, &raw const question, size, &raw const call.options, CALL, buf, error)
@@ -239,6 +243,7 @@ impl Cprecover for C {
     fn terminate(&self, port: u16, process: Process, dry_run: bool) -> Answer {
         let question = Self::question(port, "", "");
         let flags = if dry_run { CPR_DRY_RUN } else { 0 };
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("termination", |buf, error| unsafe {
             let size = size_of_val(&question);
             let (pid, ticks) = (process.pid, process.start_ticks);
@@ -251,6 +256,7 @@ impl Cprecover for C {
         let flags = if only_if_changed { CPR_BACKUP_IF_CHANGED } else { 0 };
         let options = cpr_backup_options { flags, groups: 0, reason, reason_len };
         let call = Call::from(bounds);
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("snapshot", |buf, error| unsafe {
             let size = size_of_val(&options);
             cpr_backup_create(self.node, &raw const options, size, &raw const call.options, CALL, buf, error)
@@ -258,11 +264,13 @@ impl Cprecover for C {
     }
 
     fn backups(&self) -> Answer {
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("backup-list", |buf, error| unsafe { cpr_backup_list(self.node, buf, error) })
     }
 
     fn verify(&self, id: &str, bounds: Bounds) -> Answer {
         let ((id, id_len), call) = (chars(id), Call::from(bounds));
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("backup-report", |buf, error| unsafe {
             cpr_backup_verify(self.node, id, id_len, &raw const call.options, CALL, buf, error)
         })
@@ -273,6 +281,7 @@ impl Cprecover for C {
         let flags = if given.dry_run { CPR_DRY_RUN } else { 0 };
         let components = component(given.component);
         let options = cpr_restore_options { flags, groups: 0, components, below, below_len };
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("restore", |buf, error| unsafe {
             let size = size_of_val(&options);
             cpr_backup_restore(self.node, id, id_len, &raw const options, size, null(), 0, buf, error)
@@ -281,6 +290,7 @@ impl Cprecover for C {
 
     fn hold(&self, name: &str, reason: &str) -> Answer {
         let ((name, name_len), (reason, reason_len)) = (chars(name), chars(reason));
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("held", |buf, error| unsafe {
             cpr_hold(self.node, name, name_len, reason, reason_len, null(), 0, buf, error)
         })
@@ -288,23 +298,28 @@ impl Cprecover for C {
 
     fn release(&self, name: &str) -> Answer {
         let (name, name_len) = chars(name);
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("held", |buf, error| unsafe { cpr_release(self.node, name, name_len, null(), 0, buf, error) })
     }
 
     fn held(&self) -> Answer {
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("held", |buf, error| unsafe { cpr_held(self.node, buf, error) })
     }
 
     fn look(&self, bounds: Bounds) -> Result<(Value, Value), Failed> {
         let seen = self.observe(bounds)?;
         let observation =
+            // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
             answer("observation", |buf, error| unsafe { cpr_observation_json(seen.0, buf, error) })?;
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         Ok((observation, answer("diagnosis", |buf, error| unsafe { cpr_diagnose(seen.0, buf, error) })?))
     }
 
     fn plan(&self, name: &str) -> Answer {
         let (seen, policy) = (self.observe(Bounds::usual())?, Self::policy_or_default(name)?);
         let plan =
+            // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
             Owned::made(cpr_plan_free, |plan, error| unsafe { cpr_plan_new(seen.0, policy.0, plan, error) })?;
         plan_text(&plan)
     }
@@ -315,6 +330,7 @@ impl Cprecover for C {
 
     fn apply(&self, plan: &[u8]) -> Answer {
         let (plan, options) = (Self::read(plan)?, recover_options(false));
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("recovery", |buf, error| unsafe {
             let size = size_of_val(&options);
             cpr_plan_apply(self.node, plan.0, &raw const options, size, null(), 0, buf, error)
@@ -324,6 +340,7 @@ impl Cprecover for C {
     fn recover(&self, name: &str, dry_run: bool, bounds: Bounds) -> Answer {
         let (policy, options) = (Self::policy_or_default(name)?, recover_options(dry_run));
         let call = Call::from(bounds);
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("recovery", |buf, error| unsafe {
             let size = size_of_val(&options);
             cpr_recover(
@@ -365,6 +382,7 @@ impl Cprecover for C {
             event_user: (&raw mut told).cast(),
             event_drop: Some(dropped),
         };
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         let done = status(|error| unsafe {
             let size = size_of_val(&options);
             cpr_watch(self.node, null(), &raw const options, size, &raw const call.options, CALL, error)
@@ -375,11 +393,13 @@ impl Cprecover for C {
 
     fn plan_regeneration(&self, component: &str) -> Answer {
         let plan = self.regeneration(component)?;
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("regeneration-plan", |buf, error| unsafe { cpr_regeneration_json(plan.0, buf, error) })
     }
 
     fn regenerate(&self, component: &str) -> Answer {
         let plan = self.regeneration(component)?;
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("regeneration", |buf, error| unsafe {
             let flags = CPR_ACCEPT_REGENERATED_CHANGES | CPR_ACCEPT_WITHOUT_COMPARISON;
             cpr_regenerate_apply(self.node, plan.0, flags, null(), 0, buf, error)
@@ -387,6 +407,7 @@ impl Cprecover for C {
     }
 
     fn audit(&self) -> Answer {
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("audit", |buf, error| unsafe { cpr_audit(self.node, buf, error) })
     }
 }

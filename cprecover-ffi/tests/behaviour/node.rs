@@ -77,7 +77,9 @@ impl Drop for Broken {
     fn drop(&mut self) {
         let ended = Command::new(&self.program).args(["drill", "--clean"]).arg(&self.root).output();
         let ended = ended.expect("the program runs");
-        assert!(!(!ended.status.success() && !std::thread::panicking()), "{} is left: {}", self.root.display(), String::from_utf8_lossy(&ended.stderr))
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        let root = self.root.display();
+        assert!(ended.status.success() || std::thread::panicking(), "{root} is left: {stderr}");
     }
 }
 

@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_deadline_of_a_manual_clock_ends_only_when_that_clock_moves() {
-        let clock = ManualClock::new(Duration::from_hours(500000));
+        let clock = ManualClock::new(Duration::from_hours(500_000));
         let deadline = clock.deadline(Duration::from_mins(1));
         let nearer = deadline.at_most(Duration::from_secs(10));
         clock.sleep(Duration::from_secs(10));

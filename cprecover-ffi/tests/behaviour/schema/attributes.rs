@@ -4,6 +4,7 @@ use syn::{Attribute, LitStr, Meta};
 
 /// The serde attributes of one type, variant or field, as far as they change what is serialised.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an attribute")]
 pub(crate) struct Serde {
     pub(crate) rename: Option<String>,
     pub(crate) rename_all: Option<String>,

@@ -299,7 +299,9 @@ impl<'a> Schemas<'a> {
                 continue;
             }
             if serde.flatten && is_map(&field.ty) {
-                forms.iter_mut().for_each(|form| form.others = Some(true));
+                for form in &mut forms {
+                    form.others = Some(true);
+                }
                 continue;
             }
             if serde.flatten {

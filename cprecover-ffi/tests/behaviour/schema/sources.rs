@@ -52,7 +52,7 @@ impl Sources {
                 Item::Enum(item) => {
                     own.types.insert(item.ident.to_string(), Definition::Enum(item));
                 }
-                Item::Use(item) => read_use(&item.tree, &mut Vec::new(), module, &mut own),
+                Item::Use(item) => read_use(&item.tree, &mut Vec::new(), &mut own),
                 Item::Mod(item) => self.read_module(module, item, folder),
                 _ => {}
             }
@@ -128,11 +128,11 @@ impl Sources {
     }
 }
 
-fn read_use(tree: &UseTree, path: &mut Vec<String>, module: &str, own: &mut Module) {
+fn read_use(tree: &UseTree, path: &mut Vec<String>, own: &mut Module) {
     match tree {
         UseTree::Path(inner) => {
             path.push(inner.ident.to_string());
-            read_use(&inner.tree, path, module, own);
+            read_use(&inner.tree, path, own);
             path.pop();
         }
         UseTree::Name(name) if name.ident == "self" => {
@@ -149,6 +149,10 @@ fn read_use(tree: &UseTree, path: &mut Vec<String>, module: &str, own: &mut Modu
             own.uses.insert(rename.rename.to_string(), full);
         }
         UseTree::Glob(_) => own.globs.push(path.clone()),
-        UseTree::Group(group) => group.items.iter().for_each(|tree| read_use(tree, path, module, own)),
+        UseTree::Group(group) => {
+            for tree in &group.items {
+                read_use(tree, path, own);
+            }
+        }
     }
 }

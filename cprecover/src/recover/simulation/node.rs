@@ -101,6 +101,7 @@ pub(super) struct Machine {
     pub(super) certificate_expired: bool,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is something of its own")]
 pub(super) struct SimNode {
     pub(super) options: NodeOptions,
     pub(super) clock: ManualClock,
@@ -158,8 +159,7 @@ pub(super) const fn port_of(component: Component) -> u16 {
 impl SimNode {
     /// A node on which everything runs, with `members` etcd members and no backup yet.
     pub(super) fn healthy(mut random: Random, members: usize) -> Self {
-        let mut options = NodeOptions::default();
-        options.node_name = Some(NAME.into());
+        let options = NodeOptions { node_name: Some(NAME.into()), ..NodeOptions::default() };
         let member = |index: usize| Member { name: format!("m{index}"), healthy: true, learner: false };
         let start = Duration::from_secs(1_800_000_000 + random.below(1_000_000));
         let mut node = Self {

@@ -21,6 +21,7 @@ use crate::units::ServiceState;
 
 /// What cannot be read this time.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is something of its own")]
 pub(super) struct Blind {
     pub(super) runtime: bool,
     pub(super) health: bool,

@@ -87,7 +87,7 @@ impl World for SimWorld {
         let complete = !blind.to_anything() || self.setting.sabotage.is_some();
         if (called && !healthy) || (complete && healthy && !called && self.setting.sabotage.is_none()) {
             let text =
-                format!("a node that is healthy={healthy} is called {called}: {:?}", self.unproven(&seen));
+                format!("a node that is healthy={healthy} is called {called}: {:?}", Self::unproven(&seen));
             self.judge.break_off(Invariant::Verified, text);
         }
         self.judge.saw(healthy, complete, self.setting.policy != super::Chosen::Hostile);
@@ -249,7 +249,7 @@ impl SimWorld {
         self.setting.sabotage == Some(Sabotage::GuardSleeps)
     }
 
-    fn unproven(&self, seen: &Observation) -> Vec<String> {
+    fn unproven(seen: &Observation) -> Vec<String> {
         Verification::of(seen).failed().map(|check| format!("{}: {}", check.what, check.seen)).collect()
     }
 
