@@ -17,7 +17,10 @@ fn subcommands() -> Vec<String> {
     let help = stdout(&cprecover(&["-h"]));
     let names =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    // A description that is wrapped goes on further to the right.
+    let names = names
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty() && *name != "help");
     let names: Vec<_> = names.map(str::to_owned).collect();
     assert!(names.len() > 15, "{help}");
     names
