@@ -145,7 +145,50 @@ fn tls(node: &NodeOptions, kubeconfig: &[u8]) -> Result<ClientTls> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
+
+    /// Answers one request and returns it.
+    fn answer(status: u16, body: String) -> (SocketAddr, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            let mut request = Vec::new();
+            let mut piece = [0; 1024];
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                let count = stream.read(&mut piece).expect("read");
+                assert!(count > 0, "the request has an end");
+                request.extend(piece.iter().take(count));
+            }
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all((head + &body).as_bytes()).expect("write");
+            String::from_utf8(request).expect("UTF-8")
+        });
+        (address, thread)
+    }
+
+    #[test]
+    fn a_config_map_is_read_and_a_refusal_says_why() {
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let object = r#"{"kind":"ConfigMap","data":{"ClusterConfiguration":"kind: ClusterConfiguration\n"}}"#;
+        let (address, server) = answer(200, object.to_owned());
+        let read = ApiServer::plain(address).config_map("kube-system", "kubeadm-config", &deadline);
+        assert_eq!(read.expect("read"), object.as_bytes());
+        let request = server.join().expect("server");
+        let path = "GET /api/v1/namespaces/kube-system/configmaps/kubeadm-config HTTP/1.1\r\n";
+        assert!(request.starts_with(path), "{request}");
+
+        let forbidden = r#"{"kind":"Status","message":"configmaps is forbidden"}"#;
+        let (address, server) = answer(403, forbidden.to_owned());
+        let read = ApiServer::plain(address).config_map("kube-system", "kubeadm-config", &deadline);
+        let error = read.expect_err("forbidden");
+        assert_eq!(error.kind(), ErrorKind::Peer);
+        assert!(error.to_string().contains("403") && error.to_string().contains("is forbidden"), "{error}");
+        server.join().expect("server");
+    }
 
     #[test]
     fn a_kubeconfig_without_a_certificate_is_left_to_kubectl() {
