@@ -23,13 +23,7 @@ use crate::sys::Deadline;
 impl<'f, F: FileSystem> Vault<'f, F> {
     /// Writes a snapshot that verifies as a tar stream.
     pub(super) fn export(&self, id: &SnapshotId, to: &mut dyn Write, deadline: &Deadline) -> Result<()> {
-        let report = self.verify(id, deadline)?;
-        if let Some(damage) = report.damage.iter().find(|damage| !damage.is_harmless()) {
-            return Err(Error::new(ErrorKind::Corrupt, format!("snapshot {id} is damaged: {damage:?}")));
-        }
-        let top = self.folder_of(id)?;
-        let index = top.read(INDEX, MAX_INDEX_BYTES)?;
-        let snapshot = parse_index(id, &index)?;
+        let (top, index, snapshot) = self.open_intact(id, deadline)?;
         let mut tar = tar::Builder::new(to);
         let wrote = |source| Error::io(format!("write archive of snapshot {id}"), source);
         let time = snapshot.created_unix_s;
@@ -74,6 +68,23 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             }
         }
         tar.finish().map_err(wrote)
+    }
+
+    /// Verifies a snapshot that is about to leave the store; returns its folder, the bytes of its index, and
+    /// what they say.
+    pub(super) fn open_intact(
+        &self,
+        id: &SnapshotId,
+        deadline: &Deadline,
+    ) -> Result<(Place<'f, F>, Vec<u8>, Snapshot)> {
+        let report = self.verify(id, deadline)?;
+        if let Some(damage) = report.damage.iter().find(|damage| !damage.is_harmless()) {
+            return Err(Error::new(ErrorKind::Corrupt, format!("snapshot {id} is damaged: {damage:?}")));
+        }
+        let top = self.folder_of(id)?;
+        let index = top.read(INDEX, MAX_INDEX_BYTES)?;
+        let snapshot = parse_index(id, &index)?;
+        Ok((top, index, snapshot))
     }
 
     /// Reads a stored file and checks its digest.

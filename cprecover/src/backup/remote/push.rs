@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::pointer::{MAX_POINTER_BYTES, Pointer, name_of, node_part};
 use super::{PutOutcome, RemoteObjects, RemoteSnapshot, blob_name};
 use crate::backup::fs::FileSystem;
-use crate::backup::vault::{INDEX, MAX_INDEX_BYTES, Vault, parse_index};
+use crate::backup::vault::Vault;
 use crate::backup::{EntryKind, SnapshotId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
@@ -40,13 +40,7 @@ impl<F: FileSystem> Vault<'_, F> {
         remote: &dyn RemoteObjects,
         deadline: &Deadline,
     ) -> Result<PushReport> {
-        let report = self.verify(id, deadline)?;
-        if let Some(damage) = report.damage.iter().find(|damage| !damage.is_harmless()) {
-            return Err(Error::new(ErrorKind::Corrupt, format!("snapshot {id} is damaged: {damage:?}")));
-        }
-        let top = self.folder_of(id)?;
-        let index = top.read(INDEX, MAX_INDEX_BYTES)?;
-        let snapshot = parse_index(id, &index)?;
+        let (top, index, snapshot) = self.open_intact(id, deadline)?;
         let pointer = Pointer::new(&snapshot, &index);
         let node = node_part(snapshot.node.as_deref());
         let mut report = PushReport {

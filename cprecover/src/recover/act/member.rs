@@ -45,7 +45,7 @@ pub(super) enum Touch {
 /// # Errors
 /// [`ErrorKind::Changed`] when the step would leave etcd without a quorum; [`ErrorKind::Refused`] when the
 /// data could be saved and saving failed, unless `unsaved_is_fine`.
-pub(super) fn prepare(
+pub(in crate::recover) fn prepare(
     host: &Host<'_>,
     action: &Action,
     seen: &Observation,

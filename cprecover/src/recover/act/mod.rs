@@ -12,6 +12,7 @@ mod service;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::member::prepare;
 use super::host::Host;
 use super::observation::Observation;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,20 +49,6 @@ impl Performed {
 /// Reports whether an action ends this node's etcd member or starts it otherwise than before.
 pub(super) fn touches_etcd(action: &Action, seen: &Observation) -> bool {
     member::touches(action, seen).is_some()
-}
-
-/// Prepares an action: what has to be proven or saved before anything is changed.
-///
-/// # Errors
-/// As the part that prepares; nothing was done then.
-pub(super) fn prepare(
-    host: &Host<'_>,
-    action: &Action,
-    seen: &Observation,
-    unsaved_is_fine: bool,
-    deadline: &Deadline,
-) -> Result<Option<String>> {
-    member::prepare(host, action, seen, unsaved_is_fine, deadline)
 }
 
 /// Takes back what an interrupted action must not leave behind: a manifest that was held to be released.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cprecover::recover::{
     AuditLog, Ending, Engine, Host, LeaseLock, NodeLock, NodeWorld, Progress, RecoverOptions, Report,
 };
-use cprecover::sys::{CancelToken, Clock as _, Deadline, SystemClock};
+use cprecover::sys::{CancelToken, Deadline, SystemClock};
 use cprecover::{Error, ErrorKind, NodeOptions, Result};
 
 use super::policy_args::LoadedPolicy;
@@ -117,8 +117,7 @@ pub(crate) fn recover_node(
     }
     let store = node.store();
     let _lock = NodeLock::acquire(&store)?;
-    let now_unix_ms = u64::try_from(clock.unix().as_millis()).unwrap_or(u64::MAX);
-    let mut log = AuditLog::open(&store, now_unix_ms)?;
+    let mut log = AuditLog::open(&store, host.unix_ms())?;
     let mut engine = Engine::new(&mut world, &decide, &clock, Some(&mut log), &consented.options);
     engine.run(&deadline, &mut |progress| shown.show(&progress))
 }
