@@ -177,8 +177,12 @@ fn main() {
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
-    for case in cases() {
-        bench(&case);
+    // `-- 4` runs the case whose name begins with 4 only.
+    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    for case in
+        cases().iter().filter(|case| only.as_ref().is_none_or(|only| case.name.starts_with(only.as_str())))
+    {
+        bench(case);
     }
 }
 

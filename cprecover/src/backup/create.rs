@@ -77,15 +77,16 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         deadline: &Deadline,
     ) -> Result<Snapshot> {
         let snapshots = self.store.folder(SNAPSHOTS)?;
-        let newest = self.newest()?;
-        let last_id = self.ids()?.pop();
+        let ids = self.ids()?;
+        let newest = ids.iter().rev().find_map(|id| self.load(id).ok());
+        let last_id = ids.last().cloned();
         let sequence = last_id.as_ref().map_or(Some(1), |id| id.sequence().checked_add(1));
         let sequence = sequence
             .ok_or_else(|| Error::new(ErrorKind::Limit, "the store has used up its snapshot numbers"))?;
         let id = SnapshotId::new(sequence, self.now.as_secs());
         let staged = format!("{NEW}{id}");
         self.remove_staged(&snapshots, &staged)?;
-        let earlier = Earlier::collect(self, newest.as_ref().map(|indexed| &indexed.snapshot))?;
+        let earlier = Earlier::collect(self, ids, newest.as_ref().map(|indexed| &indexed.snapshot))?;
         let top = snapshots.make_folder(&staged)?;
         let result = self.fill(&top, sources, &earlier, deadline).and_then(|gathered| {
             let mut snapshot = self.describe(options, id, &gathered.entries, gathered.skipped.clone());
@@ -123,9 +124,9 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         for source in sources {
             gathered.take(&self.root, top, source)?;
         }
+        gathered.copy_pending()?;
         gathered.skipped.extend(self.held_as_skipped()?);
         gathered.check_untouched(&self.root)?;
-        gathered.finish_folders()?;
         Ok(gathered)
     }
 

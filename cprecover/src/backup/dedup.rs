@@ -22,15 +22,19 @@ pub(super) struct Earlier<'f, F: FileSystem> {
 
 #[allow(clippy::unused_self, reason = "the steps of one protocol are methods alike")]
 impl<'f, F: FileSystem> Earlier<'f, F> {
-    /// Collects the files of the newest snapshots; `newest` has been read already.
+    /// Collects the files of the newest of the snapshots `ids`; `newest` has been read already.
     ///
     /// Damaged snapshots are passed over: making a new one must not depend on the old.
-    pub(super) fn collect(vault: &Vault<'f, F>, newest: Option<&Snapshot>) -> Result<Self> {
+    pub(super) fn collect(
+        vault: &Vault<'f, F>,
+        ids: Vec<SnapshotId>,
+        newest: Option<&Snapshot>,
+    ) -> Result<Self> {
         let mut earlier = Self { snapshots: vault.part(SNAPSHOTS)?, files: HashMap::new() };
         if let Some(newest) = newest {
             earlier.add(newest);
         }
-        let older = vault.ids()?.into_iter().rev().filter(|id| newest.is_none_or(|n| n.id != *id));
+        let older = ids.into_iter().rev().filter(|id| newest.is_none_or(|n| n.id != *id));
         for id in older.take(SEARCHED) {
             if let Ok(indexed) = vault.load(&id) {
                 earlier.add(&indexed.snapshot);
@@ -129,7 +133,8 @@ impl<'f, F: FileSystem> Earlier<'f, F> {
                 return Ok(false);
             }
             // The new copy keeps its name until the link is there to take it.
-            let staged = OsStr::new(".cprecover-link");
+            let staged = format!(".cprecover-link-{}", Digest::of(name.as_encoded_bytes()));
+            let staged = OsStr::new(&staged);
             folder.told(
                 "link",
                 file_name,

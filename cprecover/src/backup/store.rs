@@ -125,11 +125,12 @@ impl Store {
         Self { clock: Arc::new(clock), ..self }
     }
 
-    /// Lets a call wait for up to `workers` files at once, with threads of its own that end before it
+    /// Lets a call have up to `workers` files in hand at once, with threads of its own that end before it
     /// returns; without this, calls start no threads.
     ///
     /// A backup of four manifests waits for eight files and folders. Disks flush their cache for each that
-    /// is waited for alone, and once for those that are waited for together.
+    /// is waited for alone, and once for those that are waited for together. Reading, hashing and copying
+    /// use as many threads as the caller may use cores, and no more than `workers`.
     #[must_use]
     pub fn with_workers(mut self, workers: usize) -> Self {
         self.fs.workers = workers.min(MAX_WORKERS);

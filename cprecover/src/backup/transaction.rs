@@ -12,12 +12,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::fs::FileSystem;
 use super::fs::place::{Place, split};
+use super::fs::{FileSystem, Parallel as _, Work};
 use super::journal::{FolderStep, Phase, Record, Standing, Step};
 use super::snapshot::{NodePath, Snapshot};
 use super::stage::{Put, remove_made, remove_staged, stage, swap, sweep, unswap};
-use super::vault::{BUFFER, OURS, Vault};
+use super::vault::{BUFFER, LOOKED_AT_ONCE, OURS, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Deadline;
 
@@ -130,23 +130,34 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
         touched
     }
 
-    fn stage_all(&mut self) -> Result<()> {
+    fn stage_all(&self) -> Result<()> {
         let mut folders = Folders::new(self.vault);
-        let mut handles = Vec::new();
-        let few = self.is_few();
-        let mut buffer = std::mem::take(&mut self.buffer);
         for path in self.touched() {
             sweep(&folders.get(&path)?)?;
         }
-        for (step, put) in self.record.steps.iter().zip(&self.puts) {
-            self.deadline.check("stage files")?;
-            let Some(put) = put else { continue };
-            let (parent, _) = split(step.path.as_path())?;
-            let handle = stage(&folders.get(parent)?, &step.staged, put, &mut buffer)?;
-            handles.extend(handle.filter(|_| few));
-        }
-        self.buffer = buffer;
-        if few { self.sync_few(handles) } else { self.sync_folders(true) }
+        let few = self.is_few();
+        let steps: Vec<(&Step, &Put<'f, F>)> = self
+            .record
+            .steps
+            .iter()
+            .zip(&self.puts)
+            .filter_map(|(step, put)| put.as_ref().map(|put| (step, put)))
+            .collect();
+        let parts: Vec<_> = steps.chunks(if few { 1 } else { LOOKED_AT_ONCE }).collect();
+        let staged = self.vault.fs.each_of(Work::Compute, &parts, |part| {
+            let mut folders = Folders::new(self.vault);
+            let mut buffer = vec![0; BUFFER];
+            let mut handles = Vec::new();
+            for (step, put) in *part {
+                self.deadline.check("stage files")?;
+                let (parent, _) = split(step.path.as_path())?;
+                let handle = stage(&folders.get(parent)?, &step.staged, put, &mut buffer)?;
+                handles.extend(handle.filter(|_| few));
+            }
+            Ok(handles)
+        });
+        let handles = staged.map_err(|(_, error)| error)?;
+        if few { self.sync_few(handles.concat()) } else { self.sync_content() }
     }
 
     fn is_few(&self) -> bool {
@@ -171,11 +182,18 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
         })
     }
 
-    /// Syncs the names in all folders concerned, and with many files their content too.
-    fn sync_folders(&self, content: bool) -> Result<()> {
-        if self.is_few() {
-            return self.sync_few(Vec::new());
+    /// Syncs the names in all folders concerned.
+    fn sync_folders(&self) -> Result<()> {
+        let touched: Vec<PathBuf> = self.touched().into_iter().collect();
+        for part in touched.chunks(LOOKED_AT_ONCE) {
+            let synced = self.vault.fs.each_of(Work::Wait, part, |path| self.vault.root.folder(path)?.sync());
+            synced.map_err(|(_, error)| error)?;
         }
+        Ok(())
+    }
+
+    /// Syncs the file systems of all folders concerned.
+    fn sync_content(&self) -> Result<()> {
         let mut devices = BTreeSet::new();
         for path in self.touched() {
             let place = self.vault.root.folder(&path)?;
@@ -185,9 +203,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             }
             if !place.told("sync", "", self.vault.fs.sync_everything(&place.handle))? {
                 devices.remove(&device);
-                if content {
-                    self.sync_staged(&place, &path)?;
-                }
+                self.sync_staged(&place, &path)?;
                 place.sync()?;
             }
         }
@@ -215,22 +231,33 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             swap(&place, step, name)?;
             *done += 1;
         }
-        for step in &self.record.steps {
-            let (parent, name) = split(step.path.as_path())?;
-            let place = folders.get(parent)?;
-            if place.standing(name, &mut self.buffer)? != step.new {
-                return Err(changed(&step.path).context("read back"));
-            }
-            // What was swapped out has to be what the snapshot holds, not a write that came between.
-            if step.old != Standing::Absent
-                && place.stat(&step.staged)?.is_some()
-                && place.standing(step.staged.as_ref(), &mut self.buffer)? != step.old
-            {
-                return Err(changed(&step.path));
-            }
-        }
+        self.read_back()?;
         self.set_folder_attributes()?;
-        self.sync_folders(false)
+        self.sync_folders()
+    }
+
+    fn read_back(&self) -> Result<()> {
+        let parts: Vec<&[Step]> = self.record.steps.chunks(LOOKED_AT_ONCE).collect();
+        let read = self.vault.fs.each_of(Work::Compute, &parts, |part| {
+            let mut folders = Folders::new(self.vault);
+            let mut buffer = vec![0; BUFFER];
+            for step in *part {
+                let (parent, name) = split(step.path.as_path())?;
+                let place = folders.get(parent)?;
+                if place.standing(name, &mut buffer)? != step.new {
+                    return Err(changed(&step.path).context("read back"));
+                }
+                // What was swapped out has to be what the snapshot holds, not a write that came between.
+                if step.old != Standing::Absent
+                    && place.stat(&step.staged)?.is_some()
+                    && place.standing(step.staged.as_ref(), &mut buffer)? != step.old
+                {
+                    return Err(changed(&step.path));
+                }
+            }
+            Ok(())
+        });
+        read.map(drop).map_err(|(_, error)| error)
     }
 
     fn set_folder_attributes(&self) -> Result<()> {
@@ -279,7 +306,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             let (parent, name) = split(step.path.as_path())?;
             unswap(&folders.get(parent)?, step, name)?;
         }
-        self.sync_folders(false)
+        self.sync_folders()
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) const OURS: &str = ".cprecover-";
 pub(super) const HELD_PREFIX: &str = ".cprecover-held.";
 /// How much is read at once.
 pub(super) const BUFFER: usize = 256 * 1024;
+/// So many files are one thread's share of a task.
+pub(super) const LOOKED_AT_ONCE: usize = 64;
 /// Prefix of a snapshot that is being made.
 pub(super) const NEW: &str = ".new-";
 /// Prefix of a snapshot that is being removed.
@@ -143,12 +145,6 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let snapshot = parse_index(id, &bytes)?;
         let sha256 = Digest::of(&bytes);
         Ok(Indexed { snapshot, sha256 })
-    }
-
-    /// Loads the newest snapshot that can be read.
-    pub(super) fn newest(&self) -> Result<Option<Indexed>> {
-        let ids = self.ids()?;
-        Ok(ids.iter().rev().find_map(|id| self.load(id).ok()))
     }
 }
 

@@ -8,10 +8,10 @@ use sha2::Digest as _;
 
 use super::describe::stored_attributes;
 use super::fs::place::Place;
-use super::fs::{FileSystem, Kind};
+use super::fs::{FileSystem, Kind, Parallel as _, Work};
 use super::journal::Standing;
 use super::snapshot::{Entry, EntryKind, NodePath, Snapshot, SnapshotId};
-use super::vault::{BUFFER, INDEX, MAX_DEPTH, MAX_INDEX_BYTES, SUMS, Vault, sums_of};
+use super::vault::{BUFFER, INDEX, LOOKED_AT_ONCE, MAX_DEPTH, MAX_INDEX_BYTES, SUMS, Vault, sums_of};
 use crate::error::{ErrorKind, Result};
 use crate::model::Digest;
 use crate::sys::Deadline;
@@ -113,7 +113,14 @@ struct Check<'v, 'f, F: FileSystem> {
     snapshot: Snapshot,
     top: Place<'f, F>,
     report: VerifyReport,
-    buffer: Vec<u8>,
+}
+
+/// What looking at some of the files gave.
+#[derive(Default)]
+struct Part {
+    files: usize,
+    size_bytes: u64,
+    damage: Vec<Damage>,
 }
 
 impl<F: FileSystem> Vault<'_, F> {
@@ -125,7 +132,6 @@ impl<F: FileSystem> Vault<'_, F> {
             snapshot: indexed.snapshot,
             top: self.folder_of(id)?,
             report: VerifyReport { id: id.clone(), files: 0, size_bytes: 0, damage: Vec::new() },
-            buffer: vec![0; BUFFER],
         };
         check.sums(&indexed.sha256);
         check.entries(deadline)?;
@@ -146,9 +152,21 @@ impl<'f, F: FileSystem> Check<'_, 'f, F> {
     }
 
     fn entries(&mut self, deadline: &Deadline) -> Result<()> {
-        let entries = std::mem::take(&mut self.snapshot.entries);
+        let parts: Vec<&[Entry]> = self.snapshot.entries.chunks(LOOKED_AT_ONCE).collect();
+        let looked = self.vault.fs.each_of(Work::Compute, &parts, |part| self.part(part, deadline));
+        for part in looked.map_err(|(_, error)| error)? {
+            self.report.files += part.files;
+            self.report.size_bytes += part.size_bytes;
+            self.report.damage.extend(part.damage);
+        }
+        Ok(())
+    }
+
+    fn part(&self, entries: &[Entry], deadline: &Deadline) -> Result<Part> {
+        let mut part = Part::default();
+        let mut buffer = vec![0; BUFFER];
         let mut last: Option<(PathBuf, Place<'f, F>)> = None;
-        for entry in &entries {
+        for entry in entries {
             deadline.check("verify")?;
             let stored = entry.stored.as_path();
             let (Some(parent), Some(name)) = (stored.parent(), stored.file_name()) else { continue };
@@ -158,48 +176,61 @@ impl<'f, F: FileSystem> Check<'_, 'f, F> {
             };
             let checked = opened.and_then(|place| {
                 last = Some((parent.to_owned(), place.clone()));
-                self.entry(&place, name, entry)
+                self.entry(&place, name, entry, &mut part, &mut buffer)
             });
             if let Err(error) = checked {
                 let stored = entry.stored.clone();
-                self.report.damage.push(match error.kind() {
+                part.damage.push(match error.kind() {
                     ErrorKind::NotFound => Damage::Missing { stored },
                     _ => Damage::Unreadable { stored, what: error.to_string() },
                 });
             }
         }
-        self.snapshot.entries = entries;
-        Ok(())
+        Ok(part)
     }
 
-    fn entry(&mut self, place: &Place<'f, F>, name: &std::ffi::OsStr, entry: &Entry) -> Result<()> {
+    fn entry(
+        &self,
+        place: &Place<'f, F>,
+        name: &std::ffi::OsStr,
+        entry: &Entry,
+        part: &mut Part,
+        buffer: &mut [u8],
+    ) -> Result<()> {
         let stored = entry.stored.clone();
         match entry.kind {
-            EntryKind::File => return self.file(place, name, entry),
+            EntryKind::File => return self.file(place, name, entry, part, buffer),
             EntryKind::Folder => {
                 place.folder(name)?;
             }
-            EntryKind::Symlink => match (place.standing(name, &mut self.buffer)?, &entry.target) {
+            EntryKind::Symlink => match (place.standing(name, buffer)?, &entry.target) {
                 (Standing::Symlink { target }, Some(wanted)) if target == *wanted => {}
-                (Standing::Absent, _) => self.report.damage.push(Damage::Missing { stored }),
-                _ => self.report.damage.push(Damage::Content { stored }),
+                (Standing::Absent, _) => part.damage.push(Damage::Missing { stored }),
+                _ => part.damage.push(Damage::Content { stored }),
             },
         }
         Ok(())
     }
 
-    fn file(&mut self, place: &Place<'f, F>, name: &std::ffi::OsStr, entry: &Entry) -> Result<()> {
+    fn file(
+        &self,
+        place: &Place<'f, F>,
+        name: &std::ffi::OsStr,
+        entry: &Entry,
+        part: &mut Part,
+        buffer: &mut [u8],
+    ) -> Result<()> {
         let stored = entry.stored.clone();
         let (file, stat) = place.open_file(name)?;
         let mut hash = sha2::Sha256::new();
-        let size = place.stream(name, &file, u64::MAX, &mut self.buffer, |chunk| {
+        let size = place.stream(name, &file, u64::MAX, buffer, |chunk| {
             hash.update(chunk);
             Ok(())
         })?;
-        self.report.files += 1;
-        self.report.size_bytes += size;
+        part.files += 1;
+        part.size_bytes += size;
         if Some(Digest::from_bytes(hash.finalize().into())) != entry.sha256 {
-            self.report.damage.push(Damage::Content { stored });
+            part.damage.push(Damage::Content { stored });
             return Ok(());
         }
         let kept = stored_attributes(entry.group, entry.attributes(), 0o600);
@@ -218,7 +249,7 @@ impl<'f, F: FileSystem> Check<'_, 'f, F> {
         }
         if !what.is_empty() {
             let what = what.join(", ");
-            self.report.damage.push(Damage::Attributes { stored: stored.clone(), what });
+            part.damage.push(Damage::Attributes { stored: stored.clone(), what });
         }
         if let Some(link) = &entry.link {
             let path = link.stored.as_path();
@@ -227,7 +258,7 @@ impl<'f, F: FileSystem> Check<'_, 'f, F> {
             if let (Ok(earlier), Some(parent), Some(name)) = (earlier, path.parent(), path.file_name()) {
                 let other = earlier.folder(parent).and_then(|folder| folder.stat(name)).ok().flatten();
                 if other.is_none_or(|other| (other.device, other.inode) != (stat.device, stat.inode)) {
-                    self.report.damage.push(Damage::Link { stored, snapshot: link.snapshot.clone() });
+                    part.damage.push(Damage::Link { stored, snapshot: link.snapshot.clone() });
                 }
             }
         }

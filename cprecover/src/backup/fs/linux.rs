@@ -16,7 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{Attributes, Content, Durable, Kind, Look, Names, Rename, Stat, Xattrs};
+use super::{Attributes, Content, Durable, Kind, Look, Names, Rename, Stat, Work, Xattrs};
 use crate::backup::snapshot::NodePath;
 
 /// Flags of every folder that is opened: reading its names is the most that is done with it.
@@ -27,7 +27,7 @@ const XATTR_LIST_MAX: usize = 64 * 1024;
 /// The file system of this machine, reached through folder handles only.
 #[derive(Debug, Default)]
 pub(crate) struct Linux {
-    /// How many files one call may wait for at once; up to 1 without threads.
+    /// How many files one call may have in hand at once; up to 1 without threads.
     pub(crate) workers: usize,
     /// Set when the kernel, or a seccomp filter, does not know openat2(2) (Linux 5.6).
     no_openat2: AtomicBool,
@@ -299,26 +299,26 @@ impl Durable for Linux {
         Ok(sys::fsync(of)?)
     }
 
-    fn sync_all(&self, of: &[Self::Handle]) -> Result<(), (usize, io::Error)> {
+    fn each(&self, work: Work, count: usize, job: &(dyn Fn(usize) + Sync)) {
         let next = AtomicUsize::new(0);
-        let work = || loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(one) = of.get(number) else { return Ok(()) };
-            sys::fsync(one).map_err(|error| (number, error.into()))?;
+        let run = || {
+            while let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < count) {
+                job(number);
+            }
         };
-        // Every fsync by itself waits for a flush of the disk's cache; those that wait together share one.
-        let more = self.workers.min(of.len()).saturating_sub(1);
+        let at_once = match work {
+            Work::Compute => self.workers.min(cores()),
+            // To start a thread takes about as long as one such wait on a fast disk.
+            Work::Wait => self.workers.min(count.div_ceil(2)),
+        };
+        let more = at_once.min(count).saturating_sub(1);
         std::thread::scope(|scope| {
-            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work);
-            let threads: Vec<_> = (0..more).map(start).collect();
-            let mine = work();
-            // The share of a thread that could not be started has been done by the others.
-            let ends = threads.into_iter().flatten().map(|thread| {
-                let panicked = |_| Err((0, io::Error::other("a thread panicked")));
-                thread.join().unwrap_or_else(panicked)
-            });
-            ends.fold(mine, Result::and)
-        })
+            for _ in 0..more {
+                // The share of a thread that cannot be started is done by the others.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, run);
+            }
+            run();
+        });
     }
 
     fn sync_everything(&self, of: &Self::Handle) -> io::Result<bool> {
@@ -340,6 +340,12 @@ impl Durable for Linux {
     fn let_time_pass(&self) {
         std::thread::sleep(TICKS);
     }
+}
+
+/// Returns on how many cores this thread may run.
+fn cores() -> usize {
+    let set = rustix::thread::sched_getaffinity(None);
+    set.map_or(1, |set| usize::try_from(set.count()).unwrap_or(1))
 }
 
 /// Two ticks at 100 Hz, the slowest that kernels are built with.

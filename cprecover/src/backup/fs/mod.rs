@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,15 @@ pub(crate) struct Attributes {
     pub(crate) xattrs: Xattrs,
 }
 
+/// What jobs that may run at once spend their time on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// The processor: more at once than there are cores gain nothing.
+    Compute,
+    /// The disk.
+    Wait,
+}
+
 /// How a rename treats what stands under the new name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rename {
@@ -77,7 +87,7 @@ pub(crate) enum Rename {
 /// Finds things; never follows a symbolic link.
 pub(crate) trait Look {
     /// An open file or folder.
-    type Handle: Clone;
+    type Handle: Clone + Send + Sync;
 
     /// Opens the folder at the relative path `path`, strictly beneath `at`.
     fn folder(&self, at: &Self::Handle, path: &Path) -> io::Result<Self::Handle>;
@@ -155,8 +165,8 @@ pub(crate) trait Durable: Look {
     /// Waits until a file's content and attributes, or a folder's names, are on stable storage.
     fn sync(&self, of: &Self::Handle) -> io::Result<()>;
 
-    /// Waits until all of these are on stable storage, in any order; a failure names its place in `of`.
-    fn sync_all(&self, of: &[Self::Handle]) -> Result<(), (usize, io::Error)>;
+    /// Calls `job` with every number below `count`, in any order, several at once where that is allowed.
+    fn each(&self, work: Work, count: usize, job: &(dyn Fn(usize) + Sync));
 
     /// Waits until everything on the file system of `of` is; false when errors would go unseen.
     fn sync_everything(&self, of: &Self::Handle) -> io::Result<bool>;
@@ -170,6 +180,38 @@ pub(crate) trait Durable: Look {
 }
 
 /// All of the effects.
-pub(crate) trait FileSystem: Content + Names + Durable {}
+pub(crate) trait FileSystem: Content + Names + Durable + Sync {}
 
-impl<T: Content + Names + Durable> FileSystem for T {}
+impl<T: Content + Names + Durable + Sync> FileSystem for T {}
+
+/// Doing something with many things at once.
+pub(crate) trait Parallel: FileSystem {
+    /// Calls `job` with each of `items`, several at once where that is allowed; results in their order.
+    ///
+    /// After a failure no further job is begun; the failure comes with the number of its item.
+    fn each_of<T: Sync, R: Send + Sync, E: Send + Sync>(
+        &self,
+        work: Work,
+        items: &[T],
+        job: impl Fn(&T) -> Result<R, E> + Sync,
+    ) -> Result<Vec<R>, (usize, E)> {
+        let slots: Vec<OnceLock<R>> = items.iter().map(|_| OnceLock::new()).collect();
+        let failure = OnceLock::new();
+        self.each(work, items.len(), &|number| {
+            let (Some(item), Some(slot), None) = (items.get(number), slots.get(number), failure.get()) else {
+                return;
+            };
+            // Each slot is set once, and of several failures the first counts.
+            let _ = match job(item) {
+                Ok(result) => slot.set(result).is_ok(),
+                Err(error) => failure.set((number, error)).is_ok(),
+            };
+        });
+        match failure.into_inner() {
+            Some(failure) => Err(failure),
+            None => Ok(slots.into_iter().filter_map(OnceLock::into_inner).collect()),
+        }
+    }
+}
+
+impl<T: FileSystem> Parallel for T {}

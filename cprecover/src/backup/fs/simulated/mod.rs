@@ -8,19 +8,19 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test's own arrays")]
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path};
-use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
 mod state;
 
 use self::state::{Body, Inode, Pending, State};
-use super::{Attributes, Content, Durable, Kind, Look, Names, Rename, Stat, Xattrs};
+use super::{Attributes, Content, Durable, Kind, Look, Names, Rename, Stat, Work, Xattrs};
 use crate::backup::snapshot::NodePath;
 
 const TOP: u64 = 1;
@@ -40,9 +40,9 @@ pub(crate) enum Event {
 /// The file system.
 #[derive(Debug)]
 pub(crate) struct Simulated {
-    state: RefCell<State>,
-    calls: Cell<usize>,
-    event: Cell<Option<Event>>,
+    state: Mutex<State>,
+    calls: AtomicUsize,
+    event: Mutex<Option<Event>>,
     has_syncfs: bool,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Simulated {
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
     inode: u64,
-    offset: Rc<Cell<usize>>,
+    offset: Arc<AtomicUsize>,
 }
 
 impl Simulated {
@@ -62,30 +62,30 @@ impl Simulated {
     }
 
     fn of(state: State, has_syncfs: bool) -> Self {
-        Self { state: RefCell::new(state), calls: Cell::new(0), event: Cell::new(None), has_syncfs }
+        Self { state: Mutex::new(state), calls: AtomicUsize::new(0), event: Mutex::new(None), has_syncfs }
     }
 
     /// Returns the same file system, with nothing going to happen to it.
     pub(crate) fn copy(&self) -> Self {
-        Self::of(self.state.borrow().clone(), self.has_syncfs)
+        Self::of(self.state().clone(), self.has_syncfs)
     }
 
     pub(crate) fn top() -> Handle {
-        Handle { inode: TOP, offset: Rc::new(Cell::new(0)) }
+        Handle { inode: TOP, offset: Arc::default() }
     }
 
     pub(crate) fn expect(&self, event: Option<Event>) {
-        self.calls.set(0);
-        self.event.set(event);
+        self.calls.store(0, Ordering::Relaxed);
+        *self.event() = event;
     }
 
     pub(crate) fn calls(&self) -> usize {
-        self.calls.get()
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Makes everything durable, as after a long time of rest.
     pub(crate) fn settle(&self) {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.state();
         state.pending.clear();
         for inode in state.inodes.values_mut() {
             match &inode.body {
@@ -98,7 +98,7 @@ impl Simulated {
 
     /// Lists every file below `path` with its content.
     pub(crate) fn files(&self, path: &str) -> BTreeMap<String, Vec<u8>> {
-        let state = self.state.borrow();
+        let state = self.state();
         let mut files = BTreeMap::new();
         if let Some(inode) = state.find(path) {
             state.collect(inode, String::new(), &mut files);
@@ -108,7 +108,7 @@ impl Simulated {
 
     /// Calls `each` with every state that a crash now may leave; returns how many there were.
     pub(crate) fn crashes(&self, mut each: impl FnMut(&Self)) -> usize {
-        let state = self.state.borrow();
+        let state = self.state();
         let count = state.pending.len();
         assert!(count <= MAX_PENDING, "{count} pending changes of names are too many to try all subsets");
         let mut trees = BTreeSet::new();
@@ -134,7 +134,7 @@ impl Simulated {
 
     /// Returns one state that a crash now may leave; `below(n)` picks a number under n.
     pub(crate) fn crash(&self, mut below: impl FnMut(usize) -> usize) -> Self {
-        let state = self.state.borrow();
+        let state = self.state();
         let mut kept: Vec<bool> = Vec::new();
         for (later, change) in state.pending.iter().enumerate() {
             let possible =
@@ -148,27 +148,35 @@ impl Simulated {
         Self::of(crashed, self.has_syncfs)
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics with it")
+    }
+
+    fn event(&self) -> MutexGuard<'_, Option<Event>> {
+        self.event.lock().expect("no test panics with it")
+    }
+
     /// Counts a call and makes happen what shall happen at it.
-    fn step(&self) -> io::Result<std::cell::RefMut<'_, State>> {
-        let number = self.calls.get();
-        self.calls.set(number + 1);
-        match self.event.get() {
+    fn step(&self) -> io::Result<MutexGuard<'_, State>> {
+        let number = self.calls.load(Ordering::Relaxed);
+        self.calls.store(number + 1, Ordering::Relaxed);
+        match { *self.event() } {
             Some(Event::Meddle(at, change)) if number == at => {
-                self.event.set(None);
+                *self.event() = None;
                 change(self);
                 self.settle();
-                self.calls.set(number + 1);
-                Ok(self.state.borrow_mut())
+                self.calls.store(number + 1, Ordering::Relaxed);
+                Ok(self.state())
             }
             Some(Event::Crash(at)) if number >= at => Err(io::Error::other("power is lost")),
             Some(Event::Fail(at, errno)) if number == at => Err(errno.into()),
-            _ => Ok(self.state.borrow_mut()),
+            _ => Ok(self.state()),
         }
     }
 }
 
 fn handle(inode: u64) -> Handle {
-    Handle { inode, offset: Rc::new(Cell::new(0)) }
+    Handle { inode, offset: Arc::default() }
 }
 
 fn stat_of(number: u64, inode: &Inode) -> Stat {
@@ -244,10 +252,10 @@ impl Content for Simulated {
     fn read(&self, from: &Handle, buffer: &mut [u8]) -> io::Result<usize> {
         let state = self.step()?;
         let Body::File(bytes) = &state.inode(from.inode)?.body else { return Err(Errno::ISDIR.into()) };
-        let rest = bytes.get(from.offset.get()..).unwrap_or_default();
+        let rest = bytes.get(from.offset.load(Ordering::Relaxed)..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
-        from.offset.set(from.offset.get() + count);
+        from.offset.fetch_add(count, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -346,9 +354,9 @@ impl Durable for Simulated {
         Ok(())
     }
 
-    fn sync_all(&self, of: &[Handle]) -> Result<(), (usize, io::Error)> {
+    fn each(&self, _work: Work, count: usize, job: &(dyn Fn(usize) + Sync)) {
         // One after the other: what a crash leaves in between is one of the states that any order leaves.
-        of.iter().enumerate().try_for_each(|(number, one)| self.sync(one).map_err(|error| (number, error)))
+        (0..count).for_each(job);
     }
 
     fn sync_everything(&self, _of: &Handle) -> io::Result<bool> {
@@ -361,7 +369,7 @@ impl Durable for Simulated {
 
     fn may_hide_a_write(&self, _stat: &Stat) -> bool {
         // Every second file is re-read, so that failures and crashes there are simulated too.
-        self.calls.get().is_multiple_of(2)
+        self.calls.load(Ordering::Relaxed).is_multiple_of(2)
     }
 
     fn let_time_pass(&self) {}
