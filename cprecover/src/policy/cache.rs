@@ -17,6 +17,7 @@ use wasmtime::component::Component;
 use super::engine::policy_error;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
+use crate::node::NodeOptions;
 
 /// The file with the key of all seals.
 const KEY_FILE: &str = "key";
@@ -51,6 +52,12 @@ pub struct CachedPolicy {
 }
 
 impl PolicyCache {
+    /// Returns where a node's compiled policies lie; `cprecover policy install` puts them there.
+    #[must_use]
+    pub fn folder(node: &NodeOptions) -> PathBuf {
+        node.store().join("policy-cache")
+    }
+
     /// Opens a cache; `None` where there is none.
     ///
     /// # Errors
