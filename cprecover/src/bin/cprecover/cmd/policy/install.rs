@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cprecover::model::Digest;
 use cprecover::policy::{
-    CompileLimits, ComponentSize, Identity, Installed, Policy, PolicyCache, WorkerCompiler, WorkerLimits,
+    CompileLimits, Identity, Installed, Policy, PolicyCache, WorkerCompiler, WorkerLimits,
 };
 use cprecover::{Error, ErrorKind, Result};
 use cprecover_policies::{Profile, shipped};
@@ -40,7 +40,7 @@ pub(super) struct RemoveArgs {
 #[serde(rename_all = "camelCase")]
 struct Report {
     identity: Identity,
-    size: ComponentSize,
+    size: CompileLimits,
     file: String,
     compiled_bytes: usize,
     took_ms: u64,
