@@ -5,7 +5,14 @@
 #   tests/nightly.sh [miri|tsan]
 set -eu
 cd "$(dirname "$0")/../.."
-if [ "${1:-miri}" = miri ]; then
+if ! cargo +nightly --version > /dev/null 2>&1; then echo "SKIPPED: Miri and ThreadSanitizer: no nightly toolchain"; exit 0; fi
+if [ ! -d "$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library" ]; then
+    echo "SKIPPED: Miri and ThreadSanitizer: nightly has no rust-src"
+    exit 0
+fi
+if [ "${1:-miri}" = miri ] && ! cargo +nightly miri --version > /dev/null 2>&1; then
+    echo "SKIPPED: Miri: nightly has no miri"
+elif [ "${1:-miri}" = miri ]; then
     cargo +nightly miri test -p cprecover-ffi --no-default-features --lib -- args:: buf:: failure:: guard:: handle:: json:: status:: table::
 fi
 if [ "${1:-tsan}" = tsan ]; then

@@ -49,8 +49,9 @@ fn main() {
     let native = Policy::native(Profile::Default);
     measure("fresh instance + decide", ROUNDS, || policy.decide(&seen));
     measure("native rules", ROUNDS, || native.decide(&seen));
-    let mut warm = warm::Instance::new(component);
-    measure("warm instance, decide", ROUNDS, || warm.decide(&seen));
+    // The library itself never reuses an instance.
+    let mut warm = policy.warm().unwrap().unwrap();
+    measure("warm instance, decide", ROUNDS, || warm.decide(&seen).unwrap());
     let digest = Digest::of(component);
     let cache_handle = options.cache.clone().unwrap();
     measure("load from cache, by digest", 500, || {
@@ -137,73 +138,4 @@ fn memory(case: &str, cache: &Path) {
     // The high-water marks: also what was given back in between.
     let (rss, address) = (status_kb("VmHWM:") - rss, status_kb("VmPeak:") - address);
     println!("{name:<44} {rss:>12} {address:>14}");
-}
-
-/// One instance that is asked again and again, with the settings of `policy/engine.rs`; the library
-/// itself never reuses one.
-mod warm {
-    use cprecover::policy::Observation;
-    use cprecover::policy::contract::Decision;
-    use wasmtime::component::{Component, Func, Linker, TypedFunc, WasmStr};
-    use wasmtime::{Config, Engine, OptLevel, Store};
-
-    pub(super) struct Instance {
-        store: Store<()>,
-        decide: Func,
-    }
-
-    #[derive(
-        wasmtime::component::ComponentType, wasmtime::component::Lift, wasmtime::component::Lower, Clone, Copy,
-    )]
-    #[component(enum)]
-    #[repr(u8)]
-    #[allow(dead_code)]
-    enum Level {
-        #[component(name = "debug")]
-        Debug,
-        #[component(name = "info")]
-        Info,
-        #[component(name = "warn")]
-        Warn,
-    }
-
-    impl Instance {
-        pub(super) fn new(component: &[u8]) -> Self {
-            let mut config = Config::new();
-            config
-                .signals_based_traps(false)
-                .consume_fuel(true)
-                .max_wasm_stack(256 << 10)
-                .memory_reservation(0)
-                .memory_reservation_for_growth(1 << 20)
-                .memory_guard_size(0)
-                .memory_init_cow(false)
-                .concurrency_support(false)
-                .cranelift_nan_canonicalization(true)
-                .cranelift_opt_level(OptLevel::None);
-            let engine = Engine::new(&config).unwrap();
-            let component = Component::new(&engine, component).unwrap();
-            let mut linker = Linker::<()>::new(&engine);
-            linker
-                .instance("cprecover:policy/log@0.1.0")
-                .unwrap()
-                .func_wrap("write", |_, (_level, _message): (Level, WasmStr)| Ok(()))
-                .unwrap();
-            let mut store = Store::new(&engine, ());
-            store.set_fuel(u64::MAX).unwrap();
-            let instance = linker.instantiate(&mut store, &component).unwrap();
-            let interface = component.get_export_index(None, "cprecover:policy/policy@0.1.0").unwrap();
-            let index = component.get_export_index(Some(&interface), "decide").unwrap();
-            let decide = instance.get_func(&mut store, index).unwrap();
-            Self { store, decide }
-        }
-
-        pub(super) fn decide(&mut self, seen: &Observation) -> usize {
-            self.store.set_fuel(50_000_000).unwrap();
-            self.store.set_hostcall_fuel(4 << 20);
-            let decide: TypedFunc<(&Observation,), (Result<Vec<Decision>, String>,)> =
-                self.decide.typed(&self.store).unwrap();
-            decide.call(&mut self.store, (seen,)).unwrap().0.unwrap().len()
-        }
-    }
 }

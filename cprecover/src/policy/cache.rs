@@ -14,9 +14,10 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::engine::policy_error;
+use super::engine::{engine_id, policy_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
+use crate::node::NodeOptions;
 
 /// The file with the key of all seals.
 const KEY_FILE: &str = "key";
@@ -51,6 +52,12 @@ pub struct CachedPolicy {
 }
 
 impl PolicyCache {
+    /// Returns where a node's compiled policies lie; `cprecover policy install` puts them there.
+    #[must_use]
+    pub fn folder(node: &NodeOptions) -> PathBuf {
+        node.store().join("policy-cache")
+    }
+
     /// Opens a cache; `None` where there is none.
     ///
     /// # Errors
@@ -177,7 +184,7 @@ impl PolicyCache {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error.context(path.display())),
             };
-            match artifact::open(engine, digest.as_bytes(), &self.key, &sealed) {
+            match artifact::open(engine, engine_id()?, digest.as_bytes(), &self.key, &sealed) {
                 Ok(opened) => {
                     let component = opened
                         .load()
@@ -221,13 +228,7 @@ impl PolicyCache {
 
 /// How names of this engine's entries end; `None` where the engine cannot be named (no compiler).
 fn own_suffix() -> Result<Option<String>> {
-    #[cfg(feature = "wasm")]
-    {
-        let id = artifact::EngineId::of(super::engine::engine()?);
-        Ok(Some(format!("-{id}{SUFFIX}")))
-    }
-    #[cfg(not(feature = "wasm"))]
-    Ok(None)
+    Ok(engine_id()?.map(|id| format!("-{id}{SUFFIX}")))
 }
 
 fn open_folder(path: &Path) -> Result<OwnedFd> {

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use cprecover_policy_artifact as artifact;
 #[cfg(feature = "wasm")]
 use wasmtime::OptLevel;
 use wasmtime::{Config, Engine};
@@ -21,6 +22,18 @@ pub(super) fn engine() -> Result<&'static Engine> {
     let engine =
         Engine::new(&configuration()).map_err(|source| policy_error("start the policy engine", &source))?;
     Ok(ENGINE.get_or_init(|| engine))
+}
+
+/// Names the engine, in each entry of a cache; `None` where it cannot be named (no compiler).
+pub(super) fn engine_id() -> Result<Option<artifact::EngineId>> {
+    #[cfg(feature = "wasm")]
+    {
+        static ID: OnceLock<artifact::EngineId> = OnceLock::new();
+        let engine = engine()?;
+        Ok(Some(*ID.get_or_init(|| artifact::EngineId::of(engine))))
+    }
+    #[cfg(not(feature = "wasm"))]
+    Ok(None)
 }
 
 fn configuration() -> Config {
@@ -47,8 +60,8 @@ fn configuration() -> Config {
     config
         // The same bits on every machine, so that the same observation gets the same answer.
         .cranelift_nan_canonicalization(true)
-        // A policy runs for microseconds; compiling it is what takes time.
-        .cranelift_opt_level(OptLevel::None);
+        // Smaller code is loaded from the cache sooner; compiling takes longer, but does so ahead of need.
+        .cranelift_opt_level(OptLevel::Speed);
     config
 }
 

@@ -2,7 +2,7 @@
 
 use cprecover_policy_sdk::contract;
 use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, WasmStr,
+    Component, ComponentExportIndex, ComponentType, Instance, InstancePre, Lift, Linker, Lower, WasmStr,
 };
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
 
@@ -119,6 +119,9 @@ impl std::fmt::Debug for Linked {
     }
 }
 
+/// What `decide` of the contract returns.
+type Decided = (Result<Vec<contract::Decision>, String>,);
+
 /// What a policy answered.
 pub(super) struct Answer {
     pub(super) decisions: Vec<contract::Decision>,
@@ -157,7 +160,6 @@ impl Linked {
 
     /// Asks a fresh instance what should be done.
     pub(super) fn decide(&self, observation: &contract::Observation) -> Result<Answer> {
-        type Decided = (Result<Vec<contract::Decision>, String>,);
         let mut store = self.store()?;
         let (answer,): Decided = self.call(&mut store, "decide", &self.decide, (observation,))?;
         let decisions = answer.map_err(|why| {
@@ -186,9 +188,14 @@ impl Linked {
         let state = State { limits, run: self.run, log: Vec::new(), dropped: 0, log_closed: false };
         let mut store = Store::new(engine()?, state);
         store.limiter(|state| &mut state.limits);
+        self.refill(&mut store)?;
+        Ok(store)
+    }
+
+    fn refill(&self, store: &mut Store<State>) -> Result<()> {
         store.set_fuel(self.run.fuel).map_err(|source| policy_error("fuel", &source))?;
         store.set_hostcall_fuel(self.run.copied_bytes);
-        Ok(store)
+        Ok(())
     }
 
     fn call<P, R>(
@@ -202,10 +209,60 @@ impl Linked {
         P: wasmtime::component::ComponentNamedList + Lower,
         R: wasmtime::component::ComponentNamedList + Lift + 'static,
     {
-        let failed = |source| policy_error(&format!("{name} of the policy"), &source);
-        let instance = self.pre.instantiate(&mut *store).map_err(failed)?;
-        let function = instance.get_typed_func::<P, R>(&mut *store, export).map_err(failed)?;
-        function.call(&mut *store, params).map_err(failed)
+        let instance = self.pre.instantiate(&mut *store).map_err(|source| failed(name, &source))?;
+        ask(store, &instance, name, export, params)
+    }
+
+    /// Keeps one instance.
+    pub(super) fn warm(&self) -> Result<Warm<'_>> {
+        let mut store = self.store()?;
+        let instance = self.pre.instantiate(&mut store).map_err(|source| failed("decide", &source))?;
+        Ok(Warm { linked: self, store, instance })
+    }
+}
+
+fn failed(name: &str, source: &wasmtime::Error) -> Error {
+    policy_error(&format!("{name} of the policy"), source)
+}
+
+fn ask<P, R>(
+    store: &mut Store<State>,
+    instance: &Instance,
+    name: &str,
+    export: &ComponentExportIndex,
+    params: P,
+) -> Result<R>
+where
+    P: wasmtime::component::ComponentNamedList + Lower,
+    R: wasmtime::component::ComponentNamedList + Lift + 'static,
+{
+    let function = instance.get_typed_func::<P, R>(&mut *store, export);
+    let function = function.map_err(|source| failed(name, &source))?;
+    function.call(store, params).map_err(|source| failed(name, &source))
+}
+
+/// One instance that is asked again and again; `benches/policy.rs` tells by it what a fresh one costs.
+#[doc(hidden)]
+pub struct Warm<'a> {
+    linked: &'a Linked,
+    store: Store<State>,
+    instance: Instance,
+}
+
+impl std::fmt::Debug for Warm<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Warm").field("linked", &self.linked).finish_non_exhaustive()
+    }
+}
+
+impl Warm<'_> {
+    /// Asks and returns how many decisions there are.
+    #[doc(hidden)]
+    pub fn decide(&mut self, observation: &contract::Observation) -> Result<usize> {
+        self.linked.refill(&mut self.store)?;
+        let (answer,): Decided =
+            ask(&mut self.store, &self.instance, "decide", &self.linked.decide, (observation,))?;
+        answer.map(|decisions| decisions.len()).map_err(|why| Error::new(ErrorKind::Policy, why))
     }
 }
 

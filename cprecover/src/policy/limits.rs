@@ -9,7 +9,8 @@ use wasmparser::{Operator, Parser, Payload};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bounds of what is compiled; the shipped policies need about a tenth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct CompileLimits {
     /// Size of the file, in bytes.
@@ -49,6 +50,19 @@ impl Default for CompileLimits {
 }
 
 impl CompileLimits {
+    /// Admits nothing; counting begins with it.
+    const NONE: Self = Self {
+        bytes: 0,
+        functions: 0,
+        locals: 0,
+        all_locals: 0,
+        body_bytes: 0,
+        nesting: 0,
+        types: 0,
+        imports: 0,
+        modules: 0,
+    };
+
     /// Room for components that carry a language's runtime; only a killable compiler may get these.
     #[must_use]
     pub fn raised() -> Self {
@@ -66,33 +80,13 @@ impl CompileLimits {
     }
 }
 
-/// What a component holds of everything that is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct ComponentSize {
-    /// Size of the file, in bytes.
-    pub bytes: usize,
-    /// Functions in all modules.
-    pub functions: u32,
-    /// The most locals of one function.
-    pub locals: u32,
-    /// Locals of all functions together.
-    pub all_locals: u32,
-    /// The largest body of a function, in bytes.
-    pub body_bytes: usize,
-    /// The deepest blocks in blocks.
-    pub nesting: u32,
-    /// Types in all modules and components.
-    pub types: u32,
-    /// Imports in all modules and components.
-    pub imports: u32,
-    /// Modules, components and instances.
-    pub modules: u32,
+/// Names the limit that was passed.
+pub(super) fn over_limit(name: &str, what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Limit, format!("policy limit `{name}`: {what}"))
 }
 
 fn over(name: &str, count: impl std::fmt::Display, limit: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Limit, format!("policy limit `{name}`: {count} is more than {limit}"))
+    over_limit(name, format!("{count} is more than {limit}"))
 }
 
 fn malformed(source: wasmparser::BinaryReaderError) -> Error {
@@ -100,11 +94,11 @@ fn malformed(source: wasmparser::BinaryReaderError) -> Error {
 }
 
 impl CompileLimits {
-    /// Counts what is in `bytes`; compiles and runs nothing.
+    /// Counts what is in `bytes` and returns the lowest limits that admit it; compiles and runs nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Limit`] naming the limit, [`ErrorKind::Policy`] for bytes that are no component.
-    pub fn check(&self, bytes: &[u8]) -> Result<ComponentSize> {
+    pub fn check(&self, bytes: &[u8]) -> Result<Self> {
         if bytes.len() > self.bytes {
             return Err(over("bytes", bytes.len(), self.bytes));
         }
@@ -113,14 +107,14 @@ impl CompileLimits {
                 if Parser::is_core_wasm(bytes) { "a core module, not a component" } else { "no WebAssembly" };
             return Err(Error::new(ErrorKind::Policy, format!("the file is {what}")));
         }
-        let mut counted = ComponentSize { bytes: bytes.len(), ..ComponentSize::default() };
+        let mut counted = Self { bytes: bytes.len(), ..Self::NONE };
         for payload in Parser::new(0).parse_all(bytes) {
             self.count(&payload.map_err(malformed)?, &mut counted)?;
         }
         Ok(counted)
     }
 
-    fn count(&self, payload: &Payload<'_>, counted: &mut ComponentSize) -> Result<()> {
+    fn count(&self, payload: &Payload<'_>, counted: &mut Self) -> Result<()> {
         match payload {
             // One entry may be a whole recursion group.
             Payload::TypeSection(section) => {
@@ -173,7 +167,7 @@ impl CompileLimits {
         Ok(())
     }
 
-    fn body(&self, body: &wasmparser::FunctionBody<'_>, counted: &mut ComponentSize) -> Result<()> {
+    fn body(&self, body: &wasmparser::FunctionBody<'_>, counted: &mut Self) -> Result<()> {
         let size = body.range().len();
         counted.body_bytes = counted.body_bytes.max(size);
         if size > self.body_bytes {

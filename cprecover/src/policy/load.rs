@@ -12,11 +12,13 @@ use cprecover_policy_artifact::Admission;
 #[cfg(feature = "wasm-runtime")]
 use wasmtime::component::Component;
 
+#[cfg(feature = "wasm")]
+use super::CompileLimits;
 use super::Policy;
 #[cfg(feature = "wasm")]
 use super::compile::{CompileJob, Compiler, InProcess};
 #[cfg(feature = "wasm")]
-use super::{CompileLimits, ComponentSize};
+use super::engine::engine_id;
 #[cfg(feature = "wasm-runtime")]
 use super::{Identity, PolicyCache, Rules, RunLimits, TrustedKey, engine::engine, host, trust};
 use crate::error::{Error, ErrorKind, Result};
@@ -59,8 +61,8 @@ pub struct LoadOptions {
 pub struct Installed {
     /// The policy, loaded from its new entry.
     pub policy: Policy,
-    /// What was counted in it.
-    pub size: ComponentSize,
+    /// The lowest limits that admit it: what was counted in it.
+    pub size: CompileLimits,
     /// The entry's file name.
     pub file: String,
     /// Size of the compiled policy, in bytes.
@@ -281,8 +283,9 @@ fn compile(job: &CompileJob<'_>, options: &LoadOptions) -> Result<Vec<u8>> {
 
 #[cfg(feature = "wasm")]
 fn open(digest: &Digest, key: &artifact::Key, sealed: &[u8]) -> Result<Component> {
-    let opened = artifact::open(engine()?, digest.as_bytes(), key, sealed).map_err(|refusal| {
-        Error::new(ErrorKind::Policy, format!("what the policy compiler answered is not used: {refusal}"))
-    })?;
+    let opened =
+        artifact::open(engine()?, engine_id()?, digest.as_bytes(), key, sealed).map_err(|refusal| {
+            Error::new(ErrorKind::Policy, format!("what the policy compiler answered is not used: {refusal}"))
+        })?;
     opened.load().map_err(|source| super::engine::policy_error("load the compiled policy", &source))
 }

@@ -52,8 +52,11 @@ pub use compile::{CompileJob, Compiler, InProcess, serve_compile};
 pub(crate) use convert::contract_component;
 #[cfg(feature = "wasm-runtime")]
 pub use host::RunLimits;
+#[cfg(feature = "wasm-runtime")]
+#[doc(hidden)]
+pub use host::Warm;
 #[cfg(feature = "wasm")]
-pub use limits::{CompileLimits, ComponentSize};
+pub use limits::CompileLimits;
 #[cfg(feature = "wasm")]
 pub use load::Installed;
 pub use load::LoadOptions;
@@ -121,6 +124,16 @@ impl Policy {
             Err(error) => Outcome::failed(self.identity.clone(), host::limit_of(&error), &error),
             #[cfg(not(feature = "wasm-runtime"))]
             Err(error) => Outcome::failed(self.identity.clone(), None, &error),
+        }
+    }
+
+    /// Keeps one instance of a component, for measurements; `None` for native rules.
+    #[cfg(feature = "wasm-runtime")]
+    #[doc(hidden)]
+    pub fn warm(&self) -> Result<Option<Warm<'_>>> {
+        match &self.rules {
+            Rules::Native(_) => Ok(None),
+            Rules::Component(linked) => linked.warm().map(Some),
         }
     }
 

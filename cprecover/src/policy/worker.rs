@@ -12,6 +12,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::compile::{CompileJob, Compiler};
+use super::limits::over_limit;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much of what a worker says is kept.
@@ -111,16 +112,16 @@ impl WorkerCompiler {
 
     fn failure(&self, status: ExitStatus, message: &str) -> Error {
         let limits = self.limits;
-        let memory = || over("compile-memory", format!("more than {} bytes", limits.memory_bytes));
+        let memory = || over_limit("compile-memory", format!("more than {} bytes", limits.memory_bytes));
         if message.contains("memory allocation of") || message.contains("Cannot allocate memory") {
             return memory();
         }
         match status.signal() {
             Some(signal) if signal == Signal::XCPU.as_raw() || signal == Signal::KILL.as_raw() => {
-                over("compile-time", format!("not compiled within {} s", limits.time.as_secs()))
+                over_limit("compile-time", format!("not compiled within {} s", limits.time.as_secs()))
             }
             Some(signal) if signal == Signal::XFSZ.as_raw() => {
-                over("compile-output", format!("more than {} bytes", limits.output_bytes))
+                over_limit("compile-output", format!("more than {} bytes", limits.output_bytes))
             }
             Some(signal) if signal == Signal::SEGV.as_raw() || signal == Signal::BUS.as_raw() => memory(),
             Some(signal) => Error::new(
@@ -135,10 +136,6 @@ impl WorkerCompiler {
     }
 }
 
-fn over(limit: &str, what: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Limit, format!("policy limit `{limit}`: {what}"))
-}
-
 impl Compiler for WorkerCompiler {
     fn compile(&self, job: &CompileJob<'_>) -> Result<Vec<u8>> {
         let deadline = Instant::now() + self.limits.time;
@@ -150,7 +147,7 @@ impl Compiler for WorkerCompiler {
                 Ok(None) => {
                     running.kill();
                     let what = format!("not compiled within {} ms", self.limits.time.as_millis());
-                    return Err(over("compile-time", what));
+                    return Err(over_limit("compile-time", what));
                 }
                 Err(source) => {
                     running.kill();

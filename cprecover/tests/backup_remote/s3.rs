@@ -161,7 +161,8 @@ fn respond(
                         bytes.len()
                     )
                 })
-                .collect();
+                .collect::<Vec<_>>()
+                .concat();
             plain(
                 "200 OK",
                 &format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"),

@@ -1,22 +1,15 @@
 //! Making sealed artifacts.
 
-use std::fmt;
 use std::hash::{Hash as _, Hasher};
 
 use hmac::Mac as _;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
-use super::{Admission, DIGEST_BYTES, HEADER_BYTES, Key, MAGIC};
-
-/// Names an engine: two engines with the same id run each other's code.
-///
-/// It covers the engine's version, its settings and the processor's features.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct EngineId([u8; DIGEST_BYTES]);
+use super::{Admission, DIGEST_BYTES, EngineId, HEADER_BYTES, Key, MAGIC};
 
 impl EngineId {
-    /// Returns the id of `engine`.
+    /// Returns the id of `engine`; it is computed anew each time.
     #[must_use]
     pub fn of(engine: &Engine) -> Self {
         struct Collect(Sha256);
@@ -31,23 +24,6 @@ impl EngineId {
         let mut hasher = Collect(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Self(hasher.0.finalize().into())
-    }
-
-    pub(super) fn is(&self, bytes: &[u8]) -> bool {
-        self.0 == bytes
-    }
-}
-
-impl fmt::Display for EngineId {
-    /// Writes the first 16 hex digits: enough to tell file names apart, the header holds all.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for EngineId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EngineId({self})")
     }
 }
 

@@ -111,7 +111,26 @@ impl Admission {
 #[cfg(feature = "compile")]
 mod compiler;
 #[cfg(feature = "compile")]
-pub use compiler::{EngineId, compile};
+pub use compiler::compile;
+
+/// Names an engine: two engines with the same id run each other's code.
+///
+/// It covers the engine's version, its settings and the processor's features.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct EngineId([u8; DIGEST_BYTES]);
+
+impl fmt::Display for EngineId {
+    /// Writes the first 16 hex digits: enough to tell file names apart, the header holds all.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for EngineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EngineId({self})")
+    }
+}
 
 /// An artifact whose seal was checked.
 pub struct Opened<'a> {
@@ -128,13 +147,14 @@ impl fmt::Debug for Opened<'_> {
 
 /// Checks that `sealed` is the artifact of the component with digest `component` for `engine`.
 ///
-/// Without feature `compile` the engine's id cannot be computed; then wasmtime's own record in the code
+/// Without feature `compile` the engine's `id` cannot be computed; then wasmtime's own record in the code
 /// (version, settings, processor features), which the seal covers, is what [`Opened::load`] checks.
 ///
 /// # Errors
 /// A [`Refusal`]; nothing of the artifact has been used then.
 pub fn open<'a>(
     engine: &'a Engine,
+    id: Option<EngineId>,
     component: &[u8; 32],
     key: &Key,
     sealed: &'a [u8],
@@ -147,12 +167,9 @@ pub fn open<'a>(
     let (source, code) = rest.split_at_checked(DIGEST_BYTES).ok_or(Refusal::Malformed)?;
     // The seal first: nothing else in the file means anything before it.
     key.mac(body)?.verify_slice(seal).map_err(|_| Refusal::Seal)?;
-    #[cfg(feature = "compile")]
-    if !EngineId::of(engine).is(compiler) {
+    if id.is_some_and(|id| id.0 != compiler) {
         return Err(Refusal::OtherEngine);
     }
-    #[cfg(not(feature = "compile"))]
-    let _ = compiler;
     if source != component {
         return Err(Refusal::OtherComponent);
     }
@@ -200,7 +217,7 @@ mod tests {
         let sealed = sealed(&engine);
         let digest = Sha256::digest(COMPONENT).into();
         let key = Key([7; 32]);
-        let opened = open(&engine, &digest, &key, &sealed).expect("opens");
+        let opened = open(&engine, Some(EngineId::of(&engine)), &digest, &key, &sealed).expect("opens");
         assert_eq!(opened.admission(), Admission::Raised);
         opened.load().expect("loads");
     }
@@ -213,8 +230,14 @@ mod tests {
         for at in (0..sealed.len()).step_by(97).chain(sealed.len() - 40..sealed.len()) {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert!(open(&engine, &digest, &Key([7; 32]), &changed).is_err(), "byte {at}");
-            assert!(open(&engine, &digest, &Key([7; 32]), &sealed[..at]).is_err(), "cut at {at}");
+            assert!(
+                open(&engine, Some(EngineId::of(&engine)), &digest, &Key([7; 32]), &changed).is_err(),
+                "byte {at}"
+            );
+            assert!(
+                open(&engine, Some(EngineId::of(&engine)), &digest, &Key([7; 32]), &sealed[..at]).is_err(),
+                "cut at {at}"
+            );
         }
     }
 
@@ -223,14 +246,20 @@ mod tests {
         let engine = Engine::default();
         let sealed = sealed(&engine);
         let digest = Sha256::digest(COMPONENT).into();
-        assert_eq!(open(&engine, &digest, &Key([8; 32]), &sealed).expect_err("another key"), Refusal::Seal);
         assert_eq!(
-            open(&engine, &[0; 32], &Key([7; 32]), &sealed).expect_err("another component"),
+            open(&engine, Some(EngineId::of(&engine)), &digest, &Key([8; 32]), &sealed)
+                .expect_err("another key"),
+            Refusal::Seal
+        );
+        assert_eq!(
+            open(&engine, Some(EngineId::of(&engine)), &[0; 32], &Key([7; 32]), &sealed)
+                .expect_err("another component"),
             Refusal::OtherComponent
         );
         let other = Engine::new(wasmtime::Config::new().consume_fuel(true)).expect("engine");
         assert_eq!(
-            open(&other, &digest, &Key([7; 32]), &sealed).expect_err("another engine"),
+            open(&other, Some(EngineId::of(&other)), &digest, &Key([7; 32]), &sealed)
+                .expect_err("another engine"),
             Refusal::OtherEngine
         );
     }

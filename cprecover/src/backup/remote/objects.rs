@@ -25,7 +25,7 @@ use crate::sys::Deadline;
 /// How soon a cancel is seen.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 /// How long one request is repeated; the caller's deadline bounds the whole.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 const MAX_RETRIES: usize = 4;
 
 /// How a remote is reached.
@@ -151,7 +151,7 @@ impl ObjectStoreRemote {
 
     fn path(&self, name: &str) -> Path {
         let parts = name.split('/').filter(|part| !part.is_empty());
-        parts.fold(self.prefix.clone(), |path, part| path.join(part))
+        parts.fold(self.prefix.clone(), Path::join)
     }
 
     /// Runs one request to its end, its deadline or a cancel.

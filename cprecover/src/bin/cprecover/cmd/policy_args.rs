@@ -71,7 +71,7 @@ impl TrustArgs {
         let keys = configured.chain(self.policy_key.iter().cloned());
         let mut options = LoadOptions::default();
         options.keys = keys.map(|path| TrustedKey::load(&path)).collect::<Result<_>>()?;
-        options.cache = match PolicyCache::open(&cache_folder(node)) {
+        options.cache = match PolicyCache::open(&PolicyCache::folder(node)) {
             Ok(cache) => cache,
             // Only speed is lost.
             Err(error) => {
@@ -82,11 +82,6 @@ impl TrustArgs {
         options.compiler = Some(Arc::new(WorkerCompiler::new(WORKER)));
         Ok(options)
     }
-}
-
-/// Returns where a node's compiled policies lie.
-pub(crate) fn cache_folder(node: &NodeOptions) -> PathBuf {
-    node.store().join("policy-cache")
 }
 
 /// Loads what `text` names: a shipped policy, or a file with or without its digest.

@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use cprecover::policy::{
-    CompileLimits, ComponentSize, Failure, Identity, LogLine, Metadata, Observation, Policy,
-};
+use cprecover::policy::{CompileLimits, Failure, Identity, LogLine, Metadata, Observation, Policy};
 use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -27,7 +25,7 @@ struct Checked {
     identity: Identity,
     metadata: Metadata,
     /// What was counted in a file; shipped policies are not counted again.
-    size: Option<ComponentSize>,
+    size: Option<CompileLimits>,
     /// How long trust, counting, compiling and linking took, in milliseconds.
     load_ms: u64,
     /// What an empty observation costs, in fuel.
@@ -55,7 +53,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     Ok(if checked.failure.is_none() { Exit::Done } else { Exit::Error })
 }
 
-fn size(text: &str) -> Result<Option<ComponentSize>> {
+fn size(text: &str) -> Result<Option<CompileLimits>> {
     let Named::File { path, .. } = Named::parse(text)? else { return Ok(None) };
     let limits = CompileLimits::raised();
     let bytes = cprecover::sys::read_bounded(path, limits.bytes)?;
@@ -90,7 +88,7 @@ fn table(checked: &Checked) -> String {
     text
 }
 
-fn counts(size: &ComponentSize, limits: &CompileLimits) -> [(&'static str, u64, u64); 9] {
+fn counts(size: &CompileLimits, limits: &CompileLimits) -> [(&'static str, u64, u64); 9] {
     let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     [
         ("bytes", wide(size.bytes), wide(limits.bytes)),

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use cprecover::model::Digest;
 use cprecover::policy::{
-    CompileLimits, ComponentSize, Identity, Installed, Policy, PolicyCache, WorkerCompiler, WorkerLimits,
+    CompileLimits, Identity, Installed, Policy, PolicyCache, WorkerCompiler, WorkerLimits,
 };
 use cprecover::{Error, ErrorKind, Result};
 use cprecover_policies::{Profile, shipped};
 use serde::Serialize;
 
-use crate::cmd::policy_args::{Named, TrustArgs, cache_folder};
+use crate::cmd::policy_args::{Named, TrustArgs};
 use crate::{Context, Exit};
 
 /// Arguments of `policy install`.
@@ -40,7 +40,7 @@ pub(super) struct RemoveArgs {
 #[serde(rename_all = "camelCase")]
 struct Report {
     identity: Identity,
-    size: ComponentSize,
+    size: CompileLimits,
     file: String,
     compiled_bytes: usize,
     took_ms: u64,
@@ -50,7 +50,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let store = ctx.node.store();
     std::fs::create_dir_all(&store).map_err(|source| Error::path("make folder", &store, source))?;
     let mut options = args.trust.options(&ctx.node)?;
-    options.cache = Some(PolicyCache::create(&cache_folder(&ctx.node))?);
+    options.cache = Some(PolicyCache::create(&PolicyCache::folder(&ctx.node))?);
     options.compile = CompileLimits::raised();
     let mut worker = WorkerCompiler::new("/proc/self/exe");
     worker.limits = WorkerLimits::raised();
@@ -92,7 +92,7 @@ fn report(installed: Installed, begun: Instant) -> Report {
 }
 
 pub(super) fn remove(ctx: &Context, args: &RemoveArgs) -> Result<Exit> {
-    let cache = PolicyCache::open(&cache_folder(&ctx.node))?;
+    let cache = PolicyCache::open(&PolicyCache::folder(&ctx.node))?;
     if cache.is_some_and(|cache| cache.remove(&args.digest).unwrap_or(false)) {
         ctx.emit("cprecover.dev/policy-removed/v1", &args.digest, || format!("removed {}", args.digest))?;
         return Ok(Exit::Done);

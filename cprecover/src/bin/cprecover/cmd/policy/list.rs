@@ -6,7 +6,6 @@ use cprecover::Result;
 use cprecover::policy::{CachedPolicy, Identity, Policy, PolicyCache, RunLimits};
 use serde::Serialize;
 
-use crate::cmd::policy_args::cache_folder;
 use crate::{Context, Exit};
 
 #[derive(Serialize)]
@@ -51,7 +50,7 @@ pub(super) fn run(ctx: &Context) -> Result<Exit> {
 }
 
 fn installed(ctx: &Context) -> Result<Vec<InstalledPolicy>> {
-    let Some(cache) = PolicyCache::open(&cache_folder(&ctx.node))? else { return Ok(Vec::new()) };
+    let Some(cache) = PolicyCache::open(&PolicyCache::folder(&ctx.node))? else { return Ok(Vec::new()) };
     let entries = cache.entries()?;
     Ok(entries.into_iter().map(|entry| describe(&cache, entry)).collect())
 }
