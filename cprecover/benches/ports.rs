@@ -34,7 +34,7 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("empty") => {}
         Some("fill") => fill(),
-        Some("hold") => hold(port()),
+        Some("hold") => hold(port(), args.get(2).map(Path::new)),
         Some("floor") => println!("{}", listeners(&query(port())).expect("asks").len()),
         Some("crate") => println!("{:?}", by_crate(port())),
         Some("inside") => run(),
@@ -91,11 +91,19 @@ fn fill() {
     drop((sockets, files));
 }
 
-fn hold(port: u16) {
+/// Listens, with the database of a data directory locked if one is named, as etcd does.
+fn hold(port: u16, data_dir: Option<&Path>) {
+    let database = data_dir.map(|folder| {
+        let path = folder.join("member/snap/db");
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes the data directory");
+        let file = File::create(path).expect("creates");
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locks");
+        file
+    });
     let socket = TcpListener::bind(("127.0.0.1", port)).expect("binds");
     println!("ready");
     park();
-    drop(socket);
+    drop((socket, database));
 }
 
 fn by_crate(port: u16) -> Vec<u32> {
@@ -110,6 +118,8 @@ fn by_crate(port: u16) -> Vec<u32> {
 struct Stage {
     dir: tempfile::TempDir,
     children: Vec<Child>,
+    /// The real etcd, which knows nothing of the pipe.
+    etcd: Option<Child>,
     cgroup: Option<PathBuf>,
     /// All helpers wait for the end of this pipe.
     life: (OwnedFd, Option<OwnedFd>),
@@ -119,7 +129,7 @@ impl Stage {
     fn new() -> Self {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
         let dir = tempfile::tempdir().expect("temp dir");
-        Self { dir, children: Vec::new(), cgroup: None, life: (read, Some(write)) }
+        Self { dir, children: Vec::new(), etcd: None, cgroup: None, life: (read, Some(write)) }
     }
 
     fn start(&self, command: &mut Command) -> Child {
@@ -127,18 +137,48 @@ impl Stage {
         command.stdin(Stdio::from(life)).stdout(Stdio::piped()).spawn().expect("starts")
     }
 
-    /// Starts a listener by the name of `name`, in a cgroup of its own if asked.
-    fn holder(&mut self, name: &str, port: u16, in_cgroup: bool) -> u32 {
-        let program = self.dir.path().join(name);
+    /// Starts a listener by the name of `name`, in a cgroup of its own and with a lock if asked.
+    fn holder(&mut self, name: &str, port: u16, in_cgroup: bool, locks: bool) -> u32 {
+        let folder = self.dir.path().join(port.to_string());
+        std::fs::create_dir(&folder).expect("makes a folder");
+        let program = folder.join(name);
         std::fs::copy(own(), &program).expect("copies");
+        let data_dir = if locks { folder.display().to_string() } else { String::new() };
         let enter = if in_cgroup { self.make_cgroup() } else { String::new() };
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", &format!("{enter} exec \"$0\" hold {port}")]).arg(program);
+        command.args(["-c", &format!("{enter} exec \"$0\" hold {port} {data_dir}")]).arg(program);
         let mut child = self.start(&mut command);
         wait_ready(&mut child);
         let pid = child.id();
         self.children.push(child);
         pid
+    }
+
+    /// Starts the real etcd with its peer port at `port`, where one is installed.
+    fn real_etcd(&mut self, port: u16) -> Option<u32> {
+        let (peers, clients) = (format!("http://127.0.0.1:{port}"), "http://127.0.0.1:2379");
+        if !Path::new("/usr/bin/etcd").exists() {
+            eprintln!("SKIPPED: the real etcd: no /usr/bin/etcd");
+            return None;
+        }
+        // It ends with this process, whatever ends that.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "/usr/bin/etcd"]);
+        command.arg("--data-dir").arg(self.dir.path().join("real"));
+        command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
+        command.args(["--initial-cluster", &format!("default={peers}")]);
+        command.args(["--listen-client-urls", clients, "--advertise-client-urls", clients]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.expect("setpriv (util-linux)");
+        let pid = child.id();
+        self.etcd = Some(child);
+        let end = Instant::now() + Duration::from_mins(1);
+        // It locks its database before it listens for clients.
+        while listeners(&query(2379)).expect("asks").is_empty() {
+            assert!(Instant::now() < end, "etcd does not listen");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Some(pid)
     }
 
     fn make_cgroup(&mut self) -> String {
@@ -173,6 +213,10 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         self.life.1 = None;
+        if let Some(etcd) = &mut self.etcd {
+            let _ = etcd.kill();
+            let _ = etcd.wait();
+        }
         for child in &mut self.children {
             let _ = child.wait();
         }
@@ -220,9 +264,12 @@ fn call(name: &str, query: Query, wanted: &str) -> Row {
     Row { name: format!("in process: {name}"), wanted: wanted.into(), run: Box::new(run) }
 }
 
-/// Pids of the holders on 2380 (named etcd), 2381 (odd name) and 2382 (odd name, own cgroup).
+/// Pids of the holders on 2380 (named etcd, holds the lock), 2381 (odd name), 2382 (odd name, own
+/// cgroup), 2383 (named etcd, holds no lock) and 2384 (the real etcd).
 struct Holders {
     etcd: u32,
+    unlocked: u32,
+    real: Option<u32>,
     odd: u32,
     grouped: u32,
 }
@@ -230,6 +277,7 @@ struct Holders {
 fn rows(pids: &Holders) -> Vec<Row> {
     let etcd = pids.etcd.to_string();
     let (odd, grouped) = (pids.odd.to_string(), pids.grouped.to_string());
+    let unlocked = pids.unlocked.to_string();
     let who = own().parent().and_then(Path::parent).expect("a target folder").join("examples/port_who");
     let killport = killport();
     let processes = [
@@ -240,6 +288,8 @@ fn rows(pids: &Holders) -> Vec<Row> {
         process("fuser", "fuser", &["2380/tcp"], &etcd),
         process("listeners crate", own(), &["crate", "2380"], &etcd),
         process("cprecover, likely name", &who, &["2380"], &etcd),
+        pids.real.and_then(|pid| process("cprecover, the real etcd", &who, &["2384"], &pid.to_string())),
+        process("cprecover, likely name, no lock", &who, &["2383"], &unlocked),
         process("cprecover, cgroup id", &who, &["2382"], &grouped),
         process("cprecover, pid known to CRI", &who, &["2381", &odd], &odd),
         process("cprecover, nothing narrows", &who, &["2381"], &odd),
@@ -251,6 +301,7 @@ fn rows(pids: &Holders) -> Vec<Row> {
     let hint = Pid::new(i32::try_from(pids.odd).expect("small"));
     rows.extend([
         call("likely name", query(2380).threads(threads), &etcd),
+        call("likely name, no lock", query(2383).threads(threads), &unlocked),
         call("cgroup id", query(2382).threads(threads), &grouped),
         call("pid known to CRI", query(2381).threads(threads).likely_pids(hint), &odd),
         call("nothing narrows", query(2381).threads(threads), &odd),
@@ -318,10 +369,12 @@ fn measure(title: &str, rows: &[Row]) {
 }
 
 fn holders(stage: &mut Stage) -> Vec<Row> {
-    let etcd = stage.holder("etcd", 2380, false);
-    let odd = stage.holder("odd-name", 2381, false);
-    let grouped = stage.holder("odd-in-cgroup", 2382, true);
-    rows(&Holders { etcd, odd, grouped })
+    let etcd = stage.holder("etcd", 2380, false, true);
+    let odd = stage.holder("odd-name", 2381, false, false);
+    let grouped = stage.holder("odd-in-cgroup", 2382, true, false);
+    let unlocked = stage.holder("etcd", 2383, false, false);
+    let real = stage.real_etcd(2384);
+    rows(&Holders { etcd, unlocked, real, odd, grouped })
 }
 
 fn run() {

@@ -13,6 +13,8 @@ pub mod diagnose;
 pub mod error;
 pub mod etcd;
 pub mod facts;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod healthz;
 pub mod kubeadm;
 pub mod logs;

@@ -1,7 +1,7 @@
 //! Every seed of every fuzz target through every parser, on the stable toolchain, each in linear time.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cprecover::backup::untrusted;
 use cprecover::cri::parse;
@@ -9,7 +9,8 @@ use cprecover::diagnose::{diagnose, from_recording};
 use cprecover::logs::{ScanOptions, scan_bytes};
 use cprecover::parse::manifest::StaticPod;
 use cprecover::ports::CgroupPath;
-use cprecover::{healthz, parse::yaml};
+use cprecover::{fuzzing, healthz, parse::yaml};
+use proptest::prelude::*;
 
 fn every_parser(bytes: &[u8]) {
     let _ = healthz::parse(bytes).meanings();
@@ -21,6 +22,9 @@ fn every_parser(bytes: &[u8]) {
     let _ = CgroupPath::parse(&String::from_utf8_lossy(bytes)).map(|path| (path.pod(), path.unit()));
     if let Ok(facts) = from_recording([("etcd.txt", bytes)]) {
         let _ = diagnose(&facts);
+    }
+    for (_, parser) in fuzzing::PARSERS {
+        parser(bytes);
     }
 }
 
@@ -95,6 +99,78 @@ fn every_seed_goes_through_every_parser_whole_and_damaged() {
     }
 }
 
+#[test]
+fn every_parser_has_a_target_and_every_target_a_seed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let declared = std::fs::read_to_string(root.join("Cargo.toml")).expect("manifest");
+    for (name, _) in fuzzing::PARSERS {
+        assert!(root.join("fuzz_targets").join(name).with_extension("rs").exists(), "{name} has no target");
+    }
+    for target in std::fs::read_dir(root.join("fuzz_targets")).expect("targets") {
+        let path = target.expect("entry").path();
+        let name = path.file_stem().expect("a name").to_str().expect("UTF-8");
+        assert!(declared.contains(&format!("name = \"{name}\"")), "{name} is not declared");
+        assert!(
+            std::fs::read_dir(root.join("seeds").join(name)).is_ok_and(|mut seeds| seeds.next().is_some()),
+            "{name} has no seed"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Bytes of any kind, alone and in the middle of a seed, through every parser.
+    #[test]
+    fn no_byte_soup_panics(
+        soup in proptest::collection::vec(any::<u8>(), 0..1500),
+        place in any::<proptest::sample::Index>(),
+        at in any::<proptest::sample::Index>(),
+    ) {
+        every_parser(&soup);
+        let seeds = seeds();
+        let (_, seed) = place.get(&seeds);
+        let at = at.index(seed.len());
+        let mut damaged = seed.clone();
+        damaged.splice(at..(at + soup.len() % 9).min(seed.len()), soup.iter().take(32).copied());
+        every_parser(&damaged);
+    }
+}
+
+/// Returns what this thread has used of a processor, which no other load makes more.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("not negative")
+}
+
+/// Repeats of a part of each parser's seeds, which is what the loops inside go over.
+#[test]
+fn no_private_parser_takes_more_than_linear_time() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+    for (name, parser) in fuzzing::PARSERS {
+        for file in std::fs::read_dir(root.join(name)).expect("seeds") {
+            let path = file.expect("entry").path();
+            let seed = std::fs::read(&path).expect("read");
+            let time = |bytes: usize| {
+                let input: Vec<u8> = seed.iter().copied().cycle().take(bytes).collect();
+                let run = || {
+                    let start = processor_time();
+                    parser(&input);
+                    processor_time().saturating_sub(start)
+                };
+                (0..3).map(|_| run()).min().unwrap_or_default()
+            };
+            let (small, large) = (time(64 << 10), time(256 << 10));
+            // As below: sixteen times and more is a square.
+            assert!(
+                large < small * 12 + Duration::from_millis(20),
+                "{}: {small:?} became {large:?}",
+                path.display()
+            );
+        }
+    }
+}
+
 /// Time for four times the input may grow by little more than four times; a square would be sixteen.
 #[test]
 fn no_parser_takes_more_than_linear_time() {
@@ -116,17 +192,17 @@ fn no_parser_takes_more_than_linear_time() {
             let input: Vec<u8> = pattern.iter().copied().cycle().take(bytes).collect();
             (0..3)
                 .map(|_| {
-                    let start = Instant::now();
+                    let start = processor_time();
                     let _ = healthz::parse(&input);
                     let _ = scan_bytes("x", &input, &ScanOptions::default());
                     let _ = CgroupPath::parse(&String::from_utf8_lossy(&input)).map(|path| path.pod());
-                    start.elapsed()
+                    processor_time().saturating_sub(start)
                 })
                 .min()
                 .unwrap_or_default()
         };
         let (small, large) = (time(128 << 10), time(512 << 10));
-        // A busy machine may double any time; sixteen times and more is a square.
+        // Caches may double any time; sixteen times and more is a square.
         assert!(large < small * 12 + Duration::from_millis(20), "{name}: {small:?} became {large:?}");
     }
 }

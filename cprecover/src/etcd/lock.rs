@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Pid;
+use crate::ports::lock_of_line;
 use crate::sys::Deadline;
 
 /// How many lines of `/proc/locks`, processes and descriptors are looked at.
@@ -211,8 +212,7 @@ fn holders(path: &Path, file: &File, proc_dir: &Path, deadline: &Deadline) -> Ve
         .collect()
 }
 
-/// Reads the pids of exclusive locks on one file from `/proc/locks` (`proc_locks(5)`):
-/// `1: FLOCK  ADVISORY  WRITE 1234 fd:00:567 0 EOF`, device in hex, inode in decimal.
+/// Reads the pids of exclusive locks on one file from `/proc/locks`.
 fn from_proc_locks(path: &Path, device: u64, inode: u64) -> Vec<Pid> {
     let Ok(file) = File::open(path) else { return Vec::new() };
     let mut pids = Vec::new();
@@ -226,22 +226,6 @@ fn from_proc_locks(path: &Path, device: u64, inode: u64) -> Vec<Pid> {
         }
     }
     pids
-}
-
-/// Returns pid, device and inode of a lock that is held for writing; `None` for any other line, as one
-/// that waits (`1: -> FLOCK`).
-fn lock_of_line(line: &str) -> Option<(Pid, u64, u64)> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    let (_kind, _mode, access) = (words.next()?, words.next()?, words.next()?);
-    if access != "WRITE" {
-        return None;
-    }
-    let pid = words.next()?.parse().ok().and_then(Pid::new)?;
-    let mut place = words.next()?.split(':');
-    let major = u32::from_str_radix(place.next()?, 16).ok()?;
-    let minor = u32::from_str_radix(place.next()?, 16).ok()?;
-    let inode = place.next()?.parse().ok()?;
-    Some((pid, rustix::fs::makedev(major, minor), inode))
 }
 
 /// Looks for processes that have the file open and a `lock:` line for it in their fdinfo.
@@ -328,17 +312,5 @@ mod tests {
         assert!(seen.is_held(), "{seen}");
         let refused = hold(&dir.path().join("db"), &[wal], Path::new("/proc"), &deadline());
         assert_eq!(refused.expect_err("held").kind(), ErrorKind::Busy);
-    }
-
-    #[test]
-    fn lines_of_proc_locks() {
-        let line = "7: FLOCK  ADVISORY  WRITE 4242 fd:01:131142 0 EOF";
-        let (pid, device, inode) = lock_of_line(line).expect("parses");
-        assert_eq!((pid.get(), device, inode), (4242, rustix::fs::makedev(0xfd, 1), 131_142));
-        for other in
-            ["7: -> FLOCK  ADVISORY  WRITE 1 fd:01:1 0 EOF", "7: OFDLCK ADVISORY  WRITE -1 fd:01:1 0 EOF", ""]
-        {
-            assert_eq!(lock_of_line(other), None, "{other}");
-        }
     }
 }

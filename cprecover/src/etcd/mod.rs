@@ -13,6 +13,7 @@
 mod bolt;
 mod check;
 mod copy;
+mod fuzzing;
 mod ids;
 mod lock;
 mod project;
@@ -46,6 +47,7 @@ pub use verdict::{
 pub(crate) use client::tls_of;
 #[cfg(feature = "probe")]
 pub use client::{Client, ClientOptions, ClientTls};
+pub(crate) use fuzzing::read_files;
 #[cfg(feature = "probe")]
 pub use gateway::{Alarm, Health, Member, MemberList, Status, Version};
 #[cfg(feature = "probe")]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
+use x509_parser::prelude::FromDer as _;
 
 use super::CertificateFact;
 use crate::error::{Error, ErrorKind, Result};
@@ -72,6 +73,15 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 
 fn has_extension(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
+/// Reads bytes as PEM, as DER and as a kubeconfig, for fuzzing.
+pub(crate) fn read_any(path: &Path, bytes: &[u8]) {
+    let _ = parse_pem(path, bytes);
+    let _ = parse_kubeconfig(path, bytes);
+    if let Ok((_, certificate)) = X509Certificate::from_der(bytes) {
+        let _ = fact(path, &certificate);
+    }
 }
 
 fn read_pem(node: &NodeOptions, path: &Path) -> Result<Vec<CertificateFact>> {

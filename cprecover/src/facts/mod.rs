@@ -12,6 +12,9 @@ mod disk;
 mod pressure;
 mod units;
 
+pub(crate) use certificates::read_any as read_certificates;
+pub(crate) use pressure::read_texts as read_proc_files;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 

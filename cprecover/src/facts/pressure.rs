@@ -19,13 +19,16 @@ fn invalid(path: &Path) -> Error {
 /// Reads `/proc/meminfo`.
 pub(super) fn memory(proc: &Path) -> Result<MemoryFact> {
     let path = proc.join("meminfo");
-    let text = text(&path)?;
-    let field = |name: &str| -> Result<u64> {
+    memory_of(&text(&path)?).ok_or_else(|| invalid(&path))
+}
+
+fn memory_of(text: &str) -> Option<MemoryFact> {
+    let field = |name: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-        Ok(kib.ok_or_else(|| invalid(&path))?.saturating_mul(1024))
+        let kib: u64 = line?.split_whitespace().next()?.parse().ok()?;
+        Some(kib.saturating_mul(1024))
     };
-    Ok(MemoryFact {
+    Some(MemoryFact {
         total_bytes: field("MemTotal")?,
         available_bytes: field("MemAvailable")?,
         swap_total_bytes: field("SwapTotal")?,
@@ -35,16 +38,22 @@ pub(super) fn memory(proc: &Path) -> Result<MemoryFact> {
 /// Reads `/proc/loadavg`, and counts processors in `/proc/stat`.
 pub(super) fn load(proc: &Path) -> Result<LoadFact> {
     let path = proc.join("loadavg");
-    let averages = text(&path)?;
-    let mut numbers = averages.split_whitespace().map(str::parse::<f64>);
-    let mut next = || numbers.next().and_then(std::result::Result::ok).ok_or_else(|| invalid(&path));
-    let (one_minute, five_minutes) = (next()?, next()?);
+    let (one_minute, five_minutes) = averages_of(&text(&path)?).ok_or_else(|| invalid(&path))?;
     // Big machines have long interrupt lists in here.
-    let stat = read_bounded(&proc.join("stat"), 4 << 20)?;
+    let processors = processors_of(&read_bounded(&proc.join("stat"), 4 << 20)?);
+    Ok(LoadFact { one_minute, five_minutes, processors })
+}
+
+fn averages_of(text: &str) -> Option<(f64, f64)> {
+    let mut numbers = text.split_whitespace().map_while(|number| number.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+fn processors_of(stat: &[u8]) -> u32 {
     let is_processor =
         |line: &[u8]| line.strip_prefix(b"cpu").and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit);
-    let processors = stat.split(|byte| *byte == b'\n').filter(|line| is_processor(line)).count();
-    Ok(LoadFact { one_minute, five_minutes, processors: u32::try_from(processors).unwrap_or(u32::MAX) })
+    let count = stat.split(|byte| *byte == b'\n').filter(|line| is_processor(line)).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Reads `/proc/pressure/{cpu,io,memory}`; [`ErrorKind::NotFound`] on kernels without PSI.
@@ -58,12 +67,7 @@ pub(super) fn pressure(proc: &Path) -> Result<PressureFact> {
             }
             other => other?,
         };
-        let average = |kind: &str| -> Option<f64> {
-            let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
-            line.split_whitespace().find_map(|field| field.strip_prefix("avg60="))?.parse().ok()
-        };
-        // `full` is missing for the processor on older kernels.
-        Ok((average("some").ok_or_else(|| invalid(&path))?, average("full").unwrap_or(0.0)))
+        stalls_of(&text).ok_or_else(|| invalid(&path))
     };
     let (cpu, io, memory) = (read("cpu")?, read("io")?, read("memory")?);
     Ok(PressureFact {
@@ -72,4 +76,19 @@ pub(super) fn pressure(proc: &Path) -> Result<PressureFact> {
         io_full_percent: io.1,
         memory_full_percent: memory.1,
     })
+}
+
+/// Returns the averages of a minute of `some` and `full`, which is missing for the processor on older
+/// kernels.
+fn stalls_of(text: &str) -> Option<(f64, f64)> {
+    let average = |kind: &str| -> Option<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+        line.split_whitespace().find_map(|field| field.strip_prefix("avg60="))?.parse().ok()
+    };
+    Some((average("some")?, average("full").unwrap_or(0.0)))
+}
+
+/// Reads a text as each of the files here, for fuzzing.
+pub(crate) fn read_texts(text: &str) {
+    let _ = (memory_of(text), averages_of(text), processors_of(text.as_bytes()), stalls_of(text));
 }

@@ -380,6 +380,60 @@ fn partial_container_lines_are_joined_per_stream() {
     assert_eq!((found.first_line, scan.lines), (4, 4));
 }
 
+fn gzipped(text: &str) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(text.as_bytes()).expect("pack");
+    packed.finish().expect("pack")
+}
+
+/// As logrotate leaves them: the newest, the one before it, and older ones packed.
+#[test]
+fn a_rotated_kubelet_log_is_read_in_all_its_files() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let third = SAMPLES.len() / 3;
+    let text = |part: &[Sample]| part.iter().map(|(_, line, _)| format!("{line}\n")).collect::<String>();
+    let parts = [&SAMPLES[2 * third..], &SAMPLES[third..2 * third], &SAMPLES[..third]]
+        .map(|part| (part.len(), text(part)));
+    let names = ["kubelet.log", "kubelet.log.1", "kubelet.log.2.gz"];
+    let deadline = Deadline::after(Duration::from_mins(1));
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, (lines, text)) in names.into_iter().zip(parts) {
+        let path = dir.path().join(name);
+        let bytes = if name.ends_with(".gz") { gzipped(&text) } else { text.into_bytes() };
+        std::fs::write(&path, bytes).expect("write");
+        let scan = scan_file(&path, &ScanOptions::default(), &deadline).expect("scans");
+        assert_eq!(scan.lines, lines as u64, "{name}");
+        assert!(scan.matches.iter().all(|found| found.source.ends_with(name)), "{name}");
+        seen.extend(scan.matches.iter().map(|found| format!("{:?}", found.signature)));
+    }
+    let all = S::ALL.iter().map(|id| format!("{id:?}")).collect();
+    assert_eq!(seen, all);
+}
+
+/// kubelet rotates a container's log between two writes of the runtime, which may be parts of one line.
+#[test]
+fn a_line_that_a_rotation_cut_is_joined_when_the_files_come_as_one_stream() {
+    let old = "2026-11-24T00:00:00.000000000Z stderr F before\n\
+               2026-11-24T00:00:00.000000001Z stderr P listen tcp 10.0.0.1:2380: bind: addr\n";
+    let new = "2026-11-24T00:00:00.000000002Z stdout F between\n\
+               2026-11-24T00:00:00.000000003Z stderr P ess already\n\
+               2026-11-24T00:00:00.000000004Z stderr F  in use\n";
+    let options = ScanOptions::default();
+    let deadline = Deadline::after(Duration::from_mins(1));
+    let plain = [old, new].concat().into_bytes();
+    // As by `cat`, which gzip members survive too.
+    let packed = [gzipped(old), gzipped(new)].concat();
+    for bytes in [plain, packed] {
+        let scan = scan_reader("etcd", &bytes[..], &options, &deadline).expect("scans");
+        let found = find(&scan, S::BindInUse).expect("joined");
+        assert_eq!((found.param("port"), found.count, scan.lines), (Some("2380"), 1, 5));
+    }
+    // Each file alone shows no whole line, and nothing is made of a part.
+    for part in [old, new] {
+        assert!(find(&super::scan_bytes("etcd", part.as_bytes(), &options), S::BindInUse).is_none());
+    }
+}
+
 #[test]
 fn gzip_files_limits_and_damage() {
     let dir = tempfile::tempdir().expect("temp dir");

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::PodUid;
 
 pub use known::KnownPods;
+pub(crate) use mounts::read_any as read_mountinfo;
 pub use quarantine::{Moved, Quarantine, quarantine, quarantines, undo};
 pub use survey::survey;
 

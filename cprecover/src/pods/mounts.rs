@@ -32,6 +32,11 @@ pub(super) fn at_or_below<'a>(points: &'a [PathBuf], folder: &Path) -> Option<&'
     points.iter().find(|point| point.starts_with(folder))
 }
 
+/// Reads bytes as `mountinfo`, for fuzzing.
+pub(crate) fn read_any(bytes: &[u8]) {
+    let _ = parse(bytes);
+}
+
 fn parse(bytes: &[u8]) -> Result<Vec<PathBuf>> {
     bytes
         .split(|byte| *byte == b'\n')

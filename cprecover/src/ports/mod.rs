@@ -19,6 +19,7 @@ mod netns;
 mod nettable;
 mod owners;
 pub(crate) mod procdir;
+mod proclocks;
 mod query;
 mod sockdiag;
 mod verdict;
@@ -36,6 +37,9 @@ pub use listener::Listener;
 pub use lock::{DATABASE, database_file, lock_is_free};
 #[cfg(feature = "probe")]
 pub(crate) use netns::within;
+pub(crate) use nettable::listeners as read_net_table;
 pub(crate) use owners::owns;
+pub(crate) use proclocks::{holders as lock_holders, lock_of_line};
 pub use query::{NetNamespace, Query};
+pub(crate) use sockdiag::decode as decode_sock_diag;
 pub use verdict::{Action, Class, IdentityProof, NodeFacts, PodFacts, RuntimeFacts, Verdict};

@@ -15,7 +15,7 @@ const MAX_LINES: usize = 16 << 20;
 /// Returns the listeners of `port` in a table.
 ///
 /// A line that does not parse is an error: it might be the listener that is asked for.
-pub(super) fn listeners(table: impl BufRead, port: Port) -> std::io::Result<Vec<Listener>> {
+pub(crate) fn listeners(table: impl BufRead, port: Port) -> std::io::Result<Vec<Listener>> {
     let mut found = Vec::new();
     for line in table.split(b'\n').skip(1).take(MAX_LINES) {
         let line = line?;

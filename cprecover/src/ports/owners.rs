@@ -18,6 +18,10 @@ use crate::terminate::ProcessHandle;
 
 /// Fewer candidates than this are read by the caller's thread alone.
 const PARALLEL_FROM: usize = 32;
+/// On machines with fewer tasks than this it takes less time to read all names than to open
+/// `/proc/locks`, which keeps out who takes a lock and so waits for an RCU grace period, some 10 ms
+/// (`locks_start` in `fs/locks.c`).
+const LOCKS_FROM: usize = 2048;
 /// Candidates between two looks at the deadline.
 const CHECK_EVERY: usize = 16;
 
@@ -126,6 +130,7 @@ impl Search<'_> {
         let hints = self.query.likely_pids.clone();
         self.look_at(&hints)?;
         self.by_cgroup()?;
+        self.by_lock()?;
         if !self.missing().is_empty() {
             let pids = self.proc.pids()?;
             self.by_name(&pids)?;
@@ -168,6 +173,16 @@ impl Search<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Reads the processes with a likely command name that hold a file lock, as etcd does as long as its
+    /// database is open (bbolt `bolt_unix.go`). Whoever is not among them is found by the others.
+    fn by_lock(&mut self) -> Result<()> {
+        if self.missing().is_empty() || self.proc.task_count().is_none_or(|count| count < LOCKS_FROM) {
+            return Ok(());
+        }
+        let pids = self.proc.lock_holders();
+        self.by_name(&pids)
     }
 
     /// Reads the processes with a likely command name, each as soon as its name is known.
@@ -379,5 +394,115 @@ impl Sweep<'_, '_> {
     fn lock(&self) -> std::sync::MutexGuard<'_, (BTreeSet<u64>, Vec<Sighting>)> {
         // A panic of another thread leaves the lists as they were; both stay true.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Port;
+
+    fn own_pid() -> Pid {
+        Pid::new(i32::try_from(std::process::id()).expect("small")).expect("positive")
+    }
+
+    /// Listens in this process, whose name is likely, as is `flock`; no cgroup narrows the search.
+    fn listen(proc: &ProcDir) -> (TcpListener, Query, Vec<Listener>) {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let port = Port::new(socket.local_addr().expect("bound").port()).expect("not zero");
+        let mut query = Query::new(port);
+        query.cgroup_dirs.clear();
+        query.likely_names = vec![proc.comm(own_pid()).expect("readable"), "flock".to_owned()];
+        let listeners = super::super::listeners(&query).expect("asks");
+        (socket, query, listeners)
+    }
+
+    fn search_in(proc: &ProcDir, query: &Query, listeners: &[Listener]) -> (Vec<Pid>, usize) {
+        let deadline = Deadline::after(Duration::from_mins(1));
+        let owners = search(proc, query, listeners, &deadline).expect("searches");
+        let pids = owners.holders.iter().map(|holder| holder.process.pid).collect();
+        (pids, proc.listings.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn a_likely_process_that_holds_a_lock_is_found_without_a_list_of_all_processes() {
+        let file = tempfile::tempfile().expect("temp file");
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locks");
+        let dir = tempfile::tempdir().expect("temp dir");
+        let proc = procfs(dir.path(), &[own_pid()], 5000);
+        std::os::unix::fs::symlink("/proc/locks", dir.path().join("locks")).expect("links");
+        let (_socket, query, listeners) = listen(&proc);
+        assert_eq!(search_in(&proc, &query, &listeners), (vec![own_pid()], 0));
+        // With few processes a list of them costs less.
+        let dir = tempfile::tempdir().expect("temp dir");
+        let proc = procfs(dir.path(), &[own_pid()], 200);
+        std::os::unix::fs::symlink("/proc/locks", dir.path().join("locks")).expect("links");
+        assert_eq!(search_in(&proc, &query, &listeners), (vec![own_pid()], 1));
+    }
+
+    /// Makes a procfs of a machine with `tasks` tasks that shows some real processes.
+    fn procfs(folder: &Path, pids: &[Pid], tasks: usize) -> ProcDir {
+        for pid in pids {
+            std::os::unix::fs::symlink(format!("/proc/{pid}"), folder.join(pid.to_string())).expect("links");
+        }
+        std::fs::write(folder.join("loadavg"), format!("0.1 0.2 0.3 2/{tasks} 77\n")).expect("writes");
+        ProcDir::open(folder).expect("opens")
+    }
+
+    /// A child named `flock` that holds a lock and listens nowhere.
+    struct Flock(Child);
+
+    impl Flock {
+        fn start(file: &Path) -> Self {
+            let mut command = Command::new("flock");
+            command.arg("--exclusive").arg(file).args(["sh", "-c", "echo held; cat"]);
+            let child =
+                command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("flock (util-linux)");
+            let mut this = Self(child);
+            let mut line = [0; 5];
+            let stdout = this.0.stdout.as_mut().expect("piped");
+            std::io::Read::read_exact(stdout, &mut line).expect("says that it holds the lock");
+            this
+        }
+
+        fn pid(&self) -> Pid {
+            Pid::new(i32::try_from(self.0.id()).expect("small")).expect("positive")
+        }
+    }
+
+    impl Drop for Flock {
+        fn drop(&mut self) {
+            // `cat` ends with its input, and the others with it.
+            drop(self.0.stdin.take());
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_lock_holder_that_does_not_listen_does_not_mislead() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let child = Flock::start(&dir.path().join("db"));
+        let real = ProcDir::open(Path::new("/proc")).expect("procfs");
+        assert!(real.lock_holders().contains(&child.pid()), "the kernel tells the lock");
+        // Locks of this child, of a process that is gone, and of what the kernel hides; not of ours,
+        // which other tests may have taken.
+        let locks: String = [child.pid().get(), i32::MAX, 0, -1]
+            .iter()
+            .map(|pid| format!("1: FLOCK  ADVISORY  WRITE {pid} fd:01:7 0 EOF\n"))
+            .collect();
+        let folder = dir.path().join("proc");
+        std::fs::create_dir(&folder).expect("makes");
+        std::fs::write(folder.join("locks"), locks).expect("writes");
+        let proc = procfs(&folder, &[child.pid(), own_pid()], 5000);
+        let (_socket, query, listeners) = listen(&proc);
+        assert_eq!(search_in(&proc, &query, &listeners), (vec![own_pid()], 1));
+        // Without the file, too.
+        std::fs::remove_file(folder.join("locks")).expect("removes");
+        assert_eq!(search_in(&proc, &query, &listeners), (vec![own_pid()], 2));
     }
 }

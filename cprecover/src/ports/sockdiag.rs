@@ -106,6 +106,14 @@ fn request(family: u8, port: Port, sequence: u32) -> Vec<u8> {
     bytes
 }
 
+/// Returns the listeners in one datagram, up to where it makes no sense.
+pub(crate) fn decode(datagram: &[u8]) -> Vec<Listener> {
+    let mut answer = Answer::default();
+    // What came before the nonsense was read.
+    let _ = answer.take(datagram);
+    answer.listeners
+}
+
 #[derive(Default)]
 struct Answer {
     listeners: Vec<Listener>,
@@ -125,7 +133,7 @@ impl Answer {
                 NLMSG_DONE => self.done = true,
                 NLMSG_ERROR => {
                     let code = i32::from_ne_bytes(array_at(body, 0)?);
-                    return Err(Errno::from_raw_os_error(code.saturating_neg()));
+                    return Err(errno_of(code));
                 }
                 SOCK_DIAG_BY_FAMILY => self.listeners.push(listener(body)?),
                 _ => {}
@@ -133,6 +141,14 @@ impl Answer {
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Ok(())
+    }
+}
+
+/// Returns the error of `struct nlmsgerr`, a negative number (netlink(7)); `Errno` panics for what is none.
+fn errno_of(code: i32) -> Errno {
+    match code.saturating_neg() {
+        number @ 1..4096 => Errno::from_raw_os_error(number),
+        _ => Errno::BADMSG,
     }
 }
 
@@ -212,6 +228,14 @@ mod tests {
         cut.extend([20, 0, 0, 0]);
         cut.resize(40, 0);
         assert_eq!(Answer::default().take(&cut), Err(Errno::BADMSG));
+    }
+
+    #[test]
+    fn a_refusal_with_a_number_that_is_no_error_number_is_nonsense() {
+        for code in [0, 1, 4096, -4096, i32::MIN, i32::MAX] {
+            assert_eq!(errno_of(code), Errno::BADMSG, "{code}");
+        }
+        assert_eq!(errno_of(-4095).raw_os_error(), 4095);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::sys::{Commands, Deadline, find_program};
 use custom::CommandService;
 use systemd::SystemdUnit;
 
+pub(crate) use systemd::read_any as read_show;
+
 /// Where a service is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -90,6 +90,11 @@ impl Service for SystemdUnit<'_> {
     }
 }
 
+/// Reads a text as properties of a unit, for fuzzing.
+pub(crate) fn read_any(text: &str) {
+    let _ = parse_show(text);
+}
+
 /// Reads `LoadState=` and `ActiveState=` (`org.freedesktop.systemd1(5)`).
 fn parse_show(text: &str) -> Option<ServiceState> {
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
