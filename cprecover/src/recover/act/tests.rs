@@ -19,7 +19,7 @@ struct Node {
 }
 
 fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(60))
+    Deadline::after(Duration::from_mins(1))
 }
 
 /// A service that runs while a file is there.

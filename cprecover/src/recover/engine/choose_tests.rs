@@ -225,7 +225,7 @@ fn the_shipped_rules_and_the_engine_go_through_the_order_of_work_one_unproven_st
         seen.services
             .iter_mut()
             .filter(|s| s.name == ServiceName::Runtime)
-            .for_each(|s| s.state = ServiceState::Active)
+            .for_each(|s| s.state = ServiceState::Active);
     });
     then(&|seen| seen.disks.clear());
     then(&|seen| seen.clock_sane = Verdict::Yes);

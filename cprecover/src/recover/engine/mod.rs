@@ -190,7 +190,7 @@ impl<'a> Engine<'a> {
         };
         let policy = identity_text(&outcome);
         let unread = observation.unobserved.first().map(|part| format!("{}: {}", part.what, part.reason));
-        Ok(Round { unread, observation, view, diagnosis, verification, guarded, plan, policy, times })
+        Ok(Round { observation, view, diagnosis, verification, guarded, plan, unread, policy, times })
     }
 
     fn next(

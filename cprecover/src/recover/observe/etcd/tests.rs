@@ -171,7 +171,7 @@ fn data_in_use_are_locked_whatever_was_known_before() {
     assert_eq!(gone.contract.data, EtcdData::Missing);
 }
 
-fn probed(outcome: crate::probe::Outcome) -> Vec<HealthFact> {
+fn probed(outcome: &crate::probe::Outcome) -> Vec<HealthFact> {
     let mut facts = refused();
     for fact in &mut facts {
         fact.state = crate::diagnose::HealthState::Probed(outcome.clone());
@@ -199,7 +199,7 @@ fn a_silent_local_member_is_unknown_where_others_vote_and_dead_where_it_is_alone
         Outcome::NotHttp { reason: "SSH-2.0".into() },
     ];
     for outcome in silent.iter().chain(&strange) {
-        let health = probed(outcome.clone());
+        let health = probed(outcome);
         let seen = look(&node.options, &several, &health, &mut Cache::default(), &deadline());
         assert_eq!(local(&seen), Verdict::Unknown, "{outcome:?}");
         let others = seen.contract.members.iter().filter(|member| !member.local);
@@ -211,7 +211,7 @@ fn a_silent_local_member_is_unknown_where_others_vote_and_dead_where_it_is_alone
     let alone = pods(&manifest("cp1", client, "cp1=http://127.0.0.1:2380"));
     for (outcomes, wanted) in [(&silent[..], Verdict::No), (&strange[..], Verdict::Unknown)] {
         for outcome in outcomes {
-            let health = probed(outcome.clone());
+            let health = probed(outcome);
             let seen = look(&node.options, &alone, &health, &mut Cache::default(), &deadline());
             assert_eq!(local(&seen), wanted, "{outcome:?}");
         }
