@@ -216,12 +216,13 @@ fn run(node: &NodeState, policy: &Policy, options: &RecoverOptions, call: &Call)
     let decide = |observation: &contract::Observation| policy.decide(observation);
     let mut silent = |_: cprecover::recover::Progress<'_>| {};
     if options.dry_run {
-        let mut engine = Engine::new(&mut world, &decide, &clock, None, options);
+        let past = AuditLog::read_if_any(&node.store())?;
+        let mut engine = Engine::new(&mut world, &decide, &clock, None, options).with_past(&past);
         return Ok(engine.run(call.deadline(), &mut silent)?);
     }
     let store = node.store();
     let _lock = NodeLock::acquire(&store)?;
-    let now_unix_ms = u64::try_from(clock.unix().as_millis()).unwrap_or(u64::MAX);
+    let now_unix_ms = Host::new(node).unix_ms();
     let mut log = AuditLog::open(&store, now_unix_ms)?;
     let mut engine = Engine::new(&mut world, &decide, &clock, Some(&mut log), options);
     Ok(engine.run(call.deadline(), &mut silent)?)

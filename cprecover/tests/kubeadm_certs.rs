@@ -121,3 +121,33 @@ fn authorities_are_left_alone_and_kubeconfigs_keep_their_server() {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(stderr.contains("where the old one led to Some(\"https://192.0.2.1:6443\")"), "{stderr}");
 }
+
+/// The engine's action, with the caller's consent and without.
+#[test]
+fn the_engine_renews_what_it_saw_to_have_ended_when_the_caller_agreed() {
+    use cprecover::policy::{Action, contract::Consent};
+    use cprecover::recover::{Host, NodeWorld, World as _, observe};
+    let node = expired(&[]);
+    let (certificate, key) = (digest(&node, SERVER), digest(&node, KEY));
+    let seen = observe(&Host::new(&node.options), &deadline());
+    let action = Action::RenewCertificate { path: "/etc/kubernetes/pki/apiserver.crt".into() };
+    let mut world = NodeWorld::new(Host::new(&node.options), Vec::new());
+    let error = world.perform(&action, &seen, &deadline()).unwrap_err();
+    assert_eq!(error.kind(), cprecover::ErrorKind::Refused, "{error}");
+    assert_eq!((digest(&node, SERVER), digest(&node, KEY)), (certificate, key));
+
+    let mut world = NodeWorld::new(Host::new(&node.options), vec![Consent::RenewCertificates]);
+    let done = world.perform(&action, &seen, &deadline()).unwrap();
+    assert!(done.detail.contains("/etc/kubernetes/pki/apiserver.crt until "), "{}", done.detail);
+    assert_ne!((digest(&node, SERVER), digest(&node, KEY)), (certificate, key));
+    // It is taken back by hand from the snapshot that is named.
+    let before = done.undo.as_deref().and_then(|undo| undo.strip_prefix("cprecover restore ")).unwrap();
+    let store = Store::open(&node.options).unwrap();
+    let kept =
+        store.read(&before.parse().unwrap(), &PathBuf::from("/etc/kubernetes/pki/apiserver.crt")).unwrap();
+    assert_eq!(Digest::of(&kept), certificate);
+    // What is valid now was not seen to have ended.
+    let seen = observe(&Host::new(&node.options), &deadline());
+    let error = world.perform(&action, &seen, &deadline()).unwrap_err();
+    assert_eq!(error.kind(), cprecover::ErrorKind::Changed, "{error}");
+}

@@ -475,3 +475,36 @@ fn every_rule_that_decides_is_described_and_every_number_is_in_range() {
         assert_eq!(decide(profile, &seen), decide(profile, &seen), "same observation, same answer");
     }
 }
+
+#[test]
+fn an_address_that_the_host_lost_calls_a_person_with_the_evidence_and_the_remedy() {
+    let lost = |confidence, kind| {
+        let mut seen = broken();
+        seen.findings = vec![Finding {
+            id: "address-changed".into(),
+            kind,
+            severity: Severity::Critical,
+            confidence,
+            component: Some(Component::Etcd),
+            summary: "the address 192.0.2.10 of the control plane is not on this host".into(),
+            evidence: vec!["e7".into()],
+        }];
+        // What the other rules would do about it: none of them brings the address back.
+        seen.services = vec![service(ServiceName::Kubelet, ServiceState::Failed, 6_000)];
+        seen
+    };
+    for profile in Profile::ALL {
+        let decisions = decide(profile, &lost(1.0, FindingKind::Cause));
+        assert_eq!(decisions.len(), 1, "{profile:?}: {decisions:?}");
+        let Action::Escalate(call) = &decisions[0].action else { panic!("{decisions:?}") };
+        assert!(call.summary.contains("192.0.2.10"), "{call:?}");
+        assert!(call.hints.iter().any(|hint| hint.contains("old address")), "{call:?}");
+        assert!(call.hints.iter().any(|hint| hint.contains("member update")), "{call:?}");
+        assert_eq!(decisions[0].evidence, ["e7"]);
+    }
+    // A log line alone, or an effect of something else, stops nothing.
+    for seen in [lost(0.7, FindingKind::Cause), lost(1.0, FindingKind::Effect)] {
+        let decisions = decide(Profile::Default, &seen);
+        assert!(decisions.iter().any(|d| d.action == Action::RestartKubelet), "{decisions:?}");
+    }
+}

@@ -81,7 +81,8 @@ impl Native {
         let decide = |seen: &cprecover::policy::Observation| policy.decide(seen);
         let deadline = bounds.deadline();
         if options.dry_run {
-            let mut engine = Engine::new(&mut world, &decide, &SystemClock, None, options);
+            let past = AuditLog::read_if_any(&self.node.store())?;
+            let mut engine = Engine::new(&mut world, &decide, &SystemClock, None, options).with_past(&past);
             return Ok(value(&engine.run(&deadline, &mut |_| {})?));
         }
         let store = self.node.store();

@@ -168,6 +168,26 @@ impl MemoryNode {
         vault.restore(&id.parse()?, &selection, &RestoreOptions::default(), &minute()).map(|_| ())
     }
 
+    /// Puts back the file of this digest that some snapshot holds; `false` when none does.
+    pub(crate) fn put_back(
+        &self,
+        node: &NodeOptions,
+        now: Duration,
+        file: &str,
+        digest: crate::model::Digest,
+    ) -> Result<bool> {
+        let path = node.manifests_dir.join(file);
+        let snapshots = self.snapshots(node, now)?;
+        let found = snapshots.iter().find(|(snapshot, _)| {
+            snapshot.entries.iter().any(|entry| entry.path.as_path() == path && entry.sha256 == Some(digest))
+        });
+        let Some((snapshot, _)) = found else { return Ok(false) };
+        let selection = Selection::Files(vec![path]);
+        let vault = self.change(node, now)?;
+        vault.restore(&snapshot.id, &selection, &RestoreOptions::default(), &minute())?;
+        Ok(true)
+    }
+
     /// Puts a new manifest in place.
     pub(crate) fn install(&self, node: &NodeOptions, now: Duration, file: &str, bytes: &[u8]) -> Result<()> {
         let file = NewFile::new(node.manifests_dir.join(file), bytes);

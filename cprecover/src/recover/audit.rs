@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::undo::{Undo, UndoOutcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
 use crate::policy::Action;
@@ -36,6 +37,9 @@ pub enum Event {
         reason: String,
         /// The policy: name, version and digest.
         policy: String,
+        /// How it is taken back, should its run fail; none where it cannot or need not be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        undo: Option<Undo>,
     },
     /// Before the effect something was saved, so that it can be taken back.
     Saved {
@@ -51,6 +55,20 @@ pub enum Event {
         /// How it ended.
         outcome: contract::Outcome,
         /// What changed, with digests before and after where files changed.
+        detail: String,
+    },
+    /// A run has failed, and these effects of it are about to be taken back, in this order.
+    Undoing {
+        /// The sequence numbers of their beginnings.
+        effects: Vec<u64>,
+    },
+    /// What came of taking one effect back.
+    Undone {
+        /// The sequence number of the effect's beginning.
+        begun: u64,
+        /// How the undo ended.
+        outcome: UndoOutcome,
+        /// What changed, or why nothing was.
         detail: String,
     },
     /// The node was verified healthy.
@@ -131,6 +149,17 @@ impl AuditLog {
         let bytes = read_all(&mut file, &path)?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         replay(bytes.get(..whole).unwrap_or_default(), &path).map(|(entries, _)| entries)
+    }
+
+    /// As [`AuditLog::read`]; a store without a log, on which nothing was done yet, has no entries.
+    ///
+    /// # Errors
+    /// As [`AuditLog::read`].
+    pub fn read_if_any(store: &Path) -> Result<Vec<Entry>> {
+        match Self::read(store) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            read => read,
+        }
     }
 
     /// Appends one line and returns its sequence number once it is on stable storage.
@@ -244,6 +273,7 @@ mod tests {
             rule: "r".into(),
             reason: "because".into(),
             policy: "default 1.0.0".into(),
+            undo: None,
         }
     }
 

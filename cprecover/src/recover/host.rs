@@ -1,7 +1,7 @@
 //! The effects that the engine needs, on the machine that it runs on.
 
 use crate::node::NodeOptions;
-use crate::sys::{Clock, Commands, SystemClock, SystemCommands};
+use crate::sys::{Clock, Commands, SystemClock, SystemCommands, millis};
 
 /// A node and the means to look at it and to change it.
 pub struct Host<'a> {
@@ -23,6 +23,6 @@ impl<'a> Host<'a> {
     /// Returns milliseconds since 1970.
     #[must_use]
     pub fn unix_ms(&self) -> u64 {
-        u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX)
+        millis(self.clock.unix())
     }
 }

@@ -20,6 +20,7 @@ mod regeneration;
 mod report;
 #[cfg(test)]
 mod simulation;
+mod undo;
 mod verification;
 mod view;
 mod watch;
@@ -44,6 +45,7 @@ pub use observe::port::{
 };
 pub use plan::{PLAN_SCHEMA, Plan, Refusal, Step};
 pub use report::{DoneStep, Ending, Escalation, Report, RoundTimes};
+pub use undo::{TakenBack, Undo, UndoOutcome, Undone};
 pub use verification::{Check, Verification};
 pub use view::policy_view;
 pub use watch::{LiveNode, Look, WatchEvent, WatchOptions, WatchedNode, Watcher};

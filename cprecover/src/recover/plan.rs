@@ -130,10 +130,18 @@ impl Step {
     #[must_use]
     pub fn of(action: &Action, rule: &str, reason: &str) -> Self {
         let (precondition, expected, undo, seconds): (&str, &str, &str, u64) = match action {
-            Action::RestartKubelet => ("the service manager answers", "kubelet is active", "none needed", 60),
-            Action::RestartRuntime => {
-                ("the service manager answers", "the runtime answers CRI", "none needed", 60)
-            }
+            Action::RestartKubelet => (
+                "the service manager answers",
+                "kubelet is active",
+                "started again if it ran before and the restart left it stopped",
+                60,
+            ),
+            Action::RestartRuntime => (
+                "the service manager answers",
+                "the runtime answers CRI",
+                "started again if it ran before and the restart left it stopped",
+                60,
+            ),
             Action::TerminateHolder { .. } => (
                 "same process (pid, start time, program, cgroup), still listening, still judged an orphan",
                 "the process is gone, the port can be bound, the lock on the database is free",
@@ -149,13 +157,13 @@ impl Step {
             Action::RestoreManifest { .. } => (
                 "the snapshot's digests are right and the manifest is still missing or invalid",
                 "the file read back has the snapshot's digest",
-                "restore the snapshot that is taken right before",
+                "a broken file comes back from the snapshot taken right before, if what replaced it is no pod",
                 30,
             ),
             Action::RegenerateComponent { .. } => (
                 "the manifest is still missing, kubeadm is trustworthy, nothing required is unknown",
                 "the file read back is what kubeadm rendered",
-                "restore the snapshot that is taken right before",
+                "a broken file comes back from the snapshot taken right before, if what replaced it is no pod",
                 60,
             ),
             Action::BounceStaticPod { .. } => (
@@ -167,13 +175,13 @@ impl Step {
             Action::QuarantineManifest { .. } => (
                 "the file is still there beside the component's own manifest",
                 "kubelet does not see it any more",
-                "cprecover release",
+                "released if the run fails and the component's own manifest is gone",
                 30,
             ),
             Action::QuarantinePodDir { .. } => (
                 "neither runtime nor manifest knows the pod, nothing is mounted below",
                 "the folder is in the quarantine",
-                "move it back",
+                "put back if the run fails and the pod has no new folder",
                 30,
             ),
             Action::RenewCertificate { .. } => (

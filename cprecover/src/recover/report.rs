@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
+use super::undo::Undone;
 use super::verification::Verification;
 use crate::diagnose::Diagnosis;
 use crate::model::NodeName;
@@ -129,6 +130,10 @@ pub struct Report {
     pub resumed: Vec<String>,
     /// The effects, in order.
     pub steps: Vec<DoneStep>,
+    /// What of the effects was taken back when the run failed, or an earlier one that a crash interrupted
+    /// in that: in the order in which it was done.
+    #[serde(default)]
+    pub undone: Vec<Undone>,
     /// What a person is called for; empty when the node is healthy.
     #[serde(default)]
     pub escalations: Vec<Escalation>,

@@ -6,6 +6,7 @@ use super::cluster_lock::ClusterLock;
 use super::host::Host;
 use super::observation::Observation;
 use super::observe::observe_again;
+use super::undo::{TakenBack, Undo};
 use crate::error::Result;
 use crate::policy::Action;
 use crate::policy::contract::Consent;
@@ -37,12 +38,18 @@ pub trait World {
         Ok(None)
     }
 
-    /// Takes back what an action that a crash interrupted must not leave behind. Returns what was done.
+    /// How an action, about to be done, is taken back; written down before it. `None` where it cannot or
+    /// need not be.
+    fn undo_of(&mut self, _action: &Action, _seen: &Observation) -> Option<Undo> {
+        None
+    }
+
+    /// Takes an effect back that began at `since_unix_ms`, where that makes nothing worse; safe to repeat.
     ///
     /// # Errors
     /// What is left behind is then part of the next observation.
-    fn resume(&mut self, _interrupted: &Action, _deadline: &Deadline) -> Result<Option<String>> {
-        Ok(None)
+    fn undo(&mut self, _undo: &Undo, _since_unix_ms: u64, _deadline: &Deadline) -> Result<TakenBack> {
+        Ok(TakenBack::Kept("this world takes nothing back".into()))
     }
 }
 
@@ -101,7 +108,11 @@ impl World for NodeWorld<'_> {
         act::prepare(&self.host, action, seen, self.unsaved_is_fine, deadline)
     }
 
-    fn resume(&mut self, interrupted: &Action, deadline: &Deadline) -> Result<Option<String>> {
-        act::resume(&self.host, interrupted, deadline)
+    fn undo_of(&mut self, action: &Action, seen: &Observation) -> Option<Undo> {
+        act::undo::undo_of(action, seen, |component| act::undo::digest_of(self.host.node, component))
+    }
+
+    fn undo(&mut self, undo: &Undo, since_unix_ms: u64, deadline: &Deadline) -> Result<TakenBack> {
+        act::undo::undo(&self.host, undo, since_unix_ms, deadline)
     }
 }

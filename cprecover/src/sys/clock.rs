@@ -6,6 +6,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// Returns whole milliseconds, as many as there is room for.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The source of time and of waiting.
 pub trait Clock {
     /// Returns the monotonic time.
@@ -142,6 +148,12 @@ impl Deadline {
     #[must_use]
     pub fn at_most(&self, timeout: Duration) -> Self {
         Self { at: self.at.min(self.now() + timeout), cancel: self.cancel.clone(), clock: self.clock.clone() }
+    }
+
+    /// Returns the deadline `timeout` from now by the same clock, which no cancel ends: for putting back
+    /// what must not stay as it is, whatever became of the caller's time.
+    pub(crate) fn renewed(&self, timeout: Duration) -> Self {
+        Self { at: self.now() + timeout, cancel: CancelToken::default(), clock: self.clock.clone() }
     }
 
     /// Returns what is left, zero when the time is up.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub use clock::{CancelToken, Clock, Deadline, ManualClock, SystemClock};
+pub use clock::{CancelToken, Clock, Deadline, ManualClock, SystemClock, millis};
 pub use command::{CommandOutput, CommandSpec, Commands, SystemCommands, find_program};
 
 /// Reads a whole file of at most `limit` bytes.

@@ -14,7 +14,7 @@ use super::{guard, survivor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ports::ProcessState;
 use crate::ports::procdir::ProcDir;
-use crate::sys::Deadline;
+use crate::sys::{Deadline, millis};
 
 /// Ends a process: SIGTERM, the grace time, SIGKILL, then waits for port and lock.
 ///
@@ -72,10 +72,6 @@ fn notes(options: &EndOptions) -> Vec<String> {
         })
         .into_iter()
         .collect()
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 struct Ending<'a> {
@@ -146,7 +142,7 @@ impl Ending<'_> {
             let pids: Vec<String> = group.processes.iter().map(|process| process.pid.to_string()).collect();
             notes.push(format!("{} holds pids {}", group.path, pids.join(" ")));
         }
-        let wait = Step::Wait { waited_ms: milliseconds(self.grace()) };
+        let wait = Step::Wait { waited_ms: millis(self.grace()) };
         Outcome::WouldEnd { steps: vec![Step::Terminate, wait, kill, Step::Release], notes }
     }
 
@@ -215,7 +211,7 @@ impl Ending<'_> {
     fn wait(&mut self, timeout: Duration) -> Result<bool> {
         let start = Instant::now();
         let ended = self.handle.wait(timeout, self.deadline)?;
-        self.steps.push(Step::Wait { waited_ms: milliseconds(start.elapsed()) });
+        self.steps.push(Step::Wait { waited_ms: millis(start.elapsed()) });
         Ok(ended)
     }
 

@@ -62,13 +62,13 @@ fn an_address_that_the_host_lost_is_not_papered_over() {
     node.write("etcd.yaml", changed.as_bytes());
     node.wait_for_log("assign requested address");
     let files = node.touched(&["etc", "var/lib/kubelet"]);
-    let (code, report) = node.recover(&["--timeout", "20"]);
-    assert_eq!(code, 3, "{report:#}");
+    let (reason, report) = node.calls_a_person("60");
+    assert!(reason.contains("192.0.2.10"), "{reason}");
     assert_eq!(report["diagnosis"]["rootCause"]["id"], "address-changed", "{report:#}");
-    // What kubelet would do itself may be tried; nobody is ended and no manifest is changed.
-    for kind in super::node::kinds(&report) {
-        assert!(["remove-sandbox", "restart-kubelet"].contains(&kind), "{kind}");
-    }
+    let call = &report["escalations"][0];
+    let text = |field: &str| call[field].to_string();
+    assert!(text("hints").contains("old address back"), "{call:#}");
+    assert!(text("evidence").contains("listen-peer-urls"), "{call:#}");
     assert_eq!(node.touched(&["etc", "var/lib/kubelet"]), files);
     assert_eq!(node.read(Component::Etcd), changed.into_bytes());
 }

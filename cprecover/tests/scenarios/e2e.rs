@@ -52,7 +52,20 @@ fn every_scenario_works_on_a_node_of_doubles() {
         .expect("runs");
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}\n{errors}");
-    for name in ["healthy", "lost_one", "lost_all", "corrupt", "duplicate", "orphan", "deadlock", "hung"] {
+    let names = [
+        "healthy",
+        "lost_one",
+        "lost_all",
+        "corrupt",
+        "duplicate",
+        "kubelet_down",
+        "interrupted",
+        "address",
+        "orphan",
+        "deadlock",
+        "hung",
+    ];
+    for name in names {
         assert!(text.contains(&format!("ok      {name}")), "{name} in {text}");
     }
     for line in text.lines().filter(|line| line.contains("SKIPPED")) {

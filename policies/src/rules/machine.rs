@@ -1,7 +1,7 @@
-//! What everything else stands on: runtime, disk, clock, certificates.
+//! What everything else stands on: runtime, disk, clock, address, certificates.
 
 use cprecover_policy_sdk::contract::{
-    Action, CertificateState, Consent, Disk, ServiceName, ServiceState, Verdict,
+    Action, CertificateState, Consent, Disk, FindingKind, ServiceName, ServiceState, Verdict,
 };
 
 use super::{Case, Step, escalate};
@@ -59,6 +59,33 @@ pub(super) fn clock(case: &Case<'_>) -> Step {
         vec!["set the clock before anything else; certificates are judged by it".into()],
         Vec::new(),
     )])
+}
+
+/// The least confidence at which the diagnosis has compared manifests with the host's own addresses; a log
+/// line alone may be of an address that came back since.
+const COMPARED: f32 = 0.9;
+
+/// No restart brings an address back, and manifests for a new one would be without certificates for it.
+pub(super) fn address_changed(case: &Case<'_>) -> Step {
+    let lost = case.seen.findings.iter().filter(|finding| {
+        finding.id == "address-changed"
+            && finding.kind != FindingKind::Effect
+            && finding.confidence >= COMPARED
+    });
+    let decisions = lost.map(|finding| {
+        escalate(
+            finding.summary.clone(),
+            vec![
+                "give the host its old address back: everything else is as it was then".into(),
+                "or move to the new one: the manifests, the kubeconfigs and etcd's member list \
+                 (`etcdctl member update`) name the old one, and the certificates of etcd and the API server \
+                 have to be made for the new one (`kubeadm init phase certs`)"
+                    .into(),
+            ],
+            finding.evidence.clone(),
+        )
+    });
+    Step::then_stop(decisions.collect())
 }
 
 pub(super) fn certificates(case: &Case<'_>) -> Step {

@@ -1,5 +1,5 @@
-//! The rules, one concept a file, in the order of work: runtime, disk, clock, certificates, manifest
-//! lint, etcd data, port holders, manifests, kubelet, rest. The first rule that cannot go on stops all
+//! The rules, one concept a file, in the order of work: runtime, disk, clock, address, certificates,
+//! manifest lint, etcd data, port holders, manifests, kubelet, rest. The first rule that cannot go on stops all
 //! later ones, because they rest on what it could not prove.
 
 mod etcd;
@@ -26,7 +26,7 @@ pub(crate) struct Rule {
 }
 
 /// All rules in the order in which they are tried.
-pub(crate) const ALL: [Rule; 15] = [
+pub(crate) const ALL: [Rule; 16] = [
     Rule {
         id: "runtime-down",
         summary: "the container runtime is down: restart it first, all else needs it",
@@ -44,6 +44,12 @@ pub(crate) const ALL: [Rule; 15] = [
         summary: "an implausible clock makes every certificate look wrong: call a person",
         last_resort: false,
         run: machine::clock,
+    },
+    Rule {
+        id: "address-changed",
+        summary: "an address of the manifests is not on this host: nothing can listen there, call a person",
+        last_resort: false,
+        run: machine::address_changed,
     },
     Rule {
         id: "certificates",

@@ -80,6 +80,9 @@ fn done(report: &Report) -> String {
             let _ = writeln!(text, "     undo: {undo}");
         }
     }
+    for undone in &report.undone {
+        let _ = writeln!(text, "  taken back: {} [{:?}] {}", undone.undo, undone.outcome, undone.detail);
+    }
     let looks = report.rounds.iter().map(|round| round.observe_ms).sum::<u64>();
     let _ = writeln!(
         text,

@@ -16,6 +16,9 @@ use crate::recover::observation::Observation;
 use crate::recover::regeneration;
 use crate::sys::{Deadline, read_bounded};
 
+/// Why a duplicate is held; a person's hold has another reason and is left alone.
+pub(super) const DUPLICATE: &str = "kubelet would run it beside the component's own manifest";
+
 /// Fails when a valid manifest of the component stands in the folder: nobody asked to replace that.
 fn require_missing_or_invalid(node: &NodeOptions, component: Component) -> Result<()> {
     let path = node.manifests().join(component.manifest_file());
@@ -31,11 +34,16 @@ fn require_missing_or_invalid(node: &NodeOptions, component: Component) -> Resul
 
 /// Fails when etcd would begin an empty cluster. The guard knows only what the look could read in its time;
 /// whether there is a database at all is asked here, right before the effect.
-fn require_data(node: &NodeOptions, component: Component, seen: &Observation) -> Result<()> {
+pub(super) fn require_data(node: &NodeOptions, component: Component, seen: &Observation) -> Result<()> {
     if component != Component::Etcd || seen.etcd.external {
         return Ok(());
     }
     let pod = seen.pods.iter().find(|pod| pod.component == component).and_then(|pod| pod.pod.as_ref());
+    require_database(node, pod)
+}
+
+/// Fails when there is no etcd database where `pod`, else the node's options, say that it is.
+pub(super) fn require_database(node: &NodeOptions, pod: Option<&StaticPod>) -> Result<()> {
     let (folder, _) = CheckOptions::of_node(node, pod);
     let database = folder.join(DATABASE);
     match std::fs::metadata(&database) {
@@ -159,7 +167,7 @@ pub(super) fn quarantine(host: &Host<'_>, file: &str, deadline: &Deadline) -> Re
         return Err(Error::new(ErrorKind::Refused, format!("{file} is a component's own manifest")));
     }
     let store = Store::open(host.node)?;
-    let held = store.set_aside(file, "kubelet would run it beside the component's own manifest", deadline)?;
+    let held = store.set_aside(file, DUPLICATE, deadline)?;
     let done = Performed::new(format!("{file} is held as {}, sha256 {}", held.held_as, held.sha256));
     Ok(done.undo(format!("cprecover release {file}")))
 }

@@ -9,6 +9,9 @@ pub(super) mod regenerate;
 pub(super) mod renew;
 mod sandbox;
 mod service;
+#[cfg(test)]
+mod tests;
+pub(super) mod undo;
 
 use serde::{Deserialize, Serialize};
 
@@ -49,17 +52,6 @@ impl Performed {
 /// Reports whether an action ends this node's etcd member or starts it otherwise than before.
 pub(super) fn touches_etcd(action: &Action, seen: &Observation) -> bool {
     member::touches(action, seen).is_some()
-}
-
-/// Takes back what an interrupted action must not leave behind: a manifest that was held to be released.
-///
-/// # Errors
-/// The kinds of a failed release.
-pub(super) fn resume(host: &Host<'_>, action: &Action, deadline: &Deadline) -> Result<Option<String>> {
-    match action {
-        Action::BounceStaticPod { component } => bounce::resume(host, *component, deadline),
-        _ => Ok(None),
-    }
 }
 
 /// Does one action on the node.

@@ -23,7 +23,7 @@ pub(super) fn remove(host: &Host<'_>, id: &SandboxId, deadline: &Deadline) -> Re
             ),
         ));
     }
-    let stopped = cri::retire_sandbox(runtime.as_ref(), id, host.node.grace(), deadline)?;
+    let stopped = cri::retire_sandbox(runtime.as_ref(), &state, id, host.node.grace(), deadline)?;
     if runtime.list(deadline)?.sandbox(id).is_some() {
         return Err(Error::new(
             ErrorKind::Peer,

@@ -15,6 +15,10 @@ pub(super) const MAX_EFFECTS: usize = 32;
 /// The longest pause between two looks that a policy may ask for; the caller may want longer ones.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
+/// How many looks in a row that could not read everything a run ends on, and the pause between them.
+pub(super) const MAX_BLIND_LOOKS: u32 = 4;
+const BLIND_PAUSE: Duration = Duration::from_millis(500);
+
 /// What the loop does next.
 #[derive(Debug, PartialEq)]
 pub(super) enum Next {
@@ -30,6 +34,9 @@ pub(super) struct State<'a> {
     pub(super) guarded: &'a [Guarded],
     pub(super) steps: &'a [DoneStep],
     pub(super) since_effect: Option<Duration>,
+    /// What this look could not read, the first of it; and how many such looks there were in a row.
+    pub(super) unread: Option<&'a str>,
+    pub(super) blind_looks: u32,
     /// Whether there is an audit log to write effects into.
     pub(super) may_act: bool,
 }
@@ -46,10 +53,14 @@ pub(super) fn next(state: &State<'_>, options: &RecoverOptions) -> Next {
     if let Some(refused) = state.steps.last().filter(|step| step.outcome == contract::Outcome::Refused) {
         return Next::Stop(Ending::Failed { reason: refused.detail.clone() });
     }
-    match first_effect(state.guarded) {
+    let next = match first_effect(state.guarded) {
         Effect::Allowed(decision) => approve(decision, state.steps, options),
         Effect::Cooling => wait(state, options, Some(Duration::from_secs(1))),
         Effect::Unproven | Effect::None => wait(state, options, None),
+    };
+    match next {
+        Next::Stop(ending) => stop(ending, state, options),
+        next => next,
     }
 }
 
@@ -98,6 +109,20 @@ fn wait(state: &State<'_>, options: &RecoverOptions, cooling: Option<Duration>) 
         Some(pause) => Next::Wait(pause.min(MAX_PAUSE).max(options.poll)),
         None => cooling.map_or_else(|| Next::Stop(stop_reason(state)), Next::Wait),
     }
+}
+
+/// Ends the run, unless what this look could not read may be read by the next.
+fn stop(ending: Ending, state: &State<'_>, options: &RecoverOptions) -> Next {
+    let Some(unread) = state.unread else { return Next::Stop(ending) };
+    if state.blind_looks < MAX_BLIND_LOOKS {
+        return Next::Wait(BLIND_PAUSE.max(options.poll));
+    }
+    let unread = format!("; not readable in {} looks: {unread}", state.blind_looks);
+    Next::Stop(match ending {
+        Ending::Refused { reason } => Ending::Refused { reason: reason + &unread },
+        Ending::Escalated { reason } => Ending::Escalated { reason: reason + &unread },
+        other => other,
+    })
 }
 
 /// Lets a decision pass when it is part of the approved plan and the run has not done too much.

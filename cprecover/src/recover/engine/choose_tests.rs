@@ -32,7 +32,15 @@ fn refused() -> Ruling {
 }
 
 fn choose(guarded: &[Guarded], steps: &[DoneStep]) -> Next {
-    let state = State { verification: &sick(), guarded, steps, since_effect: None, may_act: true };
+    let state = State {
+        verification: &sick(),
+        guarded,
+        steps,
+        since_effect: None,
+        unread: None,
+        blind_looks: 0,
+        may_act: true,
+    };
     next(&state, &RecoverOptions::default())
 }
 
@@ -103,8 +111,15 @@ fn a_run_ends() {
     let refused = [step(orphan(), contract::Outcome::Refused)];
     assert!(matches!(choose(&guarded, &refused), Next::Stop(Ending::Failed { .. })));
     assert!(matches!(choose(&[], &[]), Next::Stop(Ending::Escalated { .. })));
-    let state =
-        State { verification: &sick(), guarded: &guarded, steps: &[], since_effect: None, may_act: false };
+    let state = State {
+        verification: &sick(),
+        guarded: &guarded,
+        steps: &[],
+        since_effect: None,
+        unread: None,
+        blind_looks: 0,
+        may_act: false,
+    };
     assert_eq!(next(&state, &RecoverOptions::default()), Next::Stop(Ending::DryRun));
 }
 
@@ -112,11 +127,125 @@ fn a_run_ends() {
 #[test]
 fn a_pause_is_never_shorter_than_the_callers_own() {
     let guarded = [wants(Action::Wait { milliseconds: 2_000 }, Ruling::Allowed)];
-    let state =
-        State { verification: &sick(), guarded: &guarded, steps: &[], since_effect: None, may_act: true };
+    let state = State {
+        verification: &sick(),
+        guarded: &guarded,
+        steps: &[],
+        since_effect: None,
+        unread: None,
+        blind_looks: 0,
+        may_act: true,
+    };
     let pauses = [1, 4, 15].map(|seconds| {
         let options = RecoverOptions { poll: Duration::from_secs(seconds), ..RecoverOptions::default() };
         next(&state, &options)
     });
     assert_eq!(pauses, [2, 4, 15].map(|seconds| Next::Wait(Duration::from_secs(seconds))));
+}
+
+#[test]
+fn one_look_that_could_not_read_everything_ends_no_run() {
+    let guarded = [wants(orphan(), refused())];
+    let after = |blind_looks, unread| {
+        let state = State {
+            verification: &sick(),
+            guarded: &guarded,
+            steps: &[],
+            since_effect: None,
+            unread,
+            blind_looks,
+            may_act: true,
+        };
+        next(&state, &RecoverOptions::default())
+    };
+    let unread = Some("container runtime: no answer");
+    for looks in 1..MAX_BLIND_LOOKS {
+        assert_eq!(after(looks, unread), Next::Wait(BLIND_PAUSE));
+    }
+    let Next::Stop(Ending::Refused { reason }) = after(MAX_BLIND_LOOKS, unread) else { panic!("goes on") };
+    assert!(reason.contains("not readable in 4 looks: container runtime: no answer"), "{reason}");
+    let Next::Stop(Ending::Refused { reason }) = after(0, None) else { panic!("goes on") };
+    assert!(!reason.contains("not readable"), "{reason}");
+}
+
+/// The whole of the order: runtime, disk, clock, certificates, lint, etcd's data, holders, manifests,
+/// kubelet. Everything is wrong at once; each thing that is mended uncovers the next, whoever mends it.
+#[test]
+fn the_shipped_rules_and_the_engine_go_through_the_order_of_work_one_unproven_step_at_a_time() {
+    use contract::{
+        Component as Name, EtcdData, HolderClass, ManifestState, ServiceName, ServiceState, Verdict,
+    };
+    use cprecover_policy_sdk::observed;
+    let mut seen = observed::broken_node("cp1")
+        .service(ServiceName::Runtime, ServiceState::Failed)
+        .service(ServiceName::Kubelet, ServiceState::Failed)
+        .holder(2380, Name::Etcd, HolderClass::Orphan)
+        .manifest(Name::KubeScheduler, ManifestState::Missing)
+        .backup("b1", Name::KubeScheduler)
+        .build();
+    seen.disks = vec![contract::Disk {
+        path: "/etc/kubernetes".into(),
+        total_bytes: 1 << 30,
+        available_bytes: 0,
+        available_inodes: 0,
+        read_only: false,
+    }];
+    seen.clock_sane = Verdict::No;
+    seen.certificates = vec![contract::Certificate {
+        path: "/etc/kubernetes/pki/apiserver.crt".into(),
+        state: contract::CertificateState::Expired,
+        ..contract::Certificate::default()
+    }];
+    seen.manifests.push(contract::Manifest {
+        file: "etcd.yaml.bak".into(),
+        component: Some(Name::Etcd),
+        state: ManifestState::Duplicate,
+        detail: String::new(),
+    });
+    seen.etcd.data = EtcdData::Damaged;
+    let policy = crate::policy::Policy::native(cprecover_policies::Profile::Default);
+    let first = |seen: &contract::Observation| {
+        let decisions = stage::in_order(policy.decide(seen).decisions);
+        let guarded = crate::policy::guard::check(seen, &decisions);
+        match choose(&guarded, &[]) {
+            Next::Do(decision) => decision.rule_id,
+            Next::Stop(Ending::Escalated { .. }) => {
+                let call = guarded.iter().find(|g| matches!(g.decision.action, Action::Escalate { .. }));
+                format!("person: {}", call.map(|g| g.decision.rule_id.clone()).unwrap_or_default())
+            }
+            other => format!("{other:?}"),
+        }
+    };
+    let mut order = vec![first(&seen)];
+    let mut then = |mend: &dyn Fn(&mut contract::Observation)| {
+        mend(&mut seen);
+        order.push(first(&seen));
+    };
+    then(&|seen| {
+        seen.services
+            .iter_mut()
+            .filter(|s| s.name == ServiceName::Runtime)
+            .for_each(|s| s.state = ServiceState::Active);
+    });
+    then(&|seen| seen.disks.clear());
+    then(&|seen| seen.clock_sane = Verdict::Yes);
+    then(&|seen| seen.certificates.clear());
+    then(&|seen| seen.manifests.retain(|manifest| manifest.state != ManifestState::Duplicate));
+    then(&|seen| seen.etcd.data = EtcdData::Locked);
+    then(&|seen| seen.holders.clear());
+    then(&|seen| seen.manifests.iter_mut().for_each(|manifest| manifest.state = ManifestState::Present));
+    assert_eq!(
+        order,
+        [
+            "runtime-down",
+            "person: disk",
+            "person: clock",
+            "person: certificates",
+            "duplicate-manifest",
+            "person: etcd-data",
+            "orphan-holder",
+            "manifest-lost",
+            "kubelet-down",
+        ]
+    );
 }

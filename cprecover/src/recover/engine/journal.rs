@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Engine, millis};
+use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::policy::{Action, contract};
+use crate::policy::contract;
 use crate::recover::audit::Event;
 use crate::recover::report::Ending;
-use crate::sys::Deadline;
+use crate::recover::undo::TakenBack;
+use crate::sys::{Deadline, millis};
 
 /// How long taking back one interrupted effect may take.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,23 +30,23 @@ impl Engine<'_> {
                 _ => None,
             })
             .collect();
-        let open: Vec<(u64, Action)> = log
+        let open: Vec<_> = log
             .entries()
             .iter()
             .filter_map(|entry| match &entry.event {
-                Event::Begin { action, .. } if !ended.contains(&entry.sequence) => {
-                    Some((entry.sequence, action.clone()))
+                Event::Begin { action, undo, .. } if !ended.contains(&entry.sequence) => {
+                    Some((entry.sequence, entry.at_unix_ms, action.clone(), undo.clone()))
                 }
                 _ => None,
             })
             .collect();
         let mut resumed = Vec::new();
-        for (begun, action) in open {
+        for (begun, at_unix_ms, action, undo) in open {
             let limit = deadline.at_most(RESUME_TIMEOUT);
-            let did = match self.world.resume(&action, &limit) {
-                Ok(Some(did)) => format!("; {did}"),
-                Ok(None) => String::new(),
-                Err(error) => format!("; taking it back failed: {error}"),
+            let did = match undo.map(|undo| self.world.undo(&undo, at_unix_ms, &limit)) {
+                Some(Ok(TakenBack::Done(did))) => format!("; {did}"),
+                None | Some(Ok(TakenBack::Kept(_))) => String::new(),
+                Some(Err(error)) => format!("; taking it back failed: {error}"),
             };
             let detail = format!("the engine ended before the effect did; observed anew{did}");
             self.append(Event::End { begun, outcome: contract::Outcome::Running, detail })?;

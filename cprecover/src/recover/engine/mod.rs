@@ -6,16 +6,22 @@ mod options;
 mod stage;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod undo_tests;
+mod undoing;
 
 use std::time::{Duration, Instant};
 
 use self::choose::{Next, State};
 pub use self::options::{Progress, RecoverOptions};
-use super::audit::{AuditLog, Event};
+#[cfg(test)]
+pub(super) use self::undoing::UNDO_TIMEOUT;
+use super::audit::{AuditLog, Entry, Event, history};
 use super::bundle::by_looks;
 use super::observation::Observation;
 use super::plan::{Plan, Step};
 use super::report::{DoneStep, Ending, Report, RoundTimes, escalations};
+use super::undo::UndoOutcome;
 use super::verification::Verification;
 use super::view::policy_view;
 use super::world::World;
@@ -24,10 +30,13 @@ use crate::error::{ErrorKind, Result};
 use crate::policy::contract;
 use crate::policy::guard::{self, Guarded};
 use crate::policy::{Decision, Outcome};
-use crate::sys::{Clock, Deadline};
+use crate::sys::{Clock, Deadline, millis};
 
 /// How many past effects a policy gets to see.
 const MAX_HISTORY: usize = 128;
+
+/// How long the look after an undo may take.
+const LAST_LOOK: Duration = Duration::from_secs(10);
 
 /// Recovers a node, one proven step at a time.
 pub struct Engine<'a> {
@@ -36,6 +45,7 @@ pub struct Engine<'a> {
     clock: &'a dyn Clock,
     log: Option<&'a mut AuditLog>,
     options: &'a RecoverOptions,
+    past: Vec<contract::PastAction>,
     guard: Guard,
 }
 
@@ -50,6 +60,8 @@ struct Round {
     verification: Verification,
     guarded: Vec<Guarded>,
     plan: Plan,
+    /// The first thing that this look could not read.
+    unread: Option<String>,
     policy: String,
     times: RoundTimes,
 }
@@ -63,7 +75,16 @@ impl<'a> Engine<'a> {
         log: Option<&'a mut AuditLog>,
         options: &'a RecoverOptions,
     ) -> Self {
-        Self { world, decide, clock, log, options, guard: guard::check }
+        Self { world, decide, clock, log, options, past: Vec::new(), guard: guard::check }
+    }
+
+    /// Lets an engine without a log know what was done to the node before, so that its plan is the one that
+    /// a run would carry out: tries and pauses count.
+    #[must_use]
+    pub fn with_past(mut self, entries: &[Entry]) -> Self {
+        let mut past = history(entries);
+        self.past = past.split_off(past.len().saturating_sub(MAX_HISTORY));
+        self
     }
 
     /// Puts another guard in place, so that the simulation can show that a broken one is noticed.
@@ -85,6 +106,7 @@ impl<'a> Engine<'a> {
     pub fn run(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
         let started = self.clock.now();
         let resumed = self.close_interrupted(deadline)?;
+        let undone = if self.options.dry_run { Vec::new() } else { self.resume_undo(deadline)? };
         let mut round = self.round(deadline)?;
         progress(Progress::Diagnosed(&round.diagnosis));
         progress(Progress::Planned(&round.plan));
@@ -95,18 +117,21 @@ impl<'a> Engine<'a> {
             plan: Some(round.plan.clone()),
             resumed,
             steps: Vec::new(),
+            undone,
             escalations: Vec::new(),
             verification: round.verification.clone(),
             rounds: vec![round.times],
             total_ms: 0,
         };
         let mut last_effect: Option<Instant> = None;
-        let ending = loop {
+        let mut blind_looks = 0_u32;
+        let mut ending = loop {
             if deadline.is_cancelled() && !round.verification.healthy {
                 // What a cancelled look did not see must not be acted on, nor reported as seen.
                 break Ending::Cancelled;
             }
-            match self.next(&round, &report.steps, last_effect) {
+            blind_looks = if round.unread.is_some() { blind_looks.saturating_add(1) } else { 0 };
+            match self.next(&round, &report.steps, last_effect, blind_looks) {
                 Next::Stop(ending) => break ending,
                 Next::Wait(pause) => {
                     progress(Progress::Waiting(&round.verification));
@@ -116,6 +141,7 @@ impl<'a> Engine<'a> {
                     let done = self.act(&decision, &round, deadline, progress)?;
                     progress(Progress::Ended(&done));
                     last_effect = Some(self.clock.now());
+                    blind_looks = 0;
                     report.steps.push(done);
                 }
             }
@@ -126,6 +152,15 @@ impl<'a> Engine<'a> {
             round = self.round(deadline)?;
             report.rounds.push(round.times);
         };
+        let undone = if self.options.dry_run { Vec::new() } else { self.undo_run(&ending, deadline)? };
+        if undone.iter().any(|undone| undone.outcome == UndoOutcome::Done) {
+            round = self.round(&deadline.renewed(LAST_LOOK))?;
+            report.rounds.push(round.times);
+            if round.verification.healthy {
+                ending = Ending::Healthy;
+            }
+        }
+        report.undone.extend(undone);
         self.record_ending(&ending)?;
         if !matches!(ending, Ending::Healthy) {
             report.escalations = escalations(&round.view, &round.guarded);
@@ -143,7 +178,7 @@ impl<'a> Engine<'a> {
         let observed = self.clock.now();
         let diagnosis = diagnose(&observation.facts);
         let verification = Verification::of(&observation);
-        let history = self.log.as_ref().map(|log| log.history(MAX_HISTORY)).unwrap_or_default();
+        let history = self.log.as_ref().map_or_else(|| self.past.clone(), |log| log.history(MAX_HISTORY));
         let view = policy_view(&observation, &diagnosis, history, &self.options.consents);
         let mut outcome = (self.decide)(&view);
         outcome.decisions = stage::in_order(outcome.decisions);
@@ -154,15 +189,24 @@ impl<'a> Engine<'a> {
             decide_ms: millis(self.clock.now().duration_since(observed)),
         };
         let policy = identity_text(&outcome);
-        Ok(Round { observation, view, diagnosis, verification, guarded, plan, policy, times })
+        let unread = observation.unobserved.first().map(|part| format!("{}: {}", part.what, part.reason));
+        Ok(Round { observation, view, diagnosis, verification, guarded, plan, unread, policy, times })
     }
 
-    fn next(&self, round: &Round, steps: &[DoneStep], last_effect: Option<Instant>) -> Next {
+    fn next(
+        &self,
+        round: &Round,
+        steps: &[DoneStep],
+        last_effect: Option<Instant>,
+        blind_looks: u32,
+    ) -> Next {
         let state = State {
             verification: &round.verification,
             guarded: &round.guarded,
             steps,
             since_effect: last_effect.map(|at| self.clock.now().duration_since(at)),
+            unread: round.unread.as_deref(),
+            blind_looks,
             may_act: self.log.is_some(),
         };
         choose::next(&state, self.options)
@@ -178,7 +222,9 @@ impl<'a> Engine<'a> {
     ) -> Result<DoneStep> {
         let step = Step::of(&decision.action, &decision.rule_id, &decision.reason);
         progress(Progress::Begins(&step));
+        let undo = self.world.undo_of(&decision.action, &round.observation);
         let begin = Event::Begin {
+            undo,
             action: decision.action.clone(),
             rule: decision.rule_id.clone(),
             reason: decision.reason.clone(),
@@ -222,8 +268,4 @@ fn identity_text(outcome: &Outcome) -> String {
     let policy = &outcome.policy;
     let digest = policy.digest.map_or_else(|| "native".to_owned(), |digest| format!("sha256:{digest}"));
     format!("{} {} {digest}", policy.name, policy.version)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::error::Error;
 use crate::policy::{Action, Identity};
 use crate::recover::act::Performed;
+use crate::recover::undo::{TakenBack, Undo};
 use crate::sys::SystemClock;
 
 /// Calls in order; a name in `fails` fails with that kind.
@@ -47,8 +48,12 @@ impl World for Fake {
         self.call("prepare").map(|()| Some("saved to /x".to_owned()))
     }
 
-    fn resume(&mut self, action: &Action, _: &Deadline) -> Result<Option<String>> {
-        self.call("resume").map(|()| Some(format!("{action} is taken back")))
+    fn undo_of(&mut self, _: &Action, _: &Observation) -> Option<Undo> {
+        Some(Undo::StartKubelet)
+    }
+
+    fn undo(&mut self, undo: &Undo, _: u64, _: &Deadline) -> Result<TakenBack> {
+        self.call("undo").map(|()| TakenBack::Done(format!("{undo}: done")))
     }
 }
 
@@ -118,9 +123,9 @@ fn without_its_preparation_nothing_is_done() {
     let dir = tempfile::tempdir().expect("temp dir");
     let mut world = Fake { fails: Some(("prepare", ErrorKind::Refused)), ..Fake::default() };
     let report = run(dir.path(), &mut world);
-    assert_eq!(world.calls, ["prepare"]);
+    assert_eq!(world.calls, ["prepare", "undo"]);
     assert_eq!(report.ending, Ending::Failed { reason: "prepare fails".into() });
-    assert_eq!(events(dir.path()), ["begin", "end", "escalated"]);
+    assert_eq!(events(dir.path()), ["begin", "end", "undoing", "undone", "escalated"]);
 }
 
 #[test]
@@ -131,17 +136,18 @@ fn an_interrupted_effect_is_taken_back_once() {
         rule: "r".into(),
         reason: "why".into(),
         policy: "test".into(),
+        undo: Some(Undo::StartKubelet),
     };
     AuditLog::open(dir.path(), 1).expect("opens").append(1, begin).expect("append");
     let mut world = Fake::default();
     let report = run(dir.path(), &mut world);
-    assert_eq!(world.calls.first().map(String::as_str), Some("resume"));
+    assert_eq!(world.calls.first().map(String::as_str), Some("undo"));
     assert!(
-        report.resumed.first().is_some_and(|text| text.contains("is taken back")),
+        report.resumed.first().is_some_and(|text| text.contains("start kubelet: done")),
         "{:?}",
         report.resumed
     );
     let mut world = Fake::default();
     assert_eq!(run(dir.path(), &mut world).resumed, Vec::<String>::new());
-    assert!(!world.calls.contains(&"resume".to_owned()));
+    assert!(!world.calls.contains(&"undo".to_owned()));
 }

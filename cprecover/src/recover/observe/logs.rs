@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use crate::cri::RuntimeState;
 use crate::error::{Error, Result};
-use crate::logs::{LogMatch, ScanOptions, SignatureId, scan_bytes};
+use crate::logs::{LogMatch, ScanOptions, scan_bytes};
 use crate::model::{Component, Observed};
 use crate::node::{NodeOptions, ServiceControl};
-use crate::recover::observation::BackOffFact;
 use crate::sys::{CommandSpec, Commands, Deadline, find_program};
 
 /// How much of kubelet's log is read, in bytes.
@@ -118,58 +117,9 @@ fn tail(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Crash-loop pauses that kubelet's log tells of, for components whose newest container has ended.
-pub(super) fn back_offs(matches: &[LogMatch], runtime: &Observed<RuntimeState>) -> Vec<BackOffFact> {
-    let Observed::Present(state) = runtime else { return Vec::new() };
-    let running = |component: Component| {
-        state.component_containers(component).first().is_some_and(|container| container.is_running())
-    };
-    let mut facts: Vec<BackOffFact> = Vec::new();
-    for found in matches.iter().filter(|found| found.signature == SignatureId::CrashLoopBackOff) {
-        let component = found.param("container").and_then(|name| name.parse::<Component>().ok());
-        let (Some(component), Some(pause)) = (component, found.param("backOff").and_then(go_duration)) else {
-            continue;
-        };
-        if running(component) {
-            continue;
-        }
-        let remaining_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        match facts.iter_mut().find(|fact| fact.component == component) {
-            // The pause only grows; the longest one is the last one.
-            Some(fact) => fact.remaining_ms = fact.remaining_ms.max(remaining_ms),
-            None => facts.push(BackOffFact { component, remaining_ms }),
-        }
-    }
-    facts
-}
-
-/// Reads a Go duration of the forms that kubelet prints: `10s`, `1m20s`, `5m0s`.
-fn go_duration(text: &str) -> Option<Duration> {
-    let (minutes, seconds) = match text.split_once('m') {
-        Some((minutes, rest)) => (minutes.parse().ok()?, rest),
-        None => (0_u64, text),
-    };
-    let seconds: u64 = match seconds.strip_suffix('s') {
-        Some(seconds) => seconds.parse().ok()?,
-        None if seconds.is_empty() && text.ends_with('m') => 0,
-        None => return None,
-    };
-    Some(Duration::from_secs(minutes.checked_mul(60)?.checked_add(seconds)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_as_kubelet_prints_them() {
-        let read = |text| go_duration(text).map(|d| d.as_secs());
-        assert_eq!(
-            (read("10s"), read("1m20s"), read("5m0s"), read("5m")),
-            (Some(10), Some(80), Some(300), Some(300))
-        );
-        assert_eq!((read("x"), read("1h"), read("")), (None, None, None));
-    }
 
     #[test]
     fn a_tail_begins_with_a_whole_line() {

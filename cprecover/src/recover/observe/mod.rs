@@ -1,5 +1,6 @@
 //! Looks at the node: every part stands alone, and one that cannot be read hides no other.
 
+mod back_off;
 mod backups;
 pub(super) mod etcd;
 mod health;
@@ -65,15 +66,10 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     if let Observed::Unknown(why) = &state {
         unread("container runtime", why.clone());
     }
+    let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);
+    let crashes = back_off::crashes(view, &state, &deadline.at_most(RUNTIME_TIMEOUT));
     let prober = Prober::new(node, limits);
-    let court = Court::new(
-        node,
-        &pods,
-        runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView),
-        &state,
-        deadline,
-    )
-    .asking(&prober);
+    let court = Court::new(node, &pods, view, &state, deadline).asking(&prober);
     let (judged, missing) = holders::judged(node, &pods, &court, deadline);
     for (what, why) in &missing {
         unread(what, why.clone());
@@ -103,7 +99,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
         unread("etcd members", why.clone());
     }
 
-    let back_offs = logs::back_offs(&read_logs.matches, &state);
+    let back_offs = back_off::back_offs(&read_logs.matches, &state, &crashes, host.clock.unix());
     let lost: Vec<Component> = pods
         .iter()
         .map(|pod| pod.component)

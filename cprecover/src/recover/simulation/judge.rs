@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::node::{SimNode, Truth, parse};
 use crate::model::Component;
 use crate::policy::Action;
+use crate::recover::Undo;
 
 /// What must never be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +25,8 @@ pub(super) enum Invariant {
     Ends,
     /// The journal opens after every crash, names each effect, and the next run goes on from it.
     Journal,
+    /// A run that fails leaves nothing half done, unless taking it back failed too or would end something.
+    Undone,
     /// A node that was seen healthy is left alone.
     HealthyUntouched,
     /// A node is called healthy exactly when it is, where everything could be read.
@@ -66,6 +69,7 @@ impl Judge {
             effects: 0,
         };
         for component in Component::ALL {
+            judge.may_see.insert(super::world::SPOILT.to_vec());
             judge.may_see.insert(super::world::regenerated(component));
             // What another person may put back meanwhile.
             judge.may_see.insert(super::node::manifest(component, 1));
@@ -136,6 +140,24 @@ impl Judge {
         let (now, quorum) = (node.healthy_voters(), node.quorum());
         if before.healthy_voters >= quorum && now < quorum {
             let text = format!("{action}: {now} healthy voters are left, {quorum} are needed");
+            self.break_off(Invariant::Quorum, text);
+        }
+        self.check_files(node);
+    }
+
+    /// An undo is about to happen.
+    pub(super) fn before_undo(&mut self, node: &SimNode) -> Before {
+        if self.hands_off {
+            self.break_off(Invariant::HealthyUntouched, "an undo on a healthy node");
+        }
+        Before { healthy_voters: node.healthy_voters() }
+    }
+
+    /// The undo has happened.
+    pub(super) fn after_undo(&mut self, node: &SimNode, undo: &Undo, before: &Before) {
+        let (now, quorum) = (node.healthy_voters(), node.quorum());
+        if before.healthy_voters >= quorum && now < quorum {
+            let text = format!("undo, {undo}: {now} healthy voters are left, {quorum} are needed");
             self.break_off(Invariant::Quorum, text);
         }
         self.check_files(node);

@@ -4,7 +4,7 @@
 //! store with its transactions, over a file system in memory that forgets what a crash may forget.
 //! Simulated are the node, what is seen of it, and time. A run picks a node, what is wrong with it, a
 //! policy (a shipped one, or one that decides at random), and for each effect what becomes of it: it fails,
-//! hangs until its deadline, lies, or the engine is killed or loses its power before, in or after it, and a
+//! hangs until its deadline, lies, is left half done, or the engine is killed or loses its power before, in or after it, and a
 //! new one goes on from the journal.
 //!
 //! `CPRECOVER_SIMULATION_RUNS=N` sets the number of runs, `CPRECOVER_SIMULATION_SEED=S` runs one and prints it.
@@ -58,6 +58,8 @@ enum Sabotage {
     MisreadsHealth,
     /// Every effect says done and does nothing.
     NothingHelps,
+    /// Every undo says done and does nothing.
+    UndoesNothing,
 }
 
 /// How one run is.
@@ -132,6 +134,7 @@ struct Sums {
     endings: BTreeMap<&'static str, u64>,
     effects: usize,
     stops: u32,
+    undos: usize,
     rounds: usize,
     broken: Vec<String>,
 }
@@ -151,6 +154,7 @@ fn no_invariant_is_broken_whatever_fails() {
         *sums.endings.entry(told.ending).or_default() += 1;
         sums.effects += told.effects;
         sums.stops += told.stops;
+        sums.undos += told.undos;
         sums.rounds += told.rounds;
         if !told.violations.is_empty() && sums.broken.len() < 50 {
             let text = told.text();
@@ -159,9 +163,10 @@ fn no_invariant_is_broken_whatever_fails() {
     });
     let sums = sums.into_inner().unwrap();
     println!(
-        "simulation: {count} runs, {} rounds, {} effects, {} kills and power losses; endings {:?}; {} broken",
+        "simulation: {count} runs, {} rounds, {} effects, {} undos, {} kills and power losses; endings {:?}; {} broken",
         sums.rounds,
         sums.effects,
+        sums.undos,
         sums.stops,
         sums.endings,
         sums.broken.len()
@@ -174,6 +179,7 @@ fn no_invariant_is_broken_whatever_fails() {
             assert!(share * 50 >= count, "only {share} of {count} runs end {ending}");
         }
         assert!(u64::from(sums.stops) * 10 > count && sums.effects as u64 > count);
+        assert!(sums.undos as u64 * 50 > count, "only {} undos", sums.undos);
     }
 }
 
@@ -189,6 +195,7 @@ fn each_invariant_is_seen_when_it_is_broken() {
         (Sabotage::SpoilsJournal, Invariant::Journal),
         (Sabotage::MisreadsHealth, Invariant::HealthyUntouched),
         (Sabotage::NothingHelps, Invariant::Recovers),
+        (Sabotage::UndoesNothing, Invariant::Undone),
     ];
     let store = journals();
     for (sabotage, invariant) in table {

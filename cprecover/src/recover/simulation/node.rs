@@ -9,7 +9,7 @@ use crate::backup::memory::MemoryNode;
 use crate::model::{Component, Digest, Pid, ProcessId};
 use crate::node::NodeOptions;
 use crate::parse::manifest::StaticPod;
-use crate::sys::{Clock as _, ManualClock};
+use crate::sys::{Clock as _, ManualClock, millis};
 
 pub(super) const NAME: &str = "m0";
 /// How long a container takes from its start to its first healthy answer.
@@ -191,7 +191,7 @@ impl SimNode {
     }
 
     pub(super) fn now_ms(&self) -> u64 {
-        u64::try_from(self.clock.unix().as_millis()).unwrap_or(u64::MAX)
+        millis(self.clock.unix())
     }
 
     pub(super) fn fresh_pid(&mut self) -> i32 {

@@ -1,6 +1,7 @@
 //! One run: a random node, an engine, faults, stops and new engines, until one comes to its end.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -17,7 +18,8 @@ use super::{Chosen, Sabotage, Setting, hostile};
 use crate::policy::contract::Observation as Seen;
 use crate::policy::guard::{Guarded, Ruling};
 use crate::policy::{Decision, Policy};
-use crate::recover::{AUDIT_FILE, AuditLog, Ending, Engine, Event, RecoverOptions, Report};
+use crate::recover::engine::UNDO_TIMEOUT;
+use crate::recover::{AUDIT_FILE, AuditLog, Ending, Engine, Event, RecoverOptions, Report, UndoOutcome};
 use crate::sys::Clock as _;
 
 /// How often one run may be killed or lose its power.
@@ -38,6 +40,7 @@ pub(super) struct Told {
     pub(super) trace: Vec<String>,
     pub(super) effects: usize,
     pub(super) stops: u32,
+    pub(super) undos: usize,
     pub(super) rounds: usize,
 }
 
@@ -89,18 +92,27 @@ fn run_node(
     store: &Path,
 ) -> Told {
     let judge = Judge::new(&node);
-    let mut world = SimWorld { node, judge, setting, stops_left: MAX_STOPS, asked: 0, trace: Vec::new() };
+    let mut world = SimWorld {
+        node,
+        judge,
+        setting,
+        stops_left: MAX_STOPS,
+        asked: 0,
+        trace: Vec::new(),
+        undos: 0,
+        left: BTreeSet::new(),
+    };
     match std::fs::remove_file(store.join(AUDIT_FILE)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
         _ => {}
     }
-    let (mut ending, mut rounds) = (None, 0);
+    let (mut last, mut rounds) = (None, 0);
     // Each engine but the last one is stopped, and stops are few.
     for _ in 0..=MAX_STOPS {
         match engine(&mut world, store, random.next()) {
             Ok(report) => {
                 rounds += report.rounds.len();
-                ending = Some(report.ending);
+                last = Some(report);
                 break;
             }
             Err(Some(_)) => spoil_journal(&mut world, store, &mut random),
@@ -108,6 +120,10 @@ fn run_node(
         }
     }
     world.judge.finish(&world.node);
+    if let Some(report) = &last {
+        check_undone(&mut world, report);
+    }
+    let ending = last.map(|report| report.ending);
     check_recovery(&mut world, &damages, backups, ending.as_ref());
     check_journal(&mut world, store, true);
     Told {
@@ -119,6 +135,7 @@ fn run_node(
         violations: world.judge.violations,
         trace: world.trace,
         effects: world.judge.effects,
+        undos: world.undos,
         stops: MAX_STOPS - world.stops_left,
         rounds,
     }
@@ -180,7 +197,8 @@ fn engine(world: &mut SimWorld, store: &Path, seed: u64) -> Result<Report, Optio
     let took = clock.now().duration_since(started);
     match result {
         Ok(Ok(report)) => {
-            if took > timeout + SLACK || report.rounds.len() > MAX_ROUNDS {
+            let undo = if report.undone.is_empty() { Duration::ZERO } else { UNDO_TIMEOUT };
+            if took > timeout + undo + SLACK || report.rounds.len() > MAX_ROUNDS {
                 let text = format!("took {took:?} of {timeout:?} in {} rounds", report.rounds.len());
                 world.judge.break_off(Invariant::Ends, text);
             }
@@ -224,9 +242,32 @@ fn check_journal(world: &mut SimWorld, store: &Path, ended: bool) {
     };
     let begun = entries.iter().filter(|entry| matches!(entry.event, Event::Begin { .. })).count();
     let outcomes = entries.iter().filter(|entry| matches!(entry.event, Event::End { .. })).count();
+    let intended = entries.iter().map(|entry| match &entry.event {
+        Event::Undoing { effects } => effects.len(),
+        _ => 0,
+    });
+    let (intended, undone) = (
+        intended.sum::<usize>(),
+        entries.iter().filter(|entry| matches!(entry.event, Event::Undone { .. })).count(),
+    );
+    if ended && intended != undone {
+        world
+            .judge
+            .break_off(Invariant::Journal, format!("{undone} of {intended} undos have come to an end"));
+    }
     if begun != world.asked || (ended && outcomes != begun) {
         let text = format!("{} effects, {begun} beginnings, {outcomes} ends", world.asked);
         world.judge.break_off(Invariant::Journal, text);
+    }
+}
+
+/// What a run left half done is taken back when it fails, or reported as kept or failed.
+fn check_undone(world: &mut SimWorld, report: &Report) {
+    world.forget_what_is_mended();
+    let given_up = report.undone.iter().any(|undone| undone.outcome != UndoOutcome::Done);
+    if !matches!(report.ending, Ending::Healthy) && !given_up && !world.left.is_empty() {
+        let text = format!("{:?} are left; taken back {:?}", world.left, report.undone);
+        world.judge.break_off(Invariant::Undone, text);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The node as the engine's world: effects with their own checks, as the real ones have, and faults.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::judge::{Before, Invariant, Judge};
@@ -7,10 +8,10 @@ use super::node::{Data, SimNode, Truth, manifest, parse};
 use super::see::{self, Blind};
 use super::{Sabotage, Setting};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Component, SandboxId};
+use crate::model::{Component, Digest, SandboxId};
 use crate::policy::Action;
-use crate::recover::act::bounce::REASON;
-use crate::recover::{Observation, Performed, Verification, World};
+use crate::recover::act::{self, bounce::REASON};
+use crate::recover::{Observation, Performed, TakenBack, Undo, Verification, World};
 use crate::sys::{Clock as _, Deadline};
 
 /// What unwinds through the engine when its process is killed or the power is lost.
@@ -40,6 +41,9 @@ enum Fault {
     StopsAfter(Stopped),
     /// The node changed after it was looked at.
     Changes,
+    /// It fails in the middle: a service is stopped and not started, a manifest is held and not released,
+    /// what was restored is spoilt.
+    Half,
 }
 
 pub(super) struct SimWorld {
@@ -52,7 +56,23 @@ pub(super) struct SimWorld {
     pub(super) asked: usize,
     /// Effects that failed for another reason than a fault of the simulation.
     pub(super) trace: Vec<String>,
+    /// How many undos the engine asked for.
+    pub(super) undos: usize,
+    /// What half-done effects have left on the node, to be taken back.
+    pub(super) left: BTreeSet<Left>,
 }
+
+/// What a half-done effect leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Left {
+    KubeletStopped,
+    RuntimeStopped,
+    Held(Component),
+    Spoilt(Component),
+}
+
+/// What a half-done restore leaves.
+pub(super) const SPOILT: &[u8] = b"kind: Pod\n  spoilt: [";
 
 /// What kubeadm would make.
 pub(super) fn regenerated(component: Component) -> Vec<u8> {
@@ -105,15 +125,24 @@ impl World for SimWorld {
         result
     }
 
-    fn resume(&mut self, interrupted: &Action, _deadline: &Deadline) -> Result<Option<String>> {
-        let Action::BounceStaticPod { component } = interrupted else { return Ok(None) };
-        if !self.node.is_bounced(*component) {
-            return Ok(None);
+    fn undo_of(&mut self, action: &Action, seen: &Observation) -> Option<Undo> {
+        act::undo::undo_of(action, seen, |component| {
+            let visible = self.node.files.visible();
+            visible.get(component.manifest_file()).map(|bytes| Digest::of(bytes))
+        })
+    }
+
+    fn undo(&mut self, undo: &Undo, _since: u64, deadline: &Deadline) -> Result<TakenBack> {
+        self.undos += 1;
+        let fault = self.fault();
+        self.trace.push(format!("{:?} undo: {undo} [{fault:?}]", self.node.clock.elapsed()));
+        let result = self.undo_with(undo, fault, deadline);
+        if result.is_err() {
+            // What a fault leaves is the fault's.
+            self.left.clear();
         }
-        let (options, now) = (self.node.options.clone(), self.node.clock.unix());
-        self.node.files.release(&options, now, component.manifest_file())?;
-        self.trace.push(format!("  {component} was held by a bounce: released"));
-        Ok(Some("released".into()))
+        self.trace.push(format!("  {result:?}"));
+        result
     }
 }
 
@@ -141,7 +170,7 @@ impl SimWorld {
             return Fault::None;
         }
         let stop = if random.percent(50) { Stopped::Killed } else { Stopped::PowerLost };
-        match random.below(9) {
+        match random.below(11) {
             0 => Fault::FailsBefore,
             1 => Fault::FailsAfter,
             2 => Fault::Lies,
@@ -149,6 +178,7 @@ impl SimWorld {
             4 => Fault::StopsBefore(stop),
             5 | 6 => Fault::StopsAt(random.index(220), stop),
             7 => Fault::StopsAfter(stop),
+            8 | 9 => Fault::Half,
             _ => Fault::Changes,
         }
     }
@@ -196,7 +226,15 @@ impl SimWorld {
         {
             self.node.files.stop_at(call);
         }
+        if fault == Fault::Half
+            && let Some(left) = self.half(action)?
+        {
+            self.left.insert(left);
+            self.judge.after(&self.node, action, &before);
+            return Err(peer(&format!("failed half done by the simulation: {left:?}")));
+        }
         let result = self.effect(action, &before, deadline);
+        self.forget_what_is_mended();
         if let Fault::StopsAt(_, stopped) = fault
             && self.stops_left > 0
         {
@@ -211,6 +249,146 @@ impl SimWorld {
             _ => {}
         }
         result
+    }
+
+    /// Does the first half of an effect that has halves.
+    fn half(&mut self, action: &Action) -> Result<Option<Left>> {
+        let (options, now) = (self.node.options.clone(), self.node.clock.unix());
+        Ok(match action {
+            Action::RestartKubelet if self.node.kubelet_up => {
+                self.node.kubelet_up = false;
+                Some(Left::KubeletStopped)
+            }
+            Action::RestartRuntime if self.node.runtime_up => {
+                self.node.runtime_up = false;
+                Some(Left::RuntimeStopped)
+            }
+            Action::BounceStaticPod { component } => {
+                self.node.files.hold(&options, now, component.manifest_file(), REASON)?;
+                self.node.tick();
+                Some(Left::Held(*component))
+            }
+            Action::RestoreManifest { component, backup_id } => {
+                let file = component.manifest_file();
+                if !self.node.files.visible().contains_key(file) || self.node.is_bounced(*component) {
+                    return Ok(None);
+                }
+                self.node.files.restore(&options, now, backup_id, *component)?;
+                self.node.files.write(file, SPOILT)?;
+                self.node.tick();
+                Some(Left::Spoilt(*component))
+            }
+            _ => None,
+        })
+    }
+
+    /// Later effects, and other people, may have mended what was left.
+    pub(super) fn forget_what_is_mended(&mut self) {
+        let node = &self.node;
+        self.left.retain(|left| match left {
+            Left::KubeletStopped => !node.kubelet_up,
+            Left::RuntimeStopped => !node.runtime_up,
+            Left::Held(component) => node.is_bounced(*component),
+            Left::Spoilt(component) => {
+                let visible = node.files.visible();
+                visible.get(component.manifest_file()).is_some_and(|bytes| bytes == SPOILT)
+            }
+        });
+    }
+
+    fn undo_with(&mut self, undo: &Undo, fault: Fault, deadline: &Deadline) -> Result<TakenBack> {
+        match fault {
+            Fault::FailsBefore => return Err(peer("failed by the simulation, nothing was taken back")),
+            Fault::StopsBefore(stopped) => self.stop_if_allowed(stopped, "before the undo"),
+            Fault::Hangs { done: false } => return self.hang(deadline).map(|_| unreachable!("it hung")),
+            Fault::StopsAt(call, _) if self.stops_left > 0 => self.node.files.stop_at(call),
+            _ => {}
+        }
+        if self.setting.sabotage == Some(Sabotage::UndoesNothing) {
+            return Ok(TakenBack::Done("done, says a broken undo".into()));
+        }
+        let voters = self.judge.before_undo(&self.node);
+        let result = self.take_back(undo);
+        if let Fault::StopsAt(_, stopped) = fault
+            && self.stops_left > 0
+        {
+            self.stop_if_allowed(stopped, "in the store's work of an undo");
+        }
+        let result = result?;
+        self.node.clock.advance(Duration::from_millis(300));
+        self.judge.after_undo(&self.node, undo, &voters);
+        self.forget_what_is_mended();
+        match fault {
+            Fault::StopsAfter(stopped) => self.stop_if_allowed(stopped, "after the undo"),
+            Fault::FailsAfter => return Err(peer("failed by the simulation, all was taken back")),
+            Fault::Hangs { .. } => return self.hang(deadline).map(|_| unreachable!("it hung")),
+            _ => {}
+        }
+        Ok(result)
+    }
+
+    /// The undos, with the preconditions of the real ones.
+    fn take_back(&mut self, undo: &Undo) -> Result<TakenBack> {
+        let (options, now) = (self.node.options.clone(), self.node.clock.unix());
+        let kept = |why: &str| Ok(TakenBack::Kept(why.into()));
+        match undo {
+            Undo::ReleaseManifest { component } => {
+                if !self.node.is_bounced(*component) {
+                    return kept("it is not held for a bounce");
+                }
+                self.node.files.release(&options, now, component.manifest_file())?;
+            }
+            Undo::PutManifestBack { component, before } => {
+                let file = component.manifest_file();
+                let stands = self.node.files.visible().get(file).cloned();
+                if self.node.wanted(*component).is_some() {
+                    return kept("it is valid");
+                }
+                if stands.is_some_and(|bytes| Digest::of(&bytes) == *before) {
+                    return kept("it is as it was");
+                }
+                if !self.node.files.put_back(&options, now, file, *before)? {
+                    return Err(Error::new(ErrorKind::NotFound, "no snapshot holds it"));
+                }
+            }
+            Undo::ReleaseDuplicate { component, file } => {
+                if self.node.wanted(*component).is_some() {
+                    return kept("its own manifest stands");
+                }
+                let held = self.node.files.held(&options, now, file)?;
+                if held.as_deref() != Some("simulated") {
+                    return kept("it is not held as a duplicate");
+                }
+                if *component == Component::Etcd && matches!(self.node.data, Data::Empty | Data::Missing) {
+                    return Err(Error::new(ErrorKind::Refused, "etcd would begin an empty cluster"));
+                }
+                self.node.files.release(&options, now, file)?;
+            }
+            Undo::StartKubelet => {
+                if self.node.kubelet_up {
+                    return kept("kubelet runs");
+                }
+                if !self.node.runtime_up {
+                    return Err(peer("the runtime does not answer"));
+                }
+                if self.node.runs_without_manifest().is_some() {
+                    return kept("it would end what has no manifest");
+                }
+                self.node.kubelet_up = true;
+            }
+            Undo::StartRuntime => {
+                if self.node.runtime_up {
+                    return kept("the runtime runs");
+                }
+                if self.node.runs_without_manifest() == Some(Component::Etcd) {
+                    return kept("etcd runs without a manifest");
+                }
+                self.node.runtime_up = true;
+            }
+            Undo::PutPodFolderBack { .. } => return kept("the simulation has no pod folders"),
+        }
+        self.node.tick();
+        Ok(TakenBack::Done(format!("{undo}: done")))
     }
 
     fn hang(&mut self, deadline: &Deadline) -> Result<Performed> {
@@ -371,6 +549,17 @@ impl SimNode {
     /// Whether putting this component's manifest back by hand would begin a new etcd cluster.
     fn founded_by(&self, component: Component) -> bool {
         component == Component::Etcd && self.data != super::node::Data::Intact
+    }
+
+    /// A component whose container runs though no manifest stands for it; etcd first.
+    fn runs_without_manifest(&self) -> Option<Component> {
+        Component::ALL.into_iter().find(|component| {
+            let runs = self
+                .parts
+                .get(component)
+                .is_some_and(|part| part.sandboxes.iter().any(|s| s.runs().is_some()));
+            runs && self.wanted(*component).is_none()
+        })
     }
 
     /// Whether an engine holds a manifest that it died over.

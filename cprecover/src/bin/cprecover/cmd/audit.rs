@@ -49,11 +49,13 @@ fn table(entries: &[Entry]) -> String {
             i64::try_from(entry.at_unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         let at = at.map_or_else(|| entry.at_unix_ms.to_string(), |at| at.to_string());
         let what = match &entry.event {
-            Event::Begin { action, reason, rule, policy } => {
+            Event::Begin { action, reason, rule, policy, .. } => {
                 format!("begin {action} ({reason}; rule {rule} of {policy})")
             }
             Event::Saved { begun, detail } => format!("before {begun}: {detail}"),
             Event::End { begun, outcome, detail } => format!("end of {begun}: {outcome:?}, {detail}"),
+            Event::Undoing { effects } => format!("taking back, in this order: {effects:?}"),
+            Event::Undone { begun, outcome, detail } => format!("undo of {begun}: {outcome:?}, {detail}"),
             Event::Healthy => "verified healthy".into(),
             Event::Escalated { summary } => format!("a person was called: {summary}"),
             Event::TornTail { bytes } => format!("{bytes} bytes of a torn line were cut off"),

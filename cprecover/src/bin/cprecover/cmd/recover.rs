@@ -112,7 +112,8 @@ pub(crate) fn recover_node(
     let clock = SystemClock;
     let mut shown = Shown::new();
     if consented.options.dry_run {
-        let mut engine = Engine::new(&mut world, &decide, &clock, None, &consented.options);
+        let past = AuditLog::read_if_any(&node.store())?;
+        let mut engine = Engine::new(&mut world, &decide, &clock, None, &consented.options).with_past(&past);
         return engine.run(&deadline, &mut |progress| shown.show(&progress));
     }
     let store = node.store();

@@ -13,7 +13,7 @@ use cprecover::backup::{CreateOptions, Group, Store};
 use cprecover::cri;
 use cprecover::model::Component;
 use cprecover::recover::{Ending, Report};
-use cprecover::sys::{CancelToken, Deadline, SystemCommands};
+use cprecover::sys::{CancelToken, Deadline, SystemCommands, millis};
 use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -238,10 +238,6 @@ fn clean(root: &Path) -> Result<()> {
 /// Reports whether a root is a drill's that failed before its node was complete: nothing runs there yet.
 fn is_unfinished(root: &Path) -> bool {
     root.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cprecover-drill-"))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn table(drill: &DrillReport) -> String {

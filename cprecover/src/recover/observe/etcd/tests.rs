@@ -170,3 +170,50 @@ fn data_in_use_are_locked_whatever_was_known_before() {
     let gone = look(&node.options, &pods, &refused(), &mut cache, &deadline());
     assert_eq!(gone.contract.data, EtcdData::Missing);
 }
+
+fn probed(outcome: &crate::probe::Outcome) -> Vec<HealthFact> {
+    let mut facts = refused();
+    for fact in &mut facts {
+        fact.state = crate::diagnose::HealthState::Probed(outcome.clone());
+    }
+    facts
+}
+
+/// Unreadable is never absent: a member that is slow, or that we cannot talk to, may still vote.
+#[test]
+fn a_silent_local_member_is_unknown_where_others_vote_and_dead_where_it_is_alone() {
+    use crate::probe::{Outcome, Phase};
+    let node = node();
+    let (_members, client) = cluster(&[2], false);
+    // It accepts and says nothing, as a stopped process does.
+    let _silent = std::net::TcpListener::bind(client).expect("its port is free");
+    let several = pods(&manifest("cp1", client, INITIAL));
+    let local = |seen: &super::Seen| {
+        let member = seen.contract.members.iter().find(|member| member.local).expect("local");
+        member.healthy
+    };
+    let silent = [Outcome::Timeout, Outcome::Hung { phase: Phase::FirstByte }];
+    let strange = [
+        Outcome::Tls { reason: "certificate expired".into() },
+        Outcome::Reset { phase: Phase::Body },
+        Outcome::NotHttp { reason: "SSH-2.0".into() },
+    ];
+    for outcome in silent.iter().chain(&strange) {
+        let health = probed(outcome);
+        let seen = look(&node.options, &several, &health, &mut Cache::default(), &deadline());
+        assert_eq!(local(&seen), Verdict::Unknown, "{outcome:?}");
+        let others = seen.contract.members.iter().filter(|member| !member.local);
+        let healthy = others.filter(|member| member.healthy == Verdict::Yes).count();
+        // By which the guard's quorum rail refuses a step on it.
+        assert!(healthy < usize::try_from(seen.contract.quorum).expect("small"), "{outcome:?}");
+    }
+    let (_members, client) = cluster(&[], false);
+    let alone = pods(&manifest("cp1", client, "cp1=http://127.0.0.1:2380"));
+    for (outcomes, wanted) in [(&silent[..], Verdict::No), (&strange[..], Verdict::Unknown)] {
+        for outcome in outcomes {
+            let health = probed(outcome);
+            let seen = look(&node.options, &alone, &health, &mut Cache::default(), &deadline());
+            assert_eq!(local(&seen), wanted, "{outcome:?}");
+        }
+    }
+}

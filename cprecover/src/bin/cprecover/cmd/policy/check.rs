@@ -38,7 +38,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let options = args.trust.options(&ctx.node)?;
     let begun = Instant::now();
     let policy = load(&args.policy, &options)?;
-    let load_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let load_ms = cprecover::sys::millis(begun.elapsed());
     let outcome = policy.decide(&Observation::default());
     let checked = Checked {
         identity: policy.identity().clone(),

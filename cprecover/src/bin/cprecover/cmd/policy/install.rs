@@ -87,7 +87,7 @@ fn report(installed: Installed, begun: Instant) -> Report {
         size: installed.size,
         file: installed.file,
         compiled_bytes: installed.compiled_bytes,
-        took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        took_ms: cprecover::sys::millis(begun.elapsed()),
     }
 }
 

@@ -224,7 +224,8 @@ impl Work<'_> {
             ));
         }
         let runtime = cri::connect(&self.ctx.node, &SystemCommands, self.deadline)?;
-        cri::retire_sandbox(runtime.as_ref(), sandbox, self.grace(), self.deadline)?;
+        let state = runtime.list(self.deadline)?;
+        cri::retire_sandbox(runtime.as_ref(), &state, sandbox, self.grace(), self.deadline)?;
         let end = Instant::now() + RELEASE_WAIT;
         let own = &judged.holder.listeners;
         while ports::listeners(self.query)?.iter().any(|now| own.iter().any(|own| own.inode == now.inode)) {
