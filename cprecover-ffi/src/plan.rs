@@ -9,7 +9,7 @@ use cprecover::policy::{Policy, guard as rails};
 use cprecover::recover::{
     AuditLog, Engine, Host, NodeLock, NodeWorld, Plan, RecoverOptions, Report, policy_view,
 };
-use cprecover::sys::{Clock as _, SystemClock};
+use cprecover::sys::SystemClock;
 
 use crate::args::{self, Options, known_flags};
 use crate::buf::cpr_buf;

@@ -491,10 +491,9 @@ mod tests {
         assert!(real.lock_holders().contains(&child.pid()), "the kernel tells the lock");
         // Locks of this child, of a process that is gone, and of what the kernel hides; not of ours,
         // which other tests may have taken.
-        let locks: String = [child.pid().get(), i32::MAX, 0, -1]
-            .iter()
+        let locks = [child.pid().get(), i32::MAX, 0, -1]
             .map(|pid| format!("1: FLOCK  ADVISORY  WRITE {pid} fd:01:7 0 EOF\n"))
-            .collect();
+            .concat();
         let folder = dir.path().join("proc");
         std::fs::create_dir(&folder).expect("makes");
         std::fs::write(folder.join("locks"), locks).expect("writes");

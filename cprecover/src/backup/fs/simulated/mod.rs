@@ -160,7 +160,8 @@ impl Simulated {
     fn step(&self) -> io::Result<MutexGuard<'_, State>> {
         let number = self.calls.load(Ordering::Relaxed);
         self.calls.store(number + 1, Ordering::Relaxed);
-        match { *self.event() } {
+        let event = *self.event();
+        match event {
             Some(Event::Meddle(at, change)) if number == at => {
                 *self.event() = None;
                 change(self);
