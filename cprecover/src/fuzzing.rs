@@ -21,6 +21,12 @@ pub const PARSERS: &[(&str, Parser)] = &[
     ("node_options", node_options),
     ("systemd", systemd),
     ("etcd_files", etcd_files),
+    #[cfg(feature = "probe")]
+    ("http", http),
+    #[cfg(feature = "probe")]
+    ("etcd_gateway", etcd_gateway),
+    #[cfg(feature = "probe")]
+    ("records", records),
 ];
 
 /// Datagrams of `NETLINK_SOCK_DIAG`.
@@ -77,4 +83,23 @@ pub fn systemd(bytes: &[u8]) {
 /// etcd's database, write-ahead log and snapshots, each with these bytes as its file.
 pub fn etcd_files(bytes: &[u8]) {
     crate::etcd::read_files(bytes);
+}
+
+/// Answers over HTTP, whole and in pieces.
+#[cfg(feature = "probe")]
+pub fn http(bytes: &[u8]) {
+    crate::probe::read_response(bytes);
+}
+
+/// JSON of etcd's gateway.
+#[cfg(feature = "probe")]
+pub fn etcd_gateway(bytes: &[u8]) {
+    crate::etcd::read_gateway(bytes);
+}
+
+/// The audit log and plans in files.
+#[cfg(feature = "probe")]
+pub fn records(bytes: &[u8]) {
+    crate::recover::read_audit_log(bytes);
+    let _ = crate::recover::Plan::from_json(bytes);
 }

@@ -40,3 +40,11 @@ fn read_all(dir: &Path, size: u64) -> crate::Result<()> {
     let _ = snap::read(&dir.join(SNAP), SNAP, &mut Vec::new())?;
     Ok(())
 }
+
+/// Reads bytes as each answer of the gateway.
+#[cfg(feature = "probe")]
+pub(crate) fn read_gateway(bytes: &[u8]) {
+    use super::gateway::{Alarm, Health, MemberList, SnapshotPart, Status, Version};
+    let _ = (MemberList::parse(bytes), Status::parse(bytes), Alarm::parse_list(bytes));
+    let _ = (Health::parse(bytes), Version::parse(bytes), SnapshotPart::parse(bytes));
+}

@@ -49,6 +49,8 @@ pub(crate) use client::tls_of;
 pub use client::{Client, ClientOptions, ClientTls};
 pub(crate) use fuzzing::read_files;
 #[cfg(feature = "probe")]
+pub(crate) use fuzzing::read_gateway;
+#[cfg(feature = "probe")]
 pub use gateway::{Alarm, Health, Member, MemberList, Status, Version};
 #[cfg(feature = "probe")]
 pub use snapshot::{SnapshotReceipt, snapshot};

@@ -131,6 +131,20 @@ impl Response {
     }
 }
 
+/// Reads bytes as an answer, whole and in pieces, for fuzzing.
+pub(crate) fn read_any(bytes: &[u8]) {
+    const LIMIT: usize = 1 << 20;
+    for size in [bytes.len().max(1), 7] {
+        let mut response = Response::new(LIMIT);
+        for piece in bytes.chunks(size) {
+            if response.take(piece) != Ok(false) {
+                break;
+            }
+        }
+        assert!(response.into_parts().1.len() <= LIMIT, "a body over its limit");
+    }
+}
+
 /// Undoes chunked transfer coding (RFC 9112, 7.1) as it comes, so that each byte is looked at once.
 #[derive(Default)]
 struct Chunks {

@@ -19,6 +19,8 @@ mod tls;
 
 #[cfg(feature = "probe")]
 pub use client::probe;
+#[cfg(feature = "probe")]
+pub(crate) use http::read_any as read_response;
 pub use outcome::{Outcome, Phase};
 #[cfg(feature = "probe")]
 pub use prober::Prober;

@@ -30,24 +30,26 @@ pub(super) fn ask(
     node: &NodeOptions,
     manifest: &StaticPod,
     report: Option<&DataReport>,
-    local: LocalProbe,
+    health: Verdict,
     deadline: &Deadline,
 ) -> Asked {
     let deadline = deadline.at_most(SURVEY_TIMEOUT);
-    let (cluster, alarms) = match survey(node, manifest, report, local.may_answer(), &deadline) {
-        Ok((client, view)) => {
+    match survey(node, manifest, report, health != Verdict::No, &deadline) {
+        Ok((client, mut view)) => {
+            if health == Verdict::No {
+                correct(&mut view, manifest, report, MemberHealth::Unhealthy);
+            }
             let alarms = alarms(&client, &view, &deadline);
             (Ok(view), alarms)
         }
         Err(error) => {
             let unasked = Observed::Unknown(error.to_string());
-            let guess = from_database(report, Some(member_health(local.verdict)))
-                .map_or_else(|| from_manifest(manifest, local.verdict), Ok)
+            let guess = from_database(report, Some(member_health(health)))
+                .map_or_else(|| from_manifest(manifest, health), Ok)
                 .map_err(|guess| format!("{error}; {guess}"));
             (guess, unasked)
         }
-    };
-    (cluster.map(|view| corrected(view, manifest, report, local)), alarms)
+    }
 }
 
 /// Lists the members, and asks each how it does, through the first member that answers.
@@ -114,19 +116,10 @@ fn peers(manifest: &StaticPod, report: Option<&DataReport>, local: SocketAddr) -
 }
 
 /// Our own probe knows better than a peer: a member that refuses its health port may keep its peer port.
-///
-/// A silent one may still vote, unless it is the only member: then there is no vote that it could cast.
-fn corrected(
-    mut view: ClusterView,
-    manifest: &StaticPod,
-    report: Option<&DataReport>,
-    local: LocalProbe,
-) -> ClusterView {
-    let dead = local.verdict == Verdict::No || (local.is_silent && view.members.len() == 1);
-    if dead && let Some(local) = super::local_member(&view, Some(manifest), report) {
-        view.set_health(&local, MemberHealth::Unhealthy);
+fn correct(view: &mut ClusterView, manifest: &StaticPod, report: Option<&DataReport>, health: MemberHealth) {
+    if let Some(local) = super::local_member(view, Some(manifest), report) {
+        view.set_health(&local, health);
     }
-    view
 }
 
 fn alarms(client: &Client, view: &ClusterView, deadline: &Deadline) -> Observed<Vec<String>> {
@@ -161,38 +154,17 @@ pub(in crate::recover) fn projection(view: &ClusterView, local: &str) -> Project
 }
 
 /// What the probe of the local member says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LocalProbe {
-    verdict: Verdict,
-    /// It did not answer within the time of a probe.
-    is_silent: bool,
-}
-
-impl LocalProbe {
-    pub(super) fn of(health: &[HealthFact]) -> Self {
-        let mut facts =
-            health.iter().filter(|fact| fact.subject == Some(Subject::Component(Component::Etcd)));
-        let verdict = match facts.next().map(|fact| &fact.state) {
-            Some(HealthState::Probed(Outcome::Answered { report }) | HealthState::Recorded(report)) => {
-                match report.verdict {
-                    healthz::Verdict::Healthy => Verdict::Yes,
-                    healthz::Verdict::Unhealthy => Verdict::No,
-                    _ => Verdict::Unknown,
-                }
+pub(super) fn local_health(health: &[HealthFact]) -> Verdict {
+    let mut facts = health.iter().filter(|fact| fact.subject == Some(Subject::Component(Component::Etcd)));
+    match facts.next().map(|fact| &fact.state) {
+        Some(HealthState::Probed(Outcome::Answered { report }) | HealthState::Recorded(report)) => {
+            match report.verdict {
+                healthz::Verdict::Healthy => Verdict::Yes,
+                healthz::Verdict::Unhealthy => Verdict::No,
+                _ => Verdict::Unknown,
             }
-            // Nobody listens there; not asked means that there is no manifest: kubelet runs no etcd then.
-            Some(HealthState::Probed(Outcome::Refused)) | None => Verdict::No,
-            Some(HealthState::Probed(Outcome::Timeout | Outcome::Hung { .. })) => {
-                return Self { verdict: Verdict::Unknown, is_silent: true };
-            }
-            // Something listens that we cannot talk to: a failed handshake says nothing about its vote.
-            Some(HealthState::Probed(_)) => Verdict::Unknown,
-        };
-        Self { verdict, is_silent: false }
-    }
-
-    /// Whether asking it for more is worth the time.
-    fn may_answer(self) -> bool {
-        self.verdict != Verdict::No && !self.is_silent
+        }
+        // Not asked means that there is no manifest: kubelet runs no etcd then.
+        Some(HealthState::Probed(_)) | None => Verdict::No,
     }
 }

@@ -44,9 +44,9 @@ pub(super) fn look(
     let verdict = data::verdict(node, manifest, cache, deadline);
     let data = data::in_short(&verdict);
     let report = verdict.present().map(|verdict| &verdict.report);
-    let local = members::LocalProbe::of(health);
+    let health = members::local_health(health);
     let (cluster, alarms) = match manifest {
-        Some(manifest) => members::ask(node, manifest, report, local, deadline),
+        Some(manifest) => members::ask(node, manifest, report, health, deadline),
         None => (
             from_database(report, None).ok_or_else(|| "etcd's manifest is not known".to_owned()),
             Observed::Unknown("nobody was asked".to_owned()),
