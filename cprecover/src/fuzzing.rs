@@ -47,7 +47,7 @@ pub fn proc_locks(bytes: &[u8]) {
     assert!(crate::ports::lock_holders(bytes).iter().all(|pid| pid.get() > 0));
 }
 
-/// `/proc/{meminfo,loadavg,stat}` and `/proc/pressure`.
+/// `/proc/{meminfo,loadavg,stat}`, `/proc/pressure` and `/proc/net/{fib_trie,if_inet6}`.
 pub fn proc_files(bytes: &[u8]) {
     crate::facts::read_proc_files(&String::from_utf8_lossy(bytes));
 }

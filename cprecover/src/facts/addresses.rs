@@ -48,6 +48,11 @@ fn v6(text: &str) -> Vec<IpAddr> {
         .collect()
 }
 
+/// Reads a text as each of the files here, for fuzzing.
+pub(super) fn read_texts(text: &str) {
+    let _ = (local_v4(text), v6(text));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,6 @@ mod pressure;
 mod units;
 
 pub(crate) use certificates::read_any as read_certificates;
-pub(crate) use pressure::read_texts as read_proc_files;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -260,6 +259,12 @@ pub fn collect(
         certificates,
         unreadable_certificates,
     }
+}
+
+/// Reads a text as each file of procfs that facts come from, for fuzzing.
+pub(crate) fn read_proc_files(text: &str) {
+    pressure::read_texts(text);
+    addresses::read_texts(text);
 }
 
 #[cfg(test)]

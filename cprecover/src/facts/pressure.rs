@@ -89,6 +89,6 @@ fn stalls_of(text: &str) -> Option<(f64, f64)> {
 }
 
 /// Reads a text as each of the files here, for fuzzing.
-pub(crate) fn read_texts(text: &str) {
+pub(super) fn read_texts(text: &str) {
     let _ = (memory_of(text), averages_of(text), processors_of(text.as_bytes()), stalls_of(text));
 }

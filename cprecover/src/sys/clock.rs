@@ -152,6 +152,7 @@ impl Deadline {
 
     /// Returns the deadline `timeout` from now by the same clock, which no cancel ends: for putting back
     /// what must not stay as it is, whatever became of the caller's time.
+    #[cfg(feature = "probe")]
     pub(crate) fn renewed(&self, timeout: Duration) -> Self {
         Self { at: self.now() + timeout, cancel: CancelToken::default(), clock: self.clock.clone() }
     }
