@@ -80,7 +80,8 @@ impl Sample {
 }
 
 /// Fields that are left out when they are empty (`skip_serializing_if`).
-const OPTIONAL: [(&[&str], &str); 9] = [
+const OPTIONAL: [(&[&str], &str); 10] = [
+    (&["audit"], "/items/*=begin/undo"),
     (&["backup-list"], "/snapshots/*/snapshot"),
     (SNAPSHOTS, "/sha256"),
     (SNAPSHOTS, "/link"),
