@@ -18,7 +18,8 @@ const MAX_CONTAINERS: usize = 16;
 /// [`Runtime::stop_sandbox`] alone would have containerd SIGKILL them at once
 /// (`internal/cri/server/sandbox_stop.go`), and an etcd that is killed under load may lose its data
 /// (3.5.0 to 3.5.2, etcd issue 13766). Nobody but kubelet starts containers, and kubelet starts none in a
-/// sandbox that is not its pod's newest; so `state`, by which it was just judged stale, is enough. Returns in words what was stopped.
+/// sandbox that is not its pod's newest; so `state`, by which it was just judged stale, is enough. Returns
+/// in words what was stopped.
 ///
 /// # Errors
 /// As [`Runtime::stop_sandbox`]. What was stopped before stays stopped; the call can be made again.

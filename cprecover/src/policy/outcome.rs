@@ -99,6 +99,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Makes the answer of a policy named `test`.
+    #[cfg(test)]
+    pub(crate) fn of_test(decisions: Vec<Decision>) -> Self {
+        let policy = Identity {
+            name: "test".into(),
+            version: "1".into(),
+            digest: None,
+            signed_by: None,
+            agreed_with: Vec::new(),
+        };
+        Self { policy, decisions, failure: None, log: Vec::new(), log_dropped: 0, fuel_used: 0 }
+    }
+
     /// Makes the outcome of a policy that failed: no action, call a person.
     pub(crate) fn failed(policy: Identity, limit: Option<&str>, error: &Error) -> Self {
         let message = error.to_string();

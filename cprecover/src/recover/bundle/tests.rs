@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use super::*;
 use crate::node::{NodeOptions, ServiceControl};
-use crate::policy::{Action, Decision, Identity};
+use crate::policy::{Action, Decision};
 use crate::recover::audit::Event;
 
 const KEY_LINE: &str = "MIIEowIBAAKCAQEAseededseededseededseededseededseededseededseeded";
@@ -80,16 +80,9 @@ fn seed(node: &NodeOptions) -> Vec<&'static str> {
 }
 
 fn silent(_: &contract::Observation) -> Outcome {
-    let policy = Identity {
-        name: "test".into(),
-        version: "1".into(),
-        digest: None,
-        signed_by: None,
-        agreed_with: Vec::new(),
-    };
     let action = Action::Escalate { summary: "look".into(), hints: Vec::new() };
     let decisions = vec![Decision::new("r", action, "why")];
-    Outcome { policy, decisions, failure: None, log: Vec::new(), log_dropped: 0, fuel_used: 0 }
+    Outcome::of_test(decisions)
 }
 
 #[test]

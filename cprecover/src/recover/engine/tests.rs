@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::error::Error;
-use crate::policy::{Action, Identity};
+use crate::policy::Action;
 use crate::recover::act::Performed;
 use crate::recover::undo::{TakenBack, Undo};
 use crate::sys::SystemClock;
@@ -69,21 +69,7 @@ fn policy(tries: u32) -> impl Fn(&contract::Observation) -> Outcome {
         };
         let mut decision = Decision::new("r", action, "why");
         decision.max_attempts = 5;
-        let policy = Identity {
-            name: "test".into(),
-            version: "1".into(),
-            digest: None,
-            signed_by: None,
-            agreed_with: Vec::new(),
-        };
-        Outcome {
-            policy,
-            decisions: vec![decision],
-            failure: None,
-            log: Vec::new(),
-            log_dropped: 0,
-            fuel_used: 0,
-        }
+        Outcome::of_test(vec![decision])
     }
 }
 

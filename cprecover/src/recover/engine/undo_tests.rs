@@ -7,7 +7,7 @@ use std::path::Path;
 use super::*;
 use crate::error::Error;
 use crate::model::{Component, PodUid};
-use crate::policy::{Action, Identity};
+use crate::policy::Action;
 use crate::recover::act::Performed;
 use crate::recover::undo::{TakenBack, Undo, UndoOutcome};
 use crate::sys::SystemClock;
@@ -63,6 +63,15 @@ fn pod(uid: &str) -> Action {
     Action::QuarantinePodDir { uid: PodUid::new(uid) }
 }
 
+/// Lets everything pass.
+const ALLOW: Guard = |_, decisions| {
+    let allowed = |decision: &Decision| Guarded {
+        decision: decision.clone(),
+        ruling: crate::policy::guard::Ruling::Allowed,
+    };
+    decisions.iter().map(allowed).collect()
+};
+
 fn run(store: &Path, world: &mut Node, actions: &[Action]) -> Report {
     let left = RefCell::new(actions.to_vec());
     let decide = |_: &contract::Observation| {
@@ -72,26 +81,12 @@ fn run(store: &Path, world: &mut Node, actions: &[Action]) -> Report {
         } else {
             left.remove(0)
         };
-        let policy = Identity {
-            name: "test".into(),
-            version: "1".into(),
-            digest: None,
-            signed_by: None,
-            agreed_with: Vec::new(),
-        };
         let decisions = vec![Decision::new("r", action, "why")];
-        Outcome { policy, decisions, failure: None, log: Vec::new(), log_dropped: 0, fuel_used: 0 }
-    };
-    let allow: Guard = |_, decisions| {
-        let allowed = |decision: &Decision| Guarded {
-            decision: decision.clone(),
-            ruling: crate::policy::guard::Ruling::Allowed,
-        };
-        decisions.iter().map(allowed).collect()
+        Outcome::of_test(decisions)
     };
     let mut log = AuditLog::open(store, 1).expect("opens");
     let options = RecoverOptions { settle: Duration::ZERO, ..RecoverOptions::default() };
-    let mut engine = Engine::new(world, &decide, &SystemClock, Some(&mut log), &options).with_guard(allow);
+    let mut engine = Engine::new(world, &decide, &SystemClock, Some(&mut log), &options).with_guard(ALLOW);
     engine.run(&Deadline::after(Duration::from_secs(20)), &mut |_| {}).expect("runs")
 }
 
@@ -144,27 +139,13 @@ fn what_is_proven_stays_when_only_the_time_is_up() {
     // Cancelled right after the first effect.
     let cancel = crate::sys::CancelToken::default();
     let decide = |_: &contract::Observation| {
-        let policy = Identity {
-            name: "test".into(),
-            version: "1".into(),
-            digest: None,
-            signed_by: None,
-            agreed_with: Vec::new(),
-        };
         let decisions = vec![Decision::new("r", pod("b"), "why")];
-        Outcome { policy, decisions, failure: None, log: Vec::new(), log_dropped: 0, fuel_used: 0 }
-    };
-    let allow: Guard = |_, decisions| {
-        let allowed = |decision: &Decision| Guarded {
-            decision: decision.clone(),
-            ruling: crate::policy::guard::Ruling::Allowed,
-        };
-        decisions.iter().map(allowed).collect()
+        Outcome::of_test(decisions)
     };
     let mut log = AuditLog::open(dir.path(), 1).expect("opens");
     let options = RecoverOptions::default();
     let mut engine =
-        Engine::new(&mut world, &decide, &SystemClock, Some(&mut log), &options).with_guard(allow);
+        Engine::new(&mut world, &decide, &SystemClock, Some(&mut log), &options).with_guard(ALLOW);
     let deadline = Deadline::after(Duration::from_secs(20)).with_cancel(cancel.clone());
     let report = engine
         .run(&deadline, &mut |progress| {
@@ -187,21 +168,7 @@ fn a_plan_counts_what_was_done_before() {
     let seen = std::cell::Cell::new(0);
     let decide = |observation: &contract::Observation| {
         seen.set(observation.history.len());
-        let policy = Identity {
-            name: "test".into(),
-            version: "1".into(),
-            digest: None,
-            signed_by: None,
-            agreed_with: Vec::new(),
-        };
-        Outcome {
-            policy,
-            decisions: Vec::new(),
-            failure: None,
-            log: Vec::new(),
-            log_dropped: 0,
-            fuel_used: 0,
-        }
+        Outcome::of_test(Vec::new())
     };
     let options = RecoverOptions { dry_run: true, ..RecoverOptions::default() };
     let deadline = Deadline::after(Duration::from_secs(20));
