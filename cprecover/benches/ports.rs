@@ -34,7 +34,7 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("empty") => {}
         Some("fill") => fill(),
-        Some("hold") => hold(port(), args.get(2).map(Path::new)),
+        Some("hold") => hold(port()),
         Some("floor") => println!("{}", listeners(&query(port())).expect("asks").len()),
         Some("crate") => println!("{:?}", by_crate(port())),
         Some("inside") => run(),
@@ -91,19 +91,12 @@ fn fill() {
     drop((sockets, files));
 }
 
-/// Listens, with the database of a data directory locked if one is named, as etcd does.
-fn hold(port: u16, data_dir: Option<&Path>) {
-    let database = data_dir.map(|folder| {
-        let path = folder.join("member/snap/db");
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes the data directory");
-        let file = File::create(path).expect("creates");
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locks");
-        file
-    });
+/// Listens, and does nothing else.
+fn hold(port: u16) {
     let socket = TcpListener::bind(("127.0.0.1", port)).expect("binds");
     println!("ready");
     park();
-    drop((socket, database));
+    drop(socket);
 }
 
 fn by_crate(port: u16) -> Vec<u32> {
@@ -137,16 +130,15 @@ impl Stage {
         command.stdin(Stdio::from(life)).stdout(Stdio::piped()).spawn().expect("starts")
     }
 
-    /// Starts a listener by the name of `name`, in a cgroup of its own and with a lock if asked.
-    fn holder(&mut self, name: &str, port: u16, in_cgroup: bool, locks: bool) -> u32 {
+    /// Starts a listener by the name of `name`, in a cgroup of its own if asked.
+    fn holder(&mut self, name: &str, port: u16, in_cgroup: bool) -> u32 {
         let folder = self.dir.path().join(port.to_string());
         std::fs::create_dir(&folder).expect("makes a folder");
         let program = folder.join(name);
         std::fs::copy(own(), &program).expect("copies");
-        let data_dir = if locks { folder.display().to_string() } else { String::new() };
         let enter = if in_cgroup { self.make_cgroup() } else { String::new() };
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", &format!("{enter} exec \"$0\" hold {port} {data_dir}")]).arg(program);
+        command.args(["-c", &format!("{enter} exec \"$0\" hold {port}")]).arg(program);
         let mut child = self.start(&mut command);
         wait_ready(&mut child);
         let pid = child.id();
@@ -264,11 +256,11 @@ fn call(name: &str, query: Query, wanted: &str) -> Row {
     Row { name: format!("in process: {name}"), wanted: wanted.into(), run: Box::new(run) }
 }
 
-/// Pids of the holders on 2380 (named etcd, holds the lock), 2381 (odd name), 2382 (odd name, own
-/// cgroup), 2383 (named etcd, holds no lock) and 2384 (the real etcd).
+/// Pids of the holders on 2380 (named etcd), 2381 (odd name), 2382 (odd name, own cgroup), 2384 (the real
+/// etcd), and of more that are named etcd and were started earlier.
 struct Holders {
     etcd: u32,
-    unlocked: u32,
+    earlier: Vec<(&'static str, u16, u32)>,
     real: Option<u32>,
     odd: u32,
     grouped: u32,
@@ -277,7 +269,6 @@ struct Holders {
 fn rows(pids: &Holders) -> Vec<Row> {
     let etcd = pids.etcd.to_string();
     let (odd, grouped) = (pids.odd.to_string(), pids.grouped.to_string());
-    let unlocked = pids.unlocked.to_string();
     let who = own().parent().and_then(Path::parent).expect("a target folder").join("examples/port_who");
     let killport = killport();
     let processes = [
@@ -289,7 +280,6 @@ fn rows(pids: &Holders) -> Vec<Row> {
         process("listeners crate", own(), &["crate", "2380"], &etcd),
         process("cprecover, likely name", &who, &["2380"], &etcd),
         pids.real.and_then(|pid| process("cprecover, the real etcd", &who, &["2384"], &pid.to_string())),
-        process("cprecover, likely name, no lock", &who, &["2383"], &unlocked),
         process("cprecover, cgroup id", &who, &["2382"], &grouped),
         process("cprecover, pid known to CRI", &who, &["2381", &odd], &odd),
         process("cprecover, nothing narrows", &who, &["2381"], &odd),
@@ -297,11 +287,13 @@ fn rows(pids: &Holders) -> Vec<Row> {
         process("an empty process", own(), &["empty"], ""),
     ];
     let mut rows: Vec<Row> = processes.into_iter().flatten().collect();
+    rows.extend(pids.earlier.iter().filter_map(|(name, port, pid)| {
+        process(&format!("cprecover, likely name, {name}"), &who, &[&port.to_string()], &pid.to_string())
+    }));
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let hint = Pid::new(i32::try_from(pids.odd).expect("small"));
     rows.extend([
         call("likely name", query(2380).threads(threads), &etcd),
-        call("likely name, no lock", query(2383).threads(threads), &unlocked),
         call("cgroup id", query(2382).threads(threads), &grouped),
         call("pid known to CRI", query(2381).threads(threads).likely_pids(hint), &odd),
         call("nothing narrows", query(2381).threads(threads), &odd),
@@ -368,26 +360,41 @@ fn measure(title: &str, rows: &[Row]) {
     }
 }
 
-fn holders(stage: &mut Stage) -> Vec<Row> {
-    let etcd = stage.holder("etcd", 2380, false, true);
-    let odd = stage.holder("odd-name", 2381, false, false);
-    let grouped = stage.holder("odd-in-cgroup", 2382, true, false);
-    let unlocked = stage.holder("etcd", 2383, false, false);
+fn holders(stage: &mut Stage, earlier: Vec<(&'static str, u16, u32)>) -> Vec<Row> {
+    let etcd = stage.holder("etcd", 2380, false);
+    let odd = stage.holder("odd-name", 2381, false);
+    let grouped = stage.holder("odd-in-cgroup", 2382, true);
     let real = stage.real_etcd(2384);
-    rows(&Holders { etcd, unlocked, real, odd, grouped })
+    rows(&Holders { etcd, earlier, real, odd, grouped })
+}
+
+/// Starts pids anew where they would wrap around during the bench, so that their order is that of age.
+fn leave_room_for_pids(processes: usize) {
+    const LAST: &str = "/proc/sys/kernel/ns_last_pid";
+    let number = |path| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<usize>().ok());
+    let room =
+        number("/proc/sys/kernel/pid_max").zip(number(LAST)).map(|(max, last)| max.saturating_sub(last));
+    if room.is_some_and(|room| room < 2 * processes) && std::fs::write(LAST, "2000").is_err() {
+        eprintln!("SKIPPED: pids may wrap around: {LAST} is not ours to write");
+    }
 }
 
 fn run() {
     let mut stage = Stage::new();
-    let rows = holders(&mut stage);
+    let rows = holders(&mut stage, Vec::new());
     measure("small machine", &rows);
     drop((rows, stage));
 
     let mut stage = Stage::new();
     let processes = setting("CPRECOVER_BENCH_PROCESSES", 3000);
-    stage.fill(processes);
-    // The holders come last, so that a search in the order of pids has to read all others first.
-    let rows = holders(&mut stage);
+    leave_room_for_pids(processes);
+    // The others come last; one in the midst is found last of all.
+    let first = stage.holder("etcd", 2385, false);
+    stage.fill(processes / 2);
+    let midst = stage.holder("etcd", 2386, false);
+    stage.fill(processes - processes / 2);
+    let earlier = vec![("the oldest", 2385, first), ("in the midst", 2386, midst)];
+    let rows = holders(&mut stage, earlier);
     let (fds, sockets) = (processes * DESCRIPTORS, processes * SOCKETS);
     let title = format!("large machine: {processes} processes, {fds} descriptors, {sockets} sockets more");
     measure(&title, &rows);

@@ -31,6 +31,10 @@ pub mod sys;
 pub mod terminate;
 pub mod units;
 
+#[cfg(all(test, feature = "probe"))]
+#[path = "../tests/executable/mod.rs"]
+mod executable;
+
 pub use error::{Error, ErrorKind, Result};
 pub use node::NodeOptions;
 

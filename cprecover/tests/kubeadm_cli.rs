@@ -4,8 +4,6 @@
 
 mod kubeadm_support;
 
-use std::os::unix::fs::PermissionsExt;
-
 use cprecover::ErrorKind;
 use cprecover::kubeadm::{ClusterReader, Config, Sources, capture};
 use cprecover::model::{Component, NodeName};
@@ -32,8 +30,7 @@ fn install_kubectl(node: &Node) {
     let object = json!({"kind": "ConfigMap", "data": {"ClusterConfiguration": cluster}});
     node.write("object.json", object.to_string().as_bytes());
     let script = format!("#!/bin/sh\nexec /bin/cat '{}'\n", node.path("object.json").display());
-    node.write("usr/bin/kubectl", script.as_bytes());
-    std::fs::set_permissions(node.path("usr/bin/kubectl"), PermissionsExt::from_mode(0o755)).unwrap();
+    kubeadm_support::executable::install(&node.path("usr/bin/kubectl"), script.as_bytes());
 }
 
 #[test]

@@ -202,7 +202,8 @@ fn a_kubeadm_that_others_can_replace_is_not_run() {
     let node = Node::new(&[]);
     let before = node.live();
     let trace = node.path("was-run");
-    node.write("usr/bin/kubeadm", format!("#!/bin/sh\ntouch {}\necho v1.36.2\n", trace.display()).as_bytes());
+    let script = format!("#!/bin/sh\ntouch {}\necho v1.36.2\n", trace.display());
+    kubeadm_support::executable::install(&node.path("usr/bin/kubeadm"), script.as_bytes());
     let path = node.path("usr/bin/kubeadm");
     let refused = |word: &str| {
         let error = planned(&node, &[Component::Etcd], &manifests_only()).unwrap_err();

@@ -2,7 +2,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs, reason = "tests")]
 
-use std::os::unix::fs::PermissionsExt;
+mod executable;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -35,8 +36,7 @@ impl Node {
             "#!/bin/sh\nshift 4\ncase $1 in\nversion) echo 'RuntimeName: containerd' ;;\n\
              ps) cat '{testdata}/crictl-ps.json' ;;\npods) cat '{testdata}/crictl-pods.json' ;;\nesac\n"
         );
-        std::fs::write(node.path("usr/bin/crictl"), crictl).unwrap();
-        std::fs::set_permissions(node.path("usr/bin/crictl"), PermissionsExt::from_mode(0o755)).unwrap();
+        executable::install(&node.path("usr/bin/crictl"), crictl.as_bytes());
         std::fs::write(node.path("kubelet.up"), "").unwrap();
         let shell = |script: &str| format!("[/bin/sh, -c, \"{script}\"]");
         let config = format!(

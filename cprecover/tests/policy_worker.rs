@@ -1,9 +1,9 @@
 //! Compiling in a process that can be killed: what no count foresees ends by a named limit.
 #![allow(clippy::unwrap_used)]
 
+mod executable;
 mod policy_support;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -119,8 +119,7 @@ fn memory_of_the_worker_is_bounded() {
 
 fn script(folder: &Path, text: &str) -> WorkerCompiler {
     let path = folder.join("worker");
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    executable::install(&path, format!("#!/bin/sh\n{text}\n").as_bytes());
     WorkerCompiler::new(path)
 }
 

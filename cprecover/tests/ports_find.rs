@@ -2,6 +2,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
+mod executable;
 mod ports_support;
 
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -245,7 +246,8 @@ fn an_owner_that_may_not_be_read_is_not_free() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(dir.path(), mode).expect("opens the folder");
     let program = dir.path().join("look");
-    std::fs::copy(std::env::current_exe().expect("own path"), &program).expect("copies");
+    let own = std::env::current_exe().expect("own path");
+    executable::install(&program, &std::fs::read(own).expect("own bytes"));
     let text = support::output(
         Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])

@@ -87,20 +87,23 @@ fn one_try(number: u64, port: Port, counts: &mut Counts) {
     if number.is_multiple_of(2) {
         target.handle = None;
     }
-    let mut replace = move || {
+    let mut replace = move |delay: Duration| {
+        std::thread::sleep(delay);
         victim.kill().expect("kills");
         victim.wait().expect("waits");
         bystander(pid, port)
     };
     let other = if number % 4 < 2 {
-        let other = replace();
+        let other = replace(Duration::ZERO);
         counts.take(end(&target, &options(&query), &support::deadline()));
         other
     } else {
+        // Anything from before the holder's end to after the bystander's start: one of the two waits.
+        let delay = Duration::from_micros(number * 7 % 1500);
+        let (its, ours) = if number % 8 < 4 { (delay, Duration::ZERO) } else { (Duration::ZERO, delay) };
         std::thread::scope(|scope| {
-            let thread = scope.spawn(replace);
-            // Anything from before the holder's end to after the bystander's start.
-            std::thread::sleep(Duration::from_micros(number * 7 % 1500));
+            let thread = scope.spawn(move || replace(its));
+            std::thread::sleep(ours);
             counts.take(end(&target, &options(&query), &support::deadline()));
             thread.join().expect("replaces")
         })

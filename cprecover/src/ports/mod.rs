@@ -39,7 +39,7 @@ pub use lock::{DATABASE, database_file, lock_is_free};
 pub(crate) use netns::within;
 pub(crate) use nettable::listeners as read_net_table;
 pub(crate) use owners::owns;
-pub(crate) use proclocks::{holders as lock_holders, lock_of_line};
+pub(crate) use proclocks::lock_of_line;
 pub use query::{NetNamespace, Query};
 pub(crate) use sockdiag::decode as decode_sock_diag;
 pub use verdict::{Action, Class, IdentityProof, NodeFacts, PodFacts, RuntimeFacts, Verdict};

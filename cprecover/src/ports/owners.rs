@@ -18,10 +18,8 @@ use crate::terminate::ProcessHandle;
 
 /// Fewer candidates than this are read by the caller's thread alone.
 const PARALLEL_FROM: usize = 32;
-/// On machines with fewer tasks than this it takes less time to read all names than to open
-/// `/proc/locks`, which keeps out who takes a lock and so waits for an RCU grace period, some 10 ms
-/// (`locks_start` in `fs/locks.c`).
-const LOCKS_FROM: usize = 2048;
+/// A name is read ten times faster than descriptors are, so that a thread pays later.
+const PARALLEL_NAMES_FROM: usize = 256;
 /// Candidates between two looks at the deadline.
 const CHECK_EVERY: usize = 16;
 
@@ -41,6 +39,27 @@ impl Candidate {
         match self.thread {
             None => self.pid.to_string(),
             Some(thread) => format!("{}/task/{thread}", self.pid),
+        }
+    }
+}
+
+/// Which candidates of a sweep have their descriptors read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    All,
+    /// Those that run a program with a likely name.
+    Program,
+    /// Those with a likely command name.
+    Command,
+}
+
+impl Choice {
+    fn fits(self, search: &Search<'_>, pid: Pid) -> bool {
+        let names = &search.query.likely_names;
+        match self {
+            Self::All => true,
+            Self::Program => search.proc.program_is_one_of(pid, names),
+            Self::Command => search.proc.comm_is_one_of(pid, names),
         }
     }
 }
@@ -76,16 +95,7 @@ pub(super) fn search(
     listeners: &[Listener],
     deadline: &Deadline,
 ) -> Result<Owners> {
-    let mut search = Search {
-        proc,
-        query,
-        deadline,
-        listeners,
-        own_namespace: proc.is_own_namespace(),
-        seen: BTreeSet::new(),
-        denied: AtomicUsize::new(0),
-        owners: BTreeMap::new(),
-    };
+    let mut search = Search::new(proc, query, listeners, deadline);
     search.run()?;
     let unreadable = search.denied.load(Ordering::Relaxed);
     Ok(Owners { holders: search.owners.into_values().collect(), unreadable })
@@ -125,12 +135,24 @@ struct Search<'a> {
     owners: BTreeMap<Pid, Holder>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(proc: &'a ProcDir, query: &'a Query, listeners: &'a [Listener], deadline: &'a Deadline) -> Self {
+        Self {
+            proc,
+            query,
+            deadline,
+            listeners,
+            own_namespace: proc.is_own_namespace(),
+            seen: BTreeSet::new(),
+            denied: AtomicUsize::new(0),
+            owners: BTreeMap::new(),
+        }
+    }
+
     fn run(&mut self) -> Result<()> {
         let hints = self.query.likely_pids.clone();
         self.look_at(&hints)?;
         self.by_cgroup()?;
-        self.by_lock()?;
         if !self.missing().is_empty() {
             let pids = self.proc.pids()?;
             self.by_name(&pids)?;
@@ -166,8 +188,8 @@ impl Search<'_> {
             let pids = cgroupfs::processes(&folder).unwrap_or_default();
             let all = self.listeners.iter().map(|listener| listener.inode).collect();
             let candidates: Vec<Candidate> = self.unseen(&pids);
-            let sightings = self.sweep(&candidates, &all, false)?;
-            self.confirm(sightings);
+            let found = self.sweep(Choice::All, &candidates, &all, false)?;
+            self.confirm(found.sightings);
             if !self.missing().is_empty() {
                 self.threads_of(&pids)?;
             }
@@ -175,30 +197,23 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Reads the processes with a likely command name that hold a file lock, as etcd does as long as its
-    /// database is open (bbolt `bolt_unix.go`). Whoever is not among them is found by the others.
-    fn by_lock(&mut self) -> Result<()> {
-        if self.missing().is_empty() || self.proc.task_count().is_none_or(|count| count < LOCKS_FROM) {
-            return Ok(());
-        }
-        let pids = self.proc.lock_holders();
-        self.by_name(&pids)
-    }
-
-    /// Reads the processes with a likely command name, each as soon as its name is known.
+    /// Reads the processes with a likely name, each as soon as its name is known: that of the program
+    /// first, which takes one system call where the command name takes three, but cannot be had without
+    /// permission to trace the process (`proc_pid_exe(5)`). The oldest and the youngest come first: a control
+    /// plane starts with its node, and what was restarted since is young.
     fn by_name(&mut self, pids: &[Pid]) -> Result<()> {
         let mut named = Vec::new();
-        for (index, pid) in pids.iter().enumerate() {
-            if index.is_multiple_of(CHECK_EVERY * 8) {
-                self.deadline.check("look for the owner of a port")?;
+        for choice in [Choice::Program, Choice::Command] {
+            let missing = self.missing();
+            if missing.is_empty() {
+                return Ok(());
             }
-            if !self.seen.contains(pid) && self.proc.comm_is_one_of(*pid, &self.query.likely_names) {
-                self.look_at(&[*pid])?;
-                if self.missing().is_empty() {
-                    return Ok(());
-                }
-                named.push(*pid);
-            }
+            let others = from_both_ends(pids).filter(|pid| !self.seen.contains(pid));
+            let candidates: Vec<Candidate> = others.map(Candidate::process).collect();
+            let found = self.sweep(choice, &candidates, &missing, true)?;
+            self.seen.extend(&found.read);
+            named.extend(found.read);
+            self.confirm(found.sightings);
         }
         self.threads_of(&named)
     }
@@ -251,8 +266,8 @@ impl Search<'_> {
         for candidates in [other, maybe] {
             let missing = self.missing();
             if !missing.is_empty() {
-                let sightings = self.sweep(&candidates, &missing, true)?;
-                self.confirm(sightings);
+                let found = self.sweep(Choice::All, &candidates, &missing, true)?;
+                self.confirm(found.sightings);
             }
         }
         Ok(())
@@ -267,8 +282,8 @@ impl Search<'_> {
         }
         let candidates = self.unseen(&kin);
         let all = self.listeners.iter().map(|listener| listener.inode).collect();
-        let sightings = self.sweep(&candidates, &all, false)?;
-        self.confirm(sightings);
+        let found = self.sweep(Choice::All, &candidates, &all, false)?;
+        self.confirm(found.sightings);
         Ok(())
     }
 
@@ -279,8 +294,8 @@ impl Search<'_> {
             return Ok(());
         }
         let candidates = self.unseen(pids);
-        let sightings = self.sweep(&candidates, &missing, true)?;
-        self.confirm(sightings);
+        let found = self.sweep(Choice::All, &candidates, &missing, true)?;
+        self.confirm(found.sightings);
         Ok(())
     }
 
@@ -288,19 +303,27 @@ impl Search<'_> {
         pids.iter().copied().filter(|pid| self.seen.insert(*pid)).map(Candidate::process).collect()
     }
 
-    /// Reads the descriptors of candidates; with `first`, until each socket was seen once.
-    fn sweep(&self, candidates: &[Candidate], wanted: &BTreeSet<u64>, first: bool) -> Result<Vec<Sighting>> {
+    /// Reads the descriptors of the chosen candidates; with `first`, until each socket was seen once.
+    fn sweep(
+        &self,
+        choice: Choice,
+        candidates: &[Candidate],
+        wanted: &BTreeSet<u64>,
+        first: bool,
+    ) -> Result<Swept> {
         let sweep = Sweep {
             search: self,
+            choice,
             candidates,
             first,
             next: AtomicUsize::new(0),
             done: AtomicBool::new(false),
-            state: Mutex::new((wanted.clone(), Vec::new())),
+            state: Mutex::new(Swept { missing: wanted.clone(), ..Swept::default() }),
         };
+        let parallel_from = if choice == Choice::All { PARALLEL_FROM } else { PARALLEL_NAMES_FROM };
         let helpers = match candidates.len() {
-            0 => return Ok(Vec::new()),
-            few if few < PARALLEL_FROM => 0,
+            0 => return Ok(Swept::default()),
+            few if few < parallel_from => 0,
             _ => self.query.threads.get() - 1,
         };
         std::thread::scope(|scope| {
@@ -315,7 +338,7 @@ impl Search<'_> {
             let others = threads.into_iter().map(|thread| thread.join().unwrap_or(Ok(())));
             others.fold(own, Result::and)
         })?;
-        Ok(sweep.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).1)
+        Ok(sweep.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// Makes owners of sightings that still hold: the pidfd is opened first, so that what is read
@@ -347,19 +370,30 @@ impl Search<'_> {
     }
 }
 
+/// What a sweep found.
+#[derive(Debug, Default)]
+struct Swept {
+    sightings: Vec<Sighting>,
+    /// Whose descriptors were read; kept where not all are.
+    read: Vec<Pid>,
+    /// Sockets that were not seen yet, where the first sighting of each is enough.
+    missing: BTreeSet<u64>,
+}
+
 /// One pass over candidates, shared by the threads that make it.
 struct Sweep<'a, 'b> {
     search: &'a Search<'b>,
+    choice: Choice,
     candidates: &'a [Candidate],
     first: bool,
     next: AtomicUsize,
     done: AtomicBool,
-    state: Mutex<(BTreeSet<u64>, Vec<Sighting>)>,
+    state: Mutex<Swept>,
 }
 
 impl Sweep<'_, '_> {
     fn work(&self) -> Result<()> {
-        let wanted = self.lock().0.clone();
+        let wanted = self.lock().missing.clone();
         while !self.done.load(Ordering::Relaxed) {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(candidate) = self.candidates.get(index) else { break };
@@ -369,19 +403,28 @@ impl Sweep<'_, '_> {
                 self.done.store(true, Ordering::Relaxed);
                 return Err(error);
             }
-            self.read(*candidate, &wanted);
+            if self.choice.fits(self.search, candidate.pid) {
+                self.read(*candidate, &wanted);
+            }
         }
         Ok(())
     }
 
     fn read(&self, candidate: Candidate, wanted: &BTreeSet<u64>) {
+        if self.choice != Choice::All {
+            self.lock().read.push(candidate.pid);
+        }
         let outcome = self.search.proc.sockets(&candidate.path(), |fd, inode| {
             if wanted.contains(&inode) {
                 let mut state = self.lock();
-                state.1.push(Sighting { candidate, fd: String::from_utf8_lossy(fd).into_owned(), inode });
+                state.sightings.push(Sighting {
+                    candidate,
+                    fd: String::from_utf8_lossy(fd).into_owned(),
+                    inode,
+                });
                 if self.first {
-                    state.0.remove(&inode);
-                    self.done.store(state.0.is_empty(), Ordering::Relaxed);
+                    state.missing.remove(&inode);
+                    self.done.store(state.missing.is_empty(), Ordering::Relaxed);
                 }
             }
             !self.done.load(Ordering::Relaxed)
@@ -391,117 +434,88 @@ impl Sweep<'_, '_> {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (BTreeSet<u64>, Vec<Sighting>)> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Swept> {
         // A panic of another thread leaves the lists as they were; both stay true.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
+/// Returns the first, the last, the second, the last but one, and so on.
+fn from_both_ends(pids: &[Pid]) -> impl Iterator<Item = Pid> {
+    let mut pids = pids.iter().copied();
+    let mut from_end = true;
+    std::iter::from_fn(move || {
+        from_end = !from_end;
+        if from_end { pids.next_back() } else { pids.next() }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::path::Path;
-    use std::process::{Child, Command, Stdio};
+    use std::num::NonZeroUsize;
     use std::time::Duration;
 
     use super::*;
     use crate::model::Port;
 
-    fn own_pid() -> Pid {
-        Pid::new(i32::try_from(std::process::id()).expect("small")).expect("positive")
-    }
-
-    /// Listens in this process, whose name is likely, as is `flock`; no cgroup narrows the search.
-    fn listen(proc: &ProcDir) -> (TcpListener, Query, Vec<Listener>) {
+    /// Searches for our own listener, on a procfs that shows only some of our own process' files.
+    fn search_with(files: &[&str], likely: &str, filler: usize) -> Vec<Pid> {
+        let own = Pid::new(i32::try_from(std::process::id()).expect("small")).expect("positive");
+        let dir = tempfile::tempdir().expect("temp dir");
+        let folder = dir.path().join(own.to_string());
+        std::fs::create_dir(&folder).expect("makes");
+        for file in files.iter().chain(&["fd", "stat"]) {
+            std::os::unix::fs::symlink(format!("/proc/{own}/{file}"), folder.join(file)).expect("links");
+        }
+        if files.contains(&"exe") {
+            std::fs::remove_file(folder.join("exe")).expect("removes");
+            std::os::unix::fs::symlink("/usr/local/bin/etcd (deleted)", folder.join("exe")).expect("links");
+        }
+        for number in 0..filler {
+            std::fs::create_dir(dir.path().join((900_000_000 + number).to_string())).expect("makes");
+        }
+        let proc = ProcDir::open(dir.path()).expect("opens");
         let socket = TcpListener::bind("127.0.0.1:0").expect("binds");
         let port = Port::new(socket.local_addr().expect("bound").port()).expect("not zero");
-        let mut query = Query::new(port);
+        let mut query = Query::new(port).threads(NonZeroUsize::new(2).expect("two"));
         query.cgroup_dirs.clear();
-        query.likely_names = vec![proc.comm(own_pid()).expect("readable"), "flock".to_owned()];
+        query.likely_names = vec!["kube-apiserver".to_owned(), likely.to_owned()];
         let listeners = super::super::listeners(&query).expect("asks");
-        (socket, query, listeners)
-    }
-
-    fn search_in(proc: &ProcDir, query: &Query, listeners: &[Listener]) -> (Vec<Pid>, usize) {
         let deadline = Deadline::after(Duration::from_mins(1));
-        let owners = search(proc, query, listeners, &deadline).expect("searches");
-        let pids = owners.holders.iter().map(|holder| holder.process.pid).collect();
-        (pids, proc.listings.load(Ordering::Relaxed))
+        let mut search = Search::new(&proc, &query, &listeners, &deadline);
+        let pids = proc.pids().expect("lists");
+        search.by_name(&pids).expect("searches");
+        search.owners.into_keys().collect()
     }
 
     #[test]
-    fn a_likely_process_that_holds_a_lock_is_found_without_a_list_of_all_processes() {
-        let file = tempfile::tempfile().expect("temp file");
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locks");
-        let dir = tempfile::tempdir().expect("temp dir");
-        let proc = procfs(dir.path(), &[own_pid()], 5000);
-        std::os::unix::fs::symlink("/proc/locks", dir.path().join("locks")).expect("links");
-        let (_socket, query, listeners) = listen(&proc);
-        assert_eq!(search_in(&proc, &query, &listeners), (vec![own_pid()], 0));
-        // With few processes a list of them costs less.
-        let dir = tempfile::tempdir().expect("temp dir");
-        let proc = procfs(dir.path(), &[own_pid()], 200);
-        std::os::unix::fs::symlink("/proc/locks", dir.path().join("locks")).expect("links");
-        assert_eq!(search_in(&proc, &query, &listeners), (vec![own_pid()], 1));
-    }
-
-    /// Makes a procfs of a machine with `tasks` tasks that shows some real processes.
-    fn procfs(folder: &Path, pids: &[Pid], tasks: usize) -> ProcDir {
-        for pid in pids {
-            std::os::unix::fs::symlink(format!("/proc/{pid}"), folder.join(pid.to_string())).expect("links");
-        }
-        std::fs::write(folder.join("loadavg"), format!("0.1 0.2 0.3 2/{tasks} 77\n")).expect("writes");
-        ProcDir::open(folder).expect("opens")
-    }
-
-    /// A child named `flock` that holds a lock and listens nowhere.
-    struct Flock(Child);
-
-    impl Flock {
-        fn start(file: &Path) -> Self {
-            let mut command = Command::new("flock");
-            command.arg("--exclusive").arg(file).args(["sh", "-c", "echo held; cat"]);
-            let child =
-                command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("flock (util-linux)");
-            let mut this = Self(child);
-            let mut line = [0; 5];
-            let stdout = this.0.stdout.as_mut().expect("piped");
-            std::io::Read::read_exact(stdout, &mut line).expect("says that it holds the lock");
-            this
-        }
-
-        fn pid(&self) -> Pid {
-            Pid::new(i32::try_from(self.0.id()).expect("small")).expect("positive")
-        }
-    }
-
-    impl Drop for Flock {
-        fn drop(&mut self) {
-            // `cat` ends with its input, and the others with it.
-            drop(self.0.stdin.take());
-            let _ = self.0.wait();
-        }
+    fn the_oldest_and_the_youngest_come_first() {
+        let pids: Vec<Pid> = (1..=5).filter_map(Pid::new).collect();
+        let order: Vec<i32> = from_both_ends(&pids).map(Pid::get).collect();
+        assert_eq!(order, [1, 5, 2, 4, 3]);
     }
 
     #[test]
-    fn a_lock_holder_that_does_not_listen_does_not_mislead() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let child = Flock::start(&dir.path().join("db"));
-        let real = ProcDir::open(Path::new("/proc")).expect("procfs");
-        assert!(real.lock_holders().contains(&child.pid()), "the kernel tells the lock");
-        // Locks of this child, of a process that is gone, and of what the kernel hides; not of ours,
-        // which other tests may have taken.
-        let locks = [child.pid().get(), i32::MAX, 0, -1]
-            .map(|pid| format!("1: FLOCK  ADVISORY  WRITE {pid} fd:01:7 0 EOF\n"))
-            .concat();
-        let folder = dir.path().join("proc");
-        std::fs::create_dir(&folder).expect("makes");
-        std::fs::write(folder.join("locks"), locks).expect("writes");
-        let proc = procfs(&folder, &[child.pid(), own_pid()], 5000);
-        let (_socket, query, listeners) = listen(&proc);
-        assert_eq!(search_in(&proc, &query, &listeners), (vec![own_pid()], 1));
-        // Without the file, too.
-        std::fs::remove_file(folder.join("locks")).expect("removes");
-        assert_eq!(search_in(&proc, &query, &listeners), (vec![own_pid()], 2));
+    fn a_likely_program_or_command_is_found_by_its_name() {
+        let own = std::process::id();
+        let comm = std::fs::read_to_string("/proc/self/comm").expect("readable");
+        for filler in [0, 2 * PARALLEL_NAMES_FROM] {
+            for (files, likely) in [
+                (&["exe", "comm"][..], "etcd"),
+                (&["exe"], "etcd"),
+                (&["exe", "comm"], comm.trim_end()),
+                // As for one that we may not trace.
+                (&["comm"], comm.trim_end()),
+            ] {
+                let found = search_with(files, likely, filler);
+                assert_eq!(
+                    found.iter().map(|pid| pid.get()).collect::<Vec<_>>(),
+                    [own.cast_signed()],
+                    "{files:?}"
+                );
+            }
+            assert!(search_with(&["exe", "comm"], "tcd", filler).is_empty());
+        }
     }
 }

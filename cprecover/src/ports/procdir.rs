@@ -9,7 +9,6 @@ use procfs::process::{Stat, Status};
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
 use rustix::io::Errno;
 
-use super::proclocks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Pid, ProcessId};
 
@@ -25,9 +24,6 @@ const DIR_BUFFER: usize = 32 * 1024;
 pub(crate) struct ProcDir {
     path: PathBuf,
     fd: OwnedFd,
-    /// How often all processes were listed.
-    #[cfg(test)]
-    pub(super) listings: std::sync::atomic::AtomicUsize,
 }
 
 impl ProcDir {
@@ -36,12 +32,7 @@ impl ProcDir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd =
             openat(CWD, path, flags, Mode::empty()).map_err(|source| Error::path("open", path, source))?;
-        Ok(Self {
-            path: path.to_owned(),
-            fd,
-            #[cfg(test)]
-            listings: std::sync::atomic::AtomicUsize::new(0),
-        })
+        Ok(Self { path: path.to_owned(), fd })
     }
 
     /// Reports whether its pids are those of the caller's pid namespace: `self` names the reader's pid
@@ -72,6 +63,18 @@ impl ProcDir {
         let count = rustix::io::read(&fd, &mut buffer[..])?;
         let text = buffer.get(..count).unwrap_or_default();
         Ok(text.strip_suffix(b"\n").unwrap_or(text))
+    }
+
+    /// Reports whether the file name of the program that a process runs is one of `names`.
+    pub(crate) fn program_is_one_of(&self, pid: Pid, names: &[String]) -> bool {
+        let mut buffer = [0; 512];
+        readlinkat_raw(&self.fd, format!("{pid}/exe"), &mut buffer[..]).is_ok_and(|count| {
+            // One that fills the buffer was cut and fits no name.
+            let path = buffer.get(..count).unwrap_or_default();
+            let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            names.iter().any(|likely| likely.as_bytes() == name)
+        })
     }
 
     /// Reports whether the command name of a process is one of `names`.
@@ -119,8 +122,6 @@ impl ProcDir {
 
     /// Returns all processes, in the order of their pids.
     pub(crate) fn pids(&self) -> Result<Vec<Pid>> {
-        #[cfg(test)]
-        self.listings.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut pids = Vec::with_capacity(1024);
         self.entries(".", |name| {
             pids.extend(parse_pid(name));
@@ -128,19 +129,6 @@ impl ProcDir {
         })
         .map_err(|errno| Error::path("list", &self.path, errno))?;
         Ok(pids)
-    }
-
-    /// Returns how many tasks (threads) there are on the machine: the second number of the fourth field
-    /// of `/proc/loadavg` (proc(5)).
-    pub(super) fn task_count(&self) -> Option<usize> {
-        let mut buffer = [0; 64];
-        let text = std::str::from_utf8(self.read_short("loadavg", &mut buffer).ok()?).ok()?;
-        text.split(' ').nth(3)?.split_once('/')?.1.parse().ok()
-    }
-
-    /// Returns processes that hold a file lock; none where the kernel does not tell.
-    pub(super) fn lock_holders(&self) -> Vec<Pid> {
-        self.read("locks").map_or_else(|_| Vec::new(), |text| proclocks::holders(&text))
     }
 
     /// Returns the threads of a process, its first one left out.

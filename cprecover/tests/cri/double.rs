@@ -230,8 +230,7 @@ fn containers_live_in_kubepods_cgroups_where_the_machine_allows_it() {
 fn programs_come_from_their_own_folder_first() {
     let folder = tempfile::tempdir().expect("temp dir");
     let script = folder.path().join("etcd");
-    std::fs::write(&script, "#!/bin/sh\necho \"drill $@\"\n").expect("write");
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    crate::executable::install(&script, b"#!/bin/sh\necho \"drill $@\"\n");
     let node = Node::start(&["--programs", folder.path().to_str().expect("UTF-8")]);
     let sandbox = node.sandbox(UID, 0);
     let created = node.create(&sandbox, 0, &["etcd", "--data-dir=/var/lib/etcd"]).expect("created");

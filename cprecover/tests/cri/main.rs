@@ -7,6 +7,8 @@
 mod containerd;
 mod crictl;
 mod double;
+#[path = "../executable/mod.rs"]
+mod executable;
 mod fixtures;
 mod grpc;
 mod node;

@@ -80,7 +80,7 @@ fn the_drill_recovers_a_node_of_an_ordinary_user() {
     let nobody = 65_534;
     let home = tempfile::tempdir().expect("a folder");
     let program = home.path().join("cprecover");
-    std::fs::copy(env!("CARGO_BIN_EXE_cprecover"), &program).expect("copy");
+    crate::executable::install(&program, &std::fs::read(env!("CARGO_BIN_EXE_cprecover")).expect("its bytes"));
     std::fs::set_permissions(home.path(), Permissions::from_mode(0o755)).expect("mode");
     let mut command = Command::new(&program);
     command.args(["drill", "--stand-in", "-o", "json"]).uid(nobody).gid(nobody);

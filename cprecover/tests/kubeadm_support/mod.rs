@@ -2,9 +2,12 @@
 //! the double (or, with `KUBEADM=/path`, the real program) as its kubeadm.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+#[path = "../executable/mod.rs"]
+pub(crate) mod executable;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,8 +118,7 @@ impl Node {
                 double_flags.join(" ")
             ),
         };
-        std::fs::write(&path, script).expect("write");
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("chmod");
+        executable::install(&path, script.as_bytes());
     }
 
     /// Makes all certificates and keys, for `address`, valid between the given years.

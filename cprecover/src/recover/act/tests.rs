@@ -58,9 +58,7 @@ impl Node {
              version) printf 'Version: 0.1.0\\nRuntimeName: containerd\\nRuntimeVersion: v2\\nRuntimeApiVersion: v1\\n' ;;\n\
              info) cat '{root}/info.json' ;;\nps) cat '{root}/ps.json' ;;\npods) cat '{root}/pods.json' ;;\nesac\n"
         );
-        node.write("usr/bin/crictl", script.as_bytes());
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(node.path("usr/bin/crictl"), mode).expect("chmod");
+        crate::executable::install(&node.path("usr/bin/crictl"), script.as_bytes());
         node
     }
 
@@ -272,7 +270,7 @@ fn a_restarted_runtime_has_to_answer_and_one_that_does_not_start_is_an_error() {
     let done = node.perform(&Action::RestartRuntime).expect("starts");
     assert!(done.detail.contains("it was inactive"), "{}", done.detail);
     // Active is not yet serving.
-    node.write("usr/bin/crictl", b"#!/bin/sh\nexit 1\n");
+    crate::executable::install(&node.path("usr/bin/crictl"), b"#!/bin/sh\nexit 1\n");
     let limit = Deadline::after(Duration::from_secs(2));
     let error = perform(&node.host(), &Action::RestartRuntime, &Observation::blank(), &[], &limit);
     let error = error.expect_err("it does not answer");
