@@ -87,6 +87,13 @@ pub enum Effect {
     ForceNewCluster,
 }
 
+impl Effect {
+    /// Reports whether the member's process ends by it.
+    fn ends_process(self) -> bool {
+        matches!(self, Self::Restart | Self::Stop | Self::ReplaceData | Self::Remove)
+    }
+}
+
 /// A step on one member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -295,7 +302,8 @@ fn count(members: &[MemberView]) -> (u32, u32, u32) {
 /// Projects the quorum after `step`.
 ///
 /// A member whose health is not known counts as not healthy, except where that would make a step look
-/// safer than it is: a new cluster is only made when every other voter is known to be down. Sources: raft
+/// safer than it is: a new cluster is only made when every other voter is known to be down, and to end one
+/// of several voters that may be up and needed is to take it away. Sources: raft
 /// majority `n/2+1` (etcd `raft/quorum`), cluster-api `targetEtcdClusterHealthy` (project on the members that
 /// remain), etcd `--strict-reconfig-check`,
 /// <https://etcd.io/docs/latest/op-guide/runtime-configuration/>.
@@ -319,16 +327,16 @@ pub fn project(view: &ClusterView, step: &Step) -> Projection {
         (_, None) => refusals.push(Refusal::UnknownMember),
         (effect, Some((_, member))) => {
             refuse_effect(view, effect, member, &mut refusals);
-            let ends =
-                matches!(effect, Effect::Restart | Effect::Stop | Effect::Remove | Effect::ReplaceData);
             let others_pending = step.pending.iter().any(|other| !member.is_called(other));
-            if ends && member.leader && others_pending {
+            if effect.ends_process() && member.leader && others_pending {
                 refusals.push(Refusal::LeaderLast);
             }
         }
     }
     // A step on a member that is down already takes nothing away; that is what recovery is made of.
-    let takes_away = healthy_after < healthy_before || quorum_after > quorum_before;
+    let takes_away = healthy_after < healthy_before
+        || quorum_after > quorum_before
+        || target.is_some_and(|(_, member)| may_complete_quorum(view, step.effect, member));
     if takes_away && healthy_after < quorum_after && step.effect != Effect::ForceNewCluster {
         refusals.push(Refusal::BelowQuorum);
     }
@@ -384,21 +392,28 @@ fn refuse_effect(view: &ClusterView, effect: Effect, member: &MemberView, refusa
         Effect::ReplaceData if !member.learner && voters > 1 => refusals.push(Refusal::DataOfVoter),
         Effect::Promote if !member.learner || !member.is_healthy() => refusals.push(Refusal::NotPromotable),
         Effect::ForceNewCluster => {
-            // What is not known to be down may be serving on the other side of a network fault.
-            let may_live = view
-                .members
-                .iter()
-                .filter(|other| !other.learner && *other != member)
-                .filter(|other| other.health != MemberHealth::Unhealthy)
-                .count();
-            let may_live =
-                u32::try_from(may_live).unwrap_or(u32::MAX).saturating_add(u32::from(!member.learner));
+            let may_live = others_that_may_live(view, member).saturating_add(u32::from(!member.learner));
             if healthy >= quorum || (voters > 1 && may_live >= quorum) || member.learner {
                 refusals.push(Refusal::QuorumMayLive);
             }
         }
         _ => {}
     }
+}
+
+/// Counts the other voters that are not known to be down: they may be serving on the other side of a
+/// network fault.
+fn others_that_may_live(view: &ClusterView, member: &MemberView) -> u32 {
+    let others = view.members.iter().filter(|other| !other.learner && *other != member);
+    let may_live = others.filter(|other| other.health != MemberHealth::Unhealthy).count();
+    u32::try_from(may_live).unwrap_or(u32::MAX)
+}
+
+/// Reports whether ending a voter of unknown health may end a quorum that others are part of.
+fn may_complete_quorum(view: &ClusterView, effect: Effect, member: &MemberView) -> bool {
+    let (voters, _, quorum) = view.count();
+    let may_be_up = !member.learner && member.health == MemberHealth::Unknown && effect.ends_process();
+    may_be_up && voters > 1 && others_that_may_live(view, member).saturating_add(1) >= quorum
 }
 
 #[cfg(test)]

@@ -39,6 +39,12 @@ fn the_table() {
         ("L", 0, Stop, &[BelowQuorum]),
         ("L", 0, Restart, &[BelowQuorum]),
         ("LH", 1, Restart, &[BelowQuorum]),
+        // One that could not be asked may be what completes the quorum.
+        ("Hd?", 2, Restart, &[BelowQuorum]),
+        ("??d", 0, Stop, &[BelowQuorum]),
+        ("???", 0, Restart, &[BelowQuorum]),
+        ("LH?", 2, Restart, &[]),
+        ("?dd", 0, Restart, &[]),
         // Membership.
         ("LHd", 2, Remove, &[]),
         ("LHd", 1, Remove, &[BelowQuorum]),

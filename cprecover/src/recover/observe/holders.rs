@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::model::{Component, ContainerId, Observed, Pid, Port};
 use crate::node::NodeOptions;
 use crate::ports::{
-    self, AskHealth, Class, Evidence, Holder, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts, Verdict,
+    self, Action, AskHealth, Class, Evidence, Holder, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts,
+    Verdict,
 };
 use crate::recover::observation::{ExpectedPod, JudgedHolder};
 use crate::sys::Deadline;
@@ -115,13 +116,32 @@ fn pids(state: &RuntimeState, view: &dyn RuntimeView, deadline: &Deadline) -> BT
         .collect()
 }
 
-/// Judges the holders of every port that a pod wants; a look-up that failed is returned as text.
+/// Holders, and as text the look-ups that failed.
+pub(super) type Judged = (Vec<JudgedHolder>, Vec<(String, String)>);
+
+/// Judges by `state`, and once more by a newer `list` where that would have a holder ended: a container that
+/// started after the first list was made is in it as little as an orphan is.
+pub(super) fn by_the_newest(
+    state: &mut Observed<RuntimeState>,
+    list: impl FnOnce() -> Option<Observed<RuntimeState>>,
+    judge: impl Fn(&Observed<RuntimeState>) -> Judged,
+) -> Judged {
+    let first = judge(state);
+    if first.0.iter().all(|holder| holder.verdict.action != Action::Terminate) {
+        return first;
+    }
+    let Some(newer) = list() else { return first };
+    *state = newer;
+    judge(state)
+}
+
+/// Judges the holders of every port that a pod wants.
 pub(super) fn judged(
     node: &NodeOptions,
     pods: &[ExpectedPod],
     court: &Court<'_>,
     deadline: &Deadline,
-) -> (Vec<JudgedHolder>, Vec<(String, String)>) {
+) -> Judged {
     let mut holders = Vec::new();
     let mut unread = Vec::new();
     for expected in pods {
@@ -166,5 +186,73 @@ pub(in crate::recover) fn diagnosis_fact(holder: &JudgedHolder) -> PortHolder {
         container,
         sandbox,
         evidence: holder.verdict.evidence.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::ProcessId;
+    use crate::ports::{IdentityProof, ProcessState};
+
+    fn holder(action: Action) -> JudgedHolder {
+        let pid = Pid::new(4242).expect("positive");
+        let process = ProcessId { pid, start_ticks: 7 };
+        let evidence = Evidence {
+            process,
+            gone: false,
+            comm: "etcd".into(),
+            exe: Observed::Absent,
+            command_line: Observed::Absent,
+            uid: Observed::Present(0),
+            state: ProcessState::Alive,
+            cgroup: Observed::Absent,
+            ancestors: Vec::new(),
+            namespace_pids: vec![pid],
+            listeners: Vec::new(),
+            data_dir: None,
+            data_dir_lock: Observed::Absent,
+            healthy: Observed::Absent,
+        };
+        let class = Class::Orphan { component: Some(Component::Etcd), container: None };
+        let verdict = Verdict { process, class, action, proof: IdentityProof::Cgroup, evidence: Vec::new() };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 2380));
+        JudgedHolder { wanted_by: Component::Etcd, port: Port::ETCD_PEER, address, evidence, verdict }
+    }
+
+    /// Judges with a list in which the holder's container is missing unless the list is the newer one.
+    fn judge_of_one_that_just_started(newer: Option<Observed<RuntimeState>>) -> (Vec<Action>, usize) {
+        let judgements = Cell::new(0);
+        let mut state = Observed::Absent;
+        let judged = by_the_newest(
+            &mut state,
+            || newer,
+            |state| {
+                judgements.set(judgements.get() + 1);
+                let action = if state.is_absent() { Action::Terminate } else { Action::Leave };
+                (vec![holder(action)], Vec::new())
+            },
+        );
+        (judged.0.iter().map(|holder| holder.verdict.action.clone()).collect(), judgements.get())
+    }
+
+    #[test]
+    fn who_started_after_the_list_was_made_is_judged_by_a_newer_one() {
+        let newer = Observed::Present(RuntimeState::default());
+        assert_eq!(judge_of_one_that_just_started(Some(newer)), (vec![Action::Leave], 2));
+        let unreadable = Observed::Unknown("refused".into());
+        assert_eq!(judge_of_one_that_just_started(Some(unreadable)), (vec![Action::Leave], 2));
+        assert_eq!(judge_of_one_that_just_started(None), (vec![Action::Terminate], 1));
+    }
+
+    #[test]
+    fn where_nobody_is_to_be_ended_the_runtime_is_not_asked_again() {
+        let mut state = Observed::Present(RuntimeState::default());
+        let judged =
+            by_the_newest(&mut state, || panic!("asked"), |_| (vec![holder(Action::Leave)], Vec::new()));
+        assert_eq!(judged.0.len(), 1);
     }
 }

@@ -62,15 +62,18 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     let store = store.ok();
     let pods = manifests::expected(&manifest_facts, known, store.as_ref(), node);
 
-    let (runtime, runtime_info, state) = ask_runtime(host, deadline);
+    let (runtime, runtime_info, mut state) = ask_runtime(host, deadline);
+    let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);
+    let prober = Prober::new(node, limits);
+    let list = || view.map(|view| Observed::from_result(view.list(&deadline.at_most(RUNTIME_TIMEOUT))));
+    let (judged, missing) = holders::by_the_newest(&mut state, list, |state| {
+        let court = Court::new(node, &pods, view, state, deadline).asking(&prober);
+        holders::judged(node, &pods, &court, deadline)
+    });
     if let Observed::Unknown(why) = &state {
         unread("container runtime", why.clone());
     }
-    let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);
     let crashes = back_off::crashes(view, &state, &deadline.at_most(RUNTIME_TIMEOUT));
-    let prober = Prober::new(node, limits);
-    let court = Court::new(node, &pods, view, &state, deadline).asking(&prober);
-    let (judged, missing) = holders::judged(node, &pods, &court, deadline);
     for (what, why) in &missing {
         unread(what, why.clone());
     }
