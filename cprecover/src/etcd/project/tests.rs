@@ -105,8 +105,10 @@ fn an_initial_cluster_has_unknown_health() {
     let mut view = ClusterView::from_initial_cluster(text).expect("parses");
     assert_eq!(view.count(), (3, 0, 2));
     assert_eq!(view.members.first().map(|member| member.peer_urls.len()), Some(2));
-    assert!(project(&view, &Step::new("cp1", Effect::Restart)).is_allowed());
+    assert!(!project(&view, &Step::new("cp1", Effect::Restart)).is_allowed(), "all may be up");
     assert!(!project(&view, &Step::new("cp1", Effect::Remove)).is_allowed());
+    assert!(view.set_health("cp1", MemberHealth::Unhealthy));
+    assert!(project(&view, &Step::new("cp1", Effect::Restart)).is_allowed());
     assert!(view.set_health("cp1", MemberHealth::Healthy) && !view.set_health("cp9", MemberHealth::Healthy));
     let projection = project(&view, &Step::new("cp1", Effect::Restart));
     assert_eq!(
