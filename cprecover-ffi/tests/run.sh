@@ -139,7 +139,7 @@ fi
 documents=$here/target/tmp/documents
 if [ ! -d "$documents" ]; then echo "SKIPPED: JSON Schemas: no $documents (cargo test -p cprecover-ffi --test behaviour)"
 else
-    run "build schema-check" cargo build -q --manifest-path "$here/cprecover-ffi/schema-check/Cargo.toml"
+    run "build schema-check" env -u CARGO_TARGET_DIR cargo build -q --manifest-path "$here/cprecover-ffi/schema-check/Cargo.toml"
     run "documents and mutations against include/schema" "$here/cprecover-ffi/schema-check/target/debug/schema-check" "$here/include/schema" "$documents"
     cat "$work/log"
 fi

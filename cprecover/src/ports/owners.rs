@@ -206,7 +206,7 @@ impl<'a> Search<'a> {
         for choice in [Choice::Program, Choice::Command] {
             let missing = self.missing();
             if missing.is_empty() {
-                return Ok(());
+                break;
             }
             let others = from_both_ends(pids).filter(|pid| !self.seen.contains(pid));
             let candidates: Vec<Candidate> = others.map(Candidate::process).collect();
@@ -215,7 +215,7 @@ impl<'a> Search<'a> {
             named.extend(found.read);
             self.confirm(found.sightings);
         }
-        self.threads_of(&named)
+        if self.missing().is_empty() { Ok(()) } else { self.threads_of(&named) }
     }
 
     /// Reads the processes of the users that made the sockets. Root owns nearly everything, so that
