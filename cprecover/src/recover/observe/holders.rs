@@ -101,6 +101,13 @@ impl<'a> Court<'a> {
         facts.expected = wanted_by;
         ports::judge(evidence, self.runtime.as_ref().map_err(String::as_str), &facts)
     }
+
+    /// Judges holders anew by what was seen of them.
+    pub(super) fn judge_again(&self, judged: &mut [JudgedHolder]) {
+        for holder in judged {
+            holder.verdict = self.judge(&holder.evidence, Some(holder.wanted_by));
+        }
+    }
 }
 
 /// First processes of the control plane's running containers; what the runtime does not tell is left out.
@@ -116,32 +123,30 @@ fn pids(state: &RuntimeState, view: &dyn RuntimeView, deadline: &Deadline) -> BT
         .collect()
 }
 
-/// Holders, and as text the look-ups that failed.
-pub(super) type Judged = (Vec<JudgedHolder>, Vec<(String, String)>);
-
-/// Judges by `state`, and once more by a newer `list` where that would have a holder ended: a container that
-/// started after the first list was made is in it as little as an orphan is.
+/// Has holders judged again by a newer `list` where one would be ended: a container that started between the
+/// list and the look at the ports is in the first list as little as an orphan is. What was seen of the
+/// holders stays, so that the newer list is younger than all of it.
 pub(super) fn by_the_newest(
+    judged: &mut [JudgedHolder],
     state: &mut Observed<RuntimeState>,
     list: impl FnOnce() -> Option<Observed<RuntimeState>>,
-    judge: impl Fn(&Observed<RuntimeState>) -> Judged,
-) -> Judged {
-    let first = judge(state);
-    if first.0.iter().all(|holder| holder.verdict.action != Action::Terminate) {
-        return first;
+    judge_again: impl FnOnce(&Observed<RuntimeState>, &mut [JudgedHolder]),
+) {
+    if judged.iter().any(|holder| holder.verdict.action == Action::Terminate)
+        && let Some(newer) = list()
+    {
+        *state = newer;
+        judge_again(state, judged);
     }
-    let Some(newer) = list() else { return first };
-    *state = newer;
-    judge(state)
 }
 
-/// Judges the holders of every port that a pod wants.
+/// Judges the holders of every port that a pod wants; a look-up that failed is returned as text.
 pub(super) fn judged(
     node: &NodeOptions,
     pods: &[ExpectedPod],
     court: &Court<'_>,
     deadline: &Deadline,
-) -> Judged {
+) -> (Vec<JudgedHolder>, Vec<(String, String)>) {
     let mut holders = Vec::new();
     let mut unread = Vec::new();
     for expected in pods {
@@ -224,35 +229,36 @@ mod tests {
     }
 
     /// Judges with a list in which the holder's container is missing unless the list is the newer one.
-    fn judge_of_one_that_just_started(newer: Option<Observed<RuntimeState>>) -> (Vec<Action>, usize) {
-        let judgements = Cell::new(0);
-        let mut state = Observed::Absent;
-        let judged = by_the_newest(
+    fn judge_of_one_that_just_started(newer: Option<&Observed<RuntimeState>>) -> (Vec<Action>, usize) {
+        let judgements = Cell::new(1);
+        let (mut state, mut judged) = (Observed::Absent, vec![holder(Action::Terminate)]);
+        by_the_newest(
+            &mut judged,
             &mut state,
-            || newer,
-            |state| {
+            || newer.cloned(),
+            |state, judged| {
                 judgements.set(judgements.get() + 1);
-                let action = if state.is_absent() { Action::Terminate } else { Action::Leave };
-                (vec![holder(action)], Vec::new())
+                assert_eq!(Some(state), newer);
+                judged.fill(holder(Action::Leave));
             },
         );
-        (judged.0.iter().map(|holder| holder.verdict.action.clone()).collect(), judgements.get())
+        (judged.iter().map(|holder| holder.verdict.action.clone()).collect(), judgements.get())
     }
 
     #[test]
     fn who_started_after_the_list_was_made_is_judged_by_a_newer_one() {
         let newer = Observed::Present(RuntimeState::default());
-        assert_eq!(judge_of_one_that_just_started(Some(newer)), (vec![Action::Leave], 2));
+        assert_eq!(judge_of_one_that_just_started(Some(&newer)), (vec![Action::Leave], 2));
         let unreadable = Observed::Unknown("refused".into());
-        assert_eq!(judge_of_one_that_just_started(Some(unreadable)), (vec![Action::Leave], 2));
+        assert_eq!(judge_of_one_that_just_started(Some(&unreadable)), (vec![Action::Leave], 2));
         assert_eq!(judge_of_one_that_just_started(None), (vec![Action::Terminate], 1));
     }
 
     #[test]
     fn where_nobody_is_to_be_ended_the_runtime_is_not_asked_again() {
         let mut state = Observed::Present(RuntimeState::default());
-        let judged =
-            by_the_newest(&mut state, || panic!("asked"), |_| (vec![holder(Action::Leave)], Vec::new()));
-        assert_eq!(judged.0.len(), 1);
+        let mut judged = vec![holder(Action::Leave)];
+        by_the_newest(&mut judged, &mut state, || panic!("asked"), |_, _| panic!("judged again"));
+        assert_eq!(judged.len(), 1);
     }
 }

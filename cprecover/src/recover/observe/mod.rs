@@ -66,9 +66,10 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);
     let prober = Prober::new(node, limits);
     let list = || view.map(|view| Observed::from_result(view.list(&deadline.at_most(RUNTIME_TIMEOUT))));
-    let (judged, missing) = holders::by_the_newest(&mut state, list, |state| {
-        let court = Court::new(node, &pods, view, state, deadline).asking(&prober);
-        holders::judged(node, &pods, &court, deadline)
+    let court = Court::new(node, &pods, view, &state, deadline).asking(&prober);
+    let (mut judged, missing) = holders::judged(node, &pods, &court, deadline);
+    holders::by_the_newest(&mut judged, &mut state, list, |state, judged| {
+        Court::new(node, &pods, view, state, deadline).judge_again(judged);
     });
     if let Observed::Unknown(why) = &state {
         unread("container runtime", why.clone());
