@@ -188,6 +188,11 @@
 #define CPR_ACCEPT_WITHOUT_COMPARISON 16
 
 /*
+ Every folder that nobody knows.
+ */
+#define CPR_PODS_ALL_LEFTOVER 1
+
+/*
  An outage is recovered from, as far as the policy goes.
  */
 #define CPR_WATCH_RECOVER 1
@@ -427,6 +432,37 @@ typedef struct cpr_restore_options {
      */
     size_t below_len;
 } cpr_restore_options;
+
+/*
+ How a policy is trusted and where it is compiled already. All zero for a shipped one.
+ */
+typedef struct cpr_policy_options {
+    /*
+     The digest that a file must have, 64 hex digits; any when empty.
+     */
+    const char *sha256;
+    /*
+     Its length in bytes.
+     */
+    size_t sha256_len;
+    /*
+     A public key (ed25519, PEM): a file is loaded only with a `FILE.sig` by it.
+     */
+    const char *key;
+    /*
+     Its length in bytes.
+     */
+    size_t key_len;
+    /*
+     The folder of compiled policies, where `cprecover policy install` put them: what lies there is not
+     compiled again. `/var/lib/cprecover/policy-cache` on a node with the default store.
+     */
+    const char *cache;
+    /*
+     Its length in bytes.
+     */
+    size_t cache_len;
+} cpr_policy_options;
 
 /*
  What the caller agrees to.
@@ -824,17 +860,19 @@ cpr_status cpr_release(struct cpr_node *node,
 cpr_status cpr_held(const struct cpr_node *node, struct cpr_buf *json, struct cpr_error **err);
 
 /*
- Loads a policy: a shipped one by its name (`default`, `observe-only`, ...) or a file by a path with a
- `/` in it. `sha256` is the digest that a file must have, 64 hex digits, or empty. `*policy` is freed
- with `cpr_policy_free`, also while plans use it.
+ Loads a policy: a shipped one by its name (`default`, `observe-only`, ...), or a file by a path with a
+ `/` in it. With an empty name, the one that `options.cache` holds under `options.sha256`. `*policy` is
+ freed with `cpr_policy_free`, also while plans use it.
 
- Errors: `CPR_E_CORRUPT` for another digest, `CPR_E_POLICY` for a file that is no policy,
- `CPR_E_UNSUPPORTED` for a file in a build without WebAssembly.
+ Errors: `CPR_E_CORRUPT` for another digest or a changed cache, `CPR_E_REFUSED` for a missing or wrong
+ signature and for a cache that others can write, `CPR_E_POLICY` for a file that is no policy,
+ `CPR_E_UNSUPPORTED` for a file in a build without WebAssembly, or without a compiler when the cache
+ does not have it.
  */
 cpr_status cpr_policy_load(const char *name,
                            size_t name_len,
-                           const char *sha256,
-                           size_t sha256_len,
+                           const struct cpr_policy_options *options,
+                           size_t options_size,
                            struct cpr_policy **policy,
                            struct cpr_error **err);
 
@@ -979,6 +1017,85 @@ cpr_status cpr_regenerate_apply(struct cpr_node *node,
  Frees a regeneration. Nothing happens for NULL.
  */
 void cpr_regeneration_free(struct cpr_regeneration *regeneration);
+
+/*
+ Writes who knows each pod folder of the node, and what was moved aside, as JSON
+ (`cprecover.dev/pods/v1`); changes nothing. Takes 2 min at most unless `call` says otherwise.
+
+ Errors: that of the runtime when it does not answer: then nothing is known to be left over.
+ */
+cpr_status cpr_pods_list(const struct cpr_node *node,
+                         const struct cpr_call *call,
+                         size_t call_size,
+                         struct cpr_buf *json,
+                         struct cpr_error **err);
+
+/*
+ Moves pod folders into a quarantine on the same file system, with kubelet stopped meanwhile, and writes
+ where they are as JSON (`cprecover.dev/pods-quarantine/v1`). `uids` has one pod UID a line; it is empty
+ when `flags` has `CPR_PODS_ALL_LEFTOVER`. Takes 2 min at most unless `call` says otherwise.
+
+ Errors: `CPR_E_REFUSED` when somebody knows one of the pods or a mount is below it: nothing is moved
+ then; `CPR_E_NOT_FOUND` when no folder is left over.
+ */
+cpr_status cpr_pods_quarantine(struct cpr_node *node,
+                               const char *uids,
+                               size_t uids_len,
+                               uint64_t flags,
+                               const struct cpr_call *call,
+                               size_t call_size,
+                               struct cpr_buf *json,
+                               struct cpr_error **err);
+
+/*
+ Moves the folders of a quarantine back to where they were and writes it as JSON, as
+ `cpr_pods_quarantine` does. `folder` is the quarantine's, as `cpr_pods_list` wrote it; the newest one
+ when empty. Takes 2 min at most unless `call` says otherwise.
+
+ Errors: `CPR_E_NOT_FOUND` when there is no such quarantine, `CPR_E_ALREADY_EXISTS` when a folder of
+ the same pod stands there again; nothing is moved then.
+ */
+cpr_status cpr_pods_undo(struct cpr_node *node,
+                         const char *folder,
+                         size_t folder_len,
+                         const struct cpr_call *call,
+                         size_t call_size,
+                         struct cpr_buf *json,
+                         struct cpr_error **err);
+
+/*
+ Saves a snapshot of the node's running member to the new file `to`, a path of this machine, compares
+ the digest that etcd sends, walks every page, and writes what was saved as JSON
+ (`cprecover.dev/etcd-snapshot/v1`). Address and certificates are those of the node's manifest. Takes
+ 10 min at most unless `call` says otherwise.
+
+ Errors: `CPR_E_ALREADY_EXISTS` when there is such a file, `CPR_E_CORRUPT` when digest or pages are
+ wrong, `CPR_E_NO_SPACE`, `CPR_E_PEER`, ...; no file is left behind.
+ */
+cpr_status cpr_etcd_snapshot(const struct cpr_node *node,
+                             const char *to,
+                             size_t to_len,
+                             const struct cpr_call *call,
+                             size_t call_size,
+                             struct cpr_buf *json,
+                             struct cpr_error **err);
+
+/*
+ Writes a tar of what is seen, found, logged and was done, and of what a policy (the default one for
+ NULL) would do, to the new file `to`, a path of this machine; secrets are taken out. Writes what is in
+ it as JSON (`cprecover.dev/support-bundle/v1`). Takes 2 min at most unless `call` says otherwise.
+
+ Errors: `CPR_E_ALREADY_EXISTS` when there is such a file; that of a file with secrets which cannot be
+ read, so that it is not known what to take out. No file is left behind.
+ */
+cpr_status cpr_support_bundle(const struct cpr_node *node,
+                              const struct cpr_policy *policy,
+                              const char *to,
+                              size_t to_len,
+                              const struct cpr_call *call,
+                              size_t call_size,
+                              struct cpr_buf *json,
+                              struct cpr_error **err);
 
 /*
  Watches the node until the time of `call` is up (never, unless it says so), the call is cancelled or

@@ -91,7 +91,7 @@ func TestErrorsAreOfAKind(t *testing.T) {
 	if !errors.Is(err, ErrInvalid) || errors.Is(err, ErrBusy) || !errors.As(err, &e) || !strings.Contains(e.Message, "relative") {
 		t.Fatalf("have %v", err)
 	}
-	if _, err := LoadPolicy("/nonexistent/policy.wasm", ""); !errors.Is(err, ErrNotFound) || !errors.Is(err, syscall.ENOENT) {
+	if _, err := LoadPolicy("/nonexistent/policy.wasm", PolicyOptions{}); !errors.Is(err, ErrNotFound) || !errors.Is(err, syscall.ENOENT) {
 		t.Fatalf("have %v", err)
 	}
 	if ErrNotFound.Error() != "not-found" {
@@ -150,7 +150,7 @@ func TestObservePlanAndDryRun(t *testing.T) {
 	is(t, "observation", text, err)
 	text, err = seen.Diagnose()
 	is(t, "diagnosis", text, err)
-	policy, err := LoadPolicy("observe-only", "")
+	policy, err := LoadPolicy("observe-only", PolicyOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,5 +372,34 @@ func BenchmarkBriefHealth(b *testing.B) {
 		if _, err := BriefHealth(500, body); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestPodsBundleAndSnapshot(t *testing.T) {
+	node, file := site(t)
+	ctx := context.Background()
+	if _, err := node.QuarantinePods(ctx); !errors.Is(err, ErrArgument) {
+		t.Fatalf("no pod named: %v", err)
+	}
+	if _, err := node.QuarantineLeftoverPods(ctx); err == nil {
+		t.Fatal("without a runtime nothing is known to be left over")
+	}
+	if _, err := node.Pods(ctx); err == nil {
+		t.Fatal("without a runtime nothing is known of pods")
+	}
+	if _, err := node.UndoQuarantine(ctx, ""); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("no quarantine: %v", err)
+	}
+	to := filepath.Join(filepath.Dir(file), "../bundle.tar")
+	text, err := node.SupportBundle(ctx, nil, to)
+	is(t, "support-bundle", text, err)
+	if _, err := node.SupportBundle(ctx, nil, to); !errors.Is(err, ErrAlreadyExists) {
+		t.Fatalf("the bundle's file is there: %v", err)
+	}
+	if _, err := node.SnapshotEtcd(ctx, to); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("the manifest names no address of clients: %v", err)
+	}
+	if _, err := LoadPolicy("", PolicyOptions{}); !errors.Is(err, ErrArgument) {
+		t.Fatalf("which policy: %v", err)
 	}
 }

@@ -23,7 +23,7 @@ func ExampleBriefHealth() {
 
 // Errors have a kind, and often the operating system's error behind it.
 func ExampleError() {
-	_, err := cprecover.LoadPolicy("/nonexistent/policy.wasm", "")
+	_, err := cprecover.LoadPolicy("/nonexistent/policy.wasm", cprecover.PolicyOptions{})
 	var failure *cprecover.Error
 	fmt.Println(errors.Is(err, cprecover.ErrNotFound), errors.Is(err, os.ErrNotExist), errors.As(err, &failure))
 	// Output: true true true

@@ -12,14 +12,27 @@ import (
 // Policy decides when to act. A nil *Policy is the default one.
 type Policy struct{ cell *cell }
 
-// LoadPolicy loads a shipped policy by its name, or a file by a path with a "/" in it, which must have this
-// SHA-256 (64 hex digits) unless that is empty.
-func LoadPolicy(name, sha256 string) (*Policy, error) {
+// PolicyOptions says how a policy file is trusted and where it is compiled already; the zero value asks nothing.
+type PolicyOptions struct {
+	// SHA256 is the digest that a file must have, 64 hex digits.
+	SHA256 string
+	// Key is a public key (ed25519, PEM): a file is loaded only with a FILE.sig by it.
+	Key string
+	// Cache is the folder where "cprecover policy install" put compiled policies.
+	Cache string
+}
+
+// LoadPolicy loads a shipped policy by its name, or a file by a path with a "/" in it. With an empty name it
+// loads the one that Cache holds under SHA256.
+func LoadPolicy(name string, options PolicyOptions) (*Policy, error) {
 	ptr, length := chars(name)
-	digest, digestLen := chars(sha256)
+	sha256, sha256Len := chars(options.SHA256)
+	key, keyLen := chars(options.Key)
+	cache, cacheLen := chars(options.Cache)
 	var policy *C.cpr_policy
 	var object *C.cpr_error
-	if err := take(nil, C.cpr_policy_load(ptr, length, digest, digestLen, &policy, &object), object); err != nil {
+	status := C.go_policy_load(ptr, length, sha256, sha256Len, key, keyLen, cache, cacheLen, &policy, &object)
+	if err := take(nil, status, object); err != nil {
 		return nil, err
 	}
 	free := func(ptr unsafe.Pointer) { C.cpr_policy_free((*C.cpr_policy)(ptr)) }

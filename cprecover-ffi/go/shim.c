@@ -48,6 +48,18 @@ cpr_status go_open(GO_BYTES(root), GO_BYTES(config), cpr_node **node, cpr_error 
     return cpr_node_open(&options, sizeof options, node, err);
 }
 
+cpr_status go_policy_load(GO_BYTES(name), GO_BYTES(sha256), GO_BYTES(key), GO_BYTES(cache), cpr_policy **policy, cpr_error **err) {
+    cpr_policy_options options;
+    memset(&options, 0, sizeof options);
+    options.sha256 = sha256;
+    options.sha256_len = sha256_len;
+    options.key = key;
+    options.key_len = key_len;
+    options.cache = cache;
+    options.cache_len = cache_len;
+    return cpr_policy_load(name, name_len, &options, sizeof options, policy, err);
+}
+
 cpr_status go_port_holder(const cpr_node *node, uint32_t port, GO_BYTES(address), uint64_t wanted_by, go_call call,
                           cpr_buf *json, cpr_error **err) {
     cpr_port question = port_of(port, address, address_len, wanted_by);
@@ -149,4 +161,30 @@ cpr_status go_regenerate_apply(cpr_node *node, const cpr_regeneration *plan, uin
                                cpr_buf *json, cpr_error **err) {
     cpr_call c = call_of(call);
     return cpr_regenerate_apply(node, plan, flags, &c, sizeof c, json, err);
+}
+
+cpr_status go_pods_list(const cpr_node *node, go_call call, cpr_buf *json, cpr_error **err) {
+    cpr_call c = call_of(call);
+    return cpr_pods_list(node, &c, sizeof c, json, err);
+}
+
+cpr_status go_pods_quarantine(cpr_node *node, GO_BYTES(uids), uint64_t flags, go_call call, cpr_buf *json, cpr_error **err) {
+    cpr_call c = call_of(call);
+    return cpr_pods_quarantine(node, uids, uids_len, flags, &c, sizeof c, json, err);
+}
+
+cpr_status go_pods_undo(cpr_node *node, GO_BYTES(folder), go_call call, cpr_buf *json, cpr_error **err) {
+    cpr_call c = call_of(call);
+    return cpr_pods_undo(node, folder, folder_len, &c, sizeof c, json, err);
+}
+
+cpr_status go_etcd_snapshot(const cpr_node *node, GO_BYTES(to), go_call call, cpr_buf *json, cpr_error **err) {
+    cpr_call c = call_of(call);
+    return cpr_etcd_snapshot(node, to, to_len, &c, sizeof c, json, err);
+}
+
+cpr_status go_support_bundle(const cpr_node *node, const cpr_policy *policy, GO_BYTES(to), go_call call, cpr_buf *json,
+                             cpr_error **err) {
+    cpr_call c = call_of(call);
+    return cpr_support_bundle(node, policy, to, to_len, &c, sizeof c, json, err);
 }

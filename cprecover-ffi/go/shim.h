@@ -15,6 +15,7 @@ typedef struct go_call {
 #define GO_BYTES(name) const char *name, size_t name##_len
 
 cpr_status go_open(GO_BYTES(root), GO_BYTES(config), cpr_node **node, cpr_error **err);
+cpr_status go_policy_load(GO_BYTES(name), GO_BYTES(sha256), GO_BYTES(key), GO_BYTES(cache), cpr_policy **policy, cpr_error **err);
 cpr_status go_port_holder(const cpr_node *node, uint32_t port, GO_BYTES(address), uint64_t wanted_by, go_call call,
                           cpr_buf *json, cpr_error **err);
 cpr_status go_terminate(cpr_node *node, uint32_t port, GO_BYTES(address), uint64_t wanted_by, int32_t pid,
@@ -37,4 +38,10 @@ cpr_status go_regenerate_plan(const cpr_node *node, uint64_t components, go_call
                               cpr_error **err);
 cpr_status go_regenerate_apply(cpr_node *node, const cpr_regeneration *plan, uint64_t flags, go_call call,
                                cpr_buf *json, cpr_error **err);
+cpr_status go_pods_list(const cpr_node *node, go_call call, cpr_buf *json, cpr_error **err);
+cpr_status go_pods_quarantine(cpr_node *node, GO_BYTES(uids), uint64_t flags, go_call call, cpr_buf *json, cpr_error **err);
+cpr_status go_pods_undo(cpr_node *node, GO_BYTES(folder), go_call call, cpr_buf *json, cpr_error **err);
+cpr_status go_etcd_snapshot(const cpr_node *node, GO_BYTES(to), go_call call, cpr_buf *json, cpr_error **err);
+cpr_status go_support_bundle(const cpr_node *node, const cpr_policy *policy, GO_BYTES(to), go_call call, cpr_buf *json,
+                             cpr_error **err);
 #endif

@@ -56,11 +56,12 @@ mod tests {
 
     #[test]
     fn kind_errno_and_message_arrive() {
-        let error = cprecover::Error::path("open", "/x", std::io::Error::from_raw_os_error(13));
-        let failure = Failure::from(error);
+        let denied = || std::io::Error::from_raw_os_error(13);
+        let failure = Failure::from(cprecover::Error::path("open", "/x", denied()));
         assert_eq!(failure.status(), status::CPR_E_PERMISSION);
         assert_eq!(failure.os_error(), 13);
-        assert_eq!(failure.message().to_str().expect("utf-8"), "open /x: Permission denied (os error 13)");
+        // Miri's words for an errno are not those of libc.
+        assert_eq!(failure.message().to_str().expect("utf-8"), format!("open /x: {}", denied()));
         assert_eq!(Failure::new(-2, "a\0b").message().to_str().expect("utf-8"), "a\u{fffd}b");
     }
 }

@@ -25,7 +25,7 @@ fn generate() -> String {
     String::from_utf8(header).expect("utf-8")
 }
 
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 20] = [
     "version.rs",
     "status.rs",
     "names.rs",
@@ -41,6 +41,9 @@ const SOURCES: [&str; 17] = [
     "observe.rs",
     "plan.rs",
     "regenerate.rs",
+    "pods.rs",
+    "etcd.rs",
+    "bundle.rs",
     "watch.rs",
     "audit.rs",
 ];

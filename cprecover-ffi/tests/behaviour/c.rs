@@ -8,7 +8,7 @@ use cprecover_ffi::*;
 use serde_json::Value;
 
 use crate::schema::keep;
-use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore};
+use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore, Trust};
 
 /// The library behind its header.
 pub(crate) struct C {
@@ -142,17 +142,23 @@ impl C {
         })
     }
 
-    fn load(name: &str, sha256: &str) -> Result<Owned<cpr_policy>, Failed> {
-        let ((name, name_len), (sha256, sha256_len)) = (chars(name), chars(sha256));
+    fn load(name: &str, trust: Trust<'_>) -> Result<Owned<cpr_policy>, Failed> {
+        let ((name, name_len), (sha256, sha256_len)) = (chars(name), chars(trust.sha256));
+        let ((key, key_len), (cache, cache_len)) = (chars(trust.key), chars(trust.cache));
+        let options = cpr_policy_options { sha256, sha256_len, key, key_len, cache, cache_len };
         // SAFETY: all arguments are live for the call.
         Owned::made(cpr_policy_free, |policy, error| unsafe {
-            cpr_policy_load(name, name_len, sha256, sha256_len, policy, error)
+            cpr_policy_load(name, name_len, &raw const options, size_of_val(&options), policy, error)
         })
     }
 
     /// The default policy is NULL.
     fn policy_or_default(name: &str) -> Result<Owned<cpr_policy>, Failed> {
-        if name.is_empty() { Ok(Owned(null_mut(), cpr_policy_free)) } else { Self::load(name, "") }
+        if name.is_empty() {
+            Ok(Owned(null_mut(), cpr_policy_free))
+        } else {
+            Self::load(name, Trust::default())
+        }
     }
 
     fn read(text: &[u8]) -> Result<Owned<cpr_plan>, Failed> {
@@ -225,8 +231,8 @@ impl Cprecover for C {
         Ok(whole)
     }
 
-    fn policy(name: &str, sha256: &str) -> Answer {
-        let policy = Self::load(name, sha256)?;
+    fn policy(name: &str, trust: Trust<'_>) -> Answer {
+        let policy = Self::load(name, trust)?;
         // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("policy", |buf, error| unsafe { cpr_policy_json(policy.0, buf, error) })
     }
@@ -409,5 +415,44 @@ impl Cprecover for C {
     fn audit(&self) -> Answer {
         // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("audit", |buf, error| unsafe { cpr_audit(self.node, buf, error) })
+    }
+
+    fn pods(&self) -> Answer {
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
+        answer("pods", |buf, error| unsafe { cpr_pods_list(self.node, null(), 0, buf, error) })
+    }
+
+    fn quarantine(&self, uids: &[&str]) -> Answer {
+        let flags = if uids.is_empty() { CPR_PODS_ALL_LEFTOVER } else { 0 };
+        let text = uids.join("\n");
+        let (uids, uids_len) = chars(&text);
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
+        answer("pods-quarantine", |buf, error| unsafe {
+            cpr_pods_quarantine(self.node, uids, uids_len, flags, null(), 0, buf, error)
+        })
+    }
+
+    fn undo_quarantine(&self, folder: &str) -> Answer {
+        let (folder, folder_len) = chars(folder);
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
+        answer("pods-quarantine", |buf, error| unsafe {
+            cpr_pods_undo(self.node, folder, folder_len, null(), 0, buf, error)
+        })
+    }
+
+    fn save_etcd(&self, to: &Path) -> Answer {
+        let (to, to_len) = chars(to.to_str().expect("utf-8"));
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
+        answer("etcd-snapshot", |buf, error| unsafe {
+            cpr_etcd_snapshot(self.node, to, to_len, null(), 0, buf, error)
+        })
+    }
+
+    fn support_bundle(&self, to: &Path, bounds: Bounds) -> Answer {
+        let ((to, to_len), call) = (chars(to.to_str().expect("utf-8")), Call::from(bounds));
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
+        answer("support-bundle", |buf, error| unsafe {
+            cpr_support_bundle(self.node, null(), to, to_len, &raw const call.options, CALL, buf, error)
+        })
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::TcpListener;
 
+use cprecover::policy::{LoadOptions, Policy, PolicyCache};
 use serde_json::{Value, json};
 
-use crate::node::{Broken, ETCD, Site};
-use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore};
+use crate::node::{Broken, ETCD, Member, Site};
+use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore, Trust};
 
 fn open<S: Cprecover>(site: &Site) -> S {
     S::open(site.root(), "").expect("a node")
@@ -173,18 +174,89 @@ pub(crate) fn what_is_held_can_be_released<S: Cprecover>() {
 }
 
 pub(crate) fn policies_are_shipped_or_files_with_their_digest<S: Cprecover>() {
-    let identity = S::policy("default", "").expect("the default policy");
+    let identity = S::policy("default", Trust::default()).expect("the default policy");
     assert_eq!(identity["name"], "default", "{identity}");
-    assert_eq!(S::policy("observe-only", "").expect("a policy")["name"], "observe-only");
-    assert_eq!(kind(S::policy("no-such-policy", "")), "not-found");
-    assert_eq!(kind(S::policy("/nonexistent/policy.wasm", "")), "not-found");
+    assert_eq!(S::policy("observe-only", Trust::default()).expect("a policy")["name"], "observe-only");
+    assert_eq!(kind(S::policy("no-such-policy", Trust::default())), "not-found");
+    assert_eq!(kind(S::policy("/nonexistent/policy.wasm", Trust::default())), "not-found");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("policy.wasm");
     std::fs::write(&file, b"\0asm nonsense").expect("a file");
     let file = file.to_str().expect("utf-8");
-    assert_eq!(kind(S::policy(file, &"0".repeat(64))), "corrupt");
-    assert_eq!(kind(S::policy(file, "no digest")), "invalid");
-    assert_eq!(kind(S::policy(file, "")), "policy");
+    assert_eq!(kind(S::policy(file, Trust { sha256: &"0".repeat(64), ..Trust::default() })), "corrupt");
+    assert_eq!(kind(S::policy(file, Trust { sha256: "no digest", ..Trust::default() })), "invalid");
+    assert_eq!(kind(S::policy(file, Trust::default())), "policy");
+}
+
+/// Of an ed25519 key that signed nothing here (RFC 8410, 10.1).
+const A_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
+-----END PUBLIC KEY-----
+";
+
+pub(crate) fn a_policy_is_trusted_by_key_and_taken_from_the_cache<S: Cprecover>() {
+    let example =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/policies/rust/only-kubelet.wasm");
+    let file = example.to_str().expect("utf-8");
+    assert_eq!(kind(S::policy(file, Trust { key: A_KEY, ..Trust::default() })), "refused", "no signature");
+    assert_eq!(kind(S::policy(file, Trust { key: "no key", ..Trust::default() })), "invalid");
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = folder.path().join("cache");
+    let mut options = LoadOptions::default();
+    options.cache = Some(PolicyCache::create(&cache).expect("a cache"));
+    let installed = Policy::install(&example, &options).expect("installed");
+    let digest = installed.policy.identity().digest.expect("a file has one").to_string();
+    let cache = cache.to_str().expect("utf-8");
+    let trust = Trust { sha256: &digest, cache, ..Trust::default() };
+    let by_digest = S::policy("", trust).expect("the installed policy");
+    assert_eq!(by_digest, S::policy(file, trust).expect("the same by its file"));
+    assert_eq!(by_digest["name"], "only-kubelet", "{by_digest}");
+    let other = Trust { sha256: &"0".repeat(64), ..trust };
+    assert_eq!(kind(S::policy("", other)), "not-found", "another digest");
+    let entry = folder.path().join("cache").join(&installed.file);
+    let mut bytes = std::fs::read(&entry).expect("an entry");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    std::fs::write(&entry, bytes).expect("changed");
+    assert_eq!(kind(S::policy("", trust)), "corrupt", "machine code of somebody else is not run");
+}
+
+pub(crate) fn pod_folders_are_judged_by_the_runtime_alone<S: Cprecover>() {
+    let site = Site::new();
+    let folder = site.root().join("var/lib/kubelet/pods/333ccb66-3eee-2c0b-4b9a-e7a6b3cc6b72");
+    std::fs::create_dir_all(&folder).expect("a pod's folder");
+    let node = open::<S>(&site);
+    let failed = node.pods().expect_err("no runtime answers");
+    assert_eq!(kind(node.quarantine(&[])), failed.kind, "nothing is known to be left over");
+    assert!(folder.is_dir(), "it stands where it was");
+    assert_eq!(kind(node.undo_quarantine("")), "not-found");
+    assert_eq!(kind(node.undo_quarantine("/var/lib/kubelet")), "not-found");
+}
+
+pub(crate) fn a_running_member_is_saved<S: Cprecover>() {
+    let site = Site::new();
+    let Some(_member) = Member::start(&site) else { return };
+    let node = open::<S>(&site);
+    let to = site.root().join("saved.db");
+    let saved = node.save_etcd(&to).expect("a snapshot");
+    let size = std::fs::metadata(&to).expect("the file").len();
+    assert_eq!((&saved["path"], &saved["sizeBytes"]), (&json!(to), &json!(size)), "{saved}");
+    assert_eq!(kind(node.save_etcd(&to)), "already-exists");
+    assert_eq!(std::fs::metadata(&to).expect("the file").len(), size, "it was not touched");
+    std::fs::remove_file(site.manifest()).expect("lost");
+    assert_eq!(kind(node.save_etcd(&site.root().join("other.db"))), "not-found", "whom to ask is not known");
+}
+
+pub(crate) fn a_support_bundle_is_a_new_file<S: Cprecover>() {
+    let site = Site::new();
+    let node = open::<S>(&site);
+    let to = site.root().join("bundle.tar");
+    let report = node.support_bundle(&to, Bounds::usual()).expect("a bundle");
+    let names: Vec<&Value> = report["files"].as_array().expect("files").iter().map(|file| &file[0]).collect();
+    assert!(names.contains(&&json!("observation.json")), "{report}");
+    let mode = std::fs::metadata(&to).expect("the file").permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600, "for its owner alone");
+    assert_eq!(kind(node.support_bundle(&to, Bounds::usual())), "already-exists");
+    assert_eq!(kind(node.support_bundle(&site.root().join("no/folder"), Bounds::usual())), "not-found");
 }
 
 pub(crate) fn a_node_is_looked_at_and_diagnosed<S: Cprecover>() {
@@ -341,10 +413,29 @@ pub(crate) fn the_drills_node_is_recovered<S: Cprecover>() {
     let regeneration = node.plan_regeneration("kube-scheduler").expect("the drill has a kubeadm");
     assert!(regeneration["objections"].is_array(), "{regeneration}");
     node.regenerate("kube-scheduler").expect("installed");
+    pods_are_moved_aside_and_back(&node, broken.root());
     // The regenerated scheduler comes up, and what works is backed up.
     let told = node.watch(100, Bounds { timeout_ms: 20_000, ..Bounds::usual() }).expect("events");
     let events: Vec<&str> = told.iter().filter_map(|event| event["event"].as_str()).collect();
     assert!(events.contains(&"healthy") && events.contains(&"backed-up"), "{told:?}");
+}
+
+/// On a node whose runtime answers.
+fn pods_are_moved_aside_and_back<S: Cprecover>(node: &S, root: &std::path::Path) {
+    let left = "333ccb66-3eee-2c0b-4b9a-e7a6b3cc6b72";
+    let folder = root.join("var/lib/kubelet/pods").join(left);
+    std::fs::create_dir_all(folder.join("containers/of-no-manifest")).expect("a pod's folder");
+    let listed = node.pods().expect("the runtime answers");
+    let pods = listed["pods"].as_array().expect("pods");
+    let found = pods.iter().find(|pod| pod["uid"] == left).unwrap_or_else(|| panic!("{listed}"));
+    assert_eq!(found["standing"], json!({"standing": "leftover"}), "{listed}");
+    let made = node.quarantine(&[]).expect("moved aside");
+    assert!(!folder.exists(), "{made}");
+    let aside = made["folder"].as_str().expect("a folder");
+    assert_eq!(node.undo_quarantine(aside).expect("moved back")["moved"], made["moved"]);
+    assert!(folder.is_dir(), "where it was");
+    assert_eq!(node.quarantine(&[left]).expect("moved aside")["moved"], made["moved"]);
+    assert_eq!(kind(node.quarantine(&[])), "not-found", "nothing is left over");
 }
 
 pub(crate) fn the_drills_node_is_recovered_by_an_approved_plan<S: Cprecover>() {
@@ -381,7 +472,7 @@ pub(crate) fn same<A: Cprecover, B: Cprecover>() {
     let (a, b) = (open::<A>(&site), open::<B>(&site));
     equal("options", a.node_options(), b.node_options());
     for name in ["default", "observe-only", "no-such-policy", "/nonexistent"] {
-        equal(name, A::policy(name, ""), B::policy(name, ""));
+        equal(name, A::policy(name, Trust::default()), B::policy(name, Trust::default()));
     }
     equal("no audit log", a.audit(), b.audit());
     equal("no snapshot", a.verify("latest", Bounds::usual()), b.verify("latest", Bounds::usual()));

@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use cprecover::backup::{CreateOptions, RestoreOptions, Selection, Store};
 use cprecover::diagnose::diagnose;
+use cprecover::etcd;
 use cprecover::kubeadm::{Acceptance, Options, RegenerationPlan, Severity};
-use cprecover::model::{Component, Digest, Pid, Port, ProcessId};
-use cprecover::policy::{LoadOptions, Policy, guard};
+use cprecover::model::{Component, Digest, Pid, PodUid, Port, ProcessId};
+use cprecover::policy::{LoadOptions, Policy, PolicyCache, RunLimits, TrustedKey, guard};
 use cprecover::recover::{
     AuditLog, Engine, Host, LiveNode, NodeLock, NodeWorld, Observation, Plan, PortQuestion, RecoverOptions,
-    WatchOptions, Watcher, apply_regeneration, end_holder, history, observe, plan_regeneration, policy_view,
-    port_report,
+    WatchOptions, Watcher, apply_regeneration, end_holder, history, list_pods, observe, plan_regeneration,
+    policy_view, port_report, quarantine_leftover_pods, quarantine_pods, support_bundle_file,
+    undo_quarantine,
 };
 use cprecover::sys::{CancelToken, Clock as _, Deadline, SystemClock};
 use cprecover::{Error, ErrorKind, NodeOptions};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore};
+use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore, Trust};
 
 /// The library, called as a Rust program calls it.
 pub(crate) struct Native {
@@ -118,15 +120,29 @@ impl Cprecover for Native {
         Ok(value(&cprecover::healthz::parse_response((status != 0).then_some(status), body)))
     }
 
-    fn policy(name: &str, sha256: &str) -> Answer {
-        if !name.contains('/') {
-            return Ok(value(Policy::shipped(name)?.identity()));
-        }
+    fn policy(name: &str, trust: Trust<'_>) -> Answer {
         let mut options = LoadOptions::default();
-        if !sha256.is_empty() {
-            options.expected = Some(sha256.parse::<Digest>()?);
+        if !trust.sha256.is_empty() {
+            options.expected = Some(trust.sha256.parse::<Digest>()?);
         }
-        Ok(value(Policy::load(Path::new(name), &options)?.identity()))
+        if !trust.key.is_empty() {
+            options.keys.push(TrustedKey::from_pem("options.key", trust.key)?);
+        }
+        if !trust.cache.is_empty() {
+            options.cache = PolicyCache::open(Path::new(trust.cache))?;
+        }
+        let policy = if name.contains('/') {
+            Policy::load(Path::new(name), &options)?
+        } else if name.is_empty() {
+            let (Some(cache), Some(digest)) = (&options.cache, &options.expected) else {
+                return Err(Error::new(ErrorKind::NotFound, "no cache").into());
+            };
+            Policy::installed(cache, digest, RunLimits::default())?
+                .ok_or_else(|| Error::new(ErrorKind::NotFound, "not installed"))?
+        } else {
+            Policy::shipped_with(name, &options)?
+        };
+        Ok(value(policy.identity()))
     }
 
     fn port(&self, port: u16, address: &str, wanted_by: &str, bounds: Bounds) -> Answer {
@@ -258,5 +274,36 @@ impl Cprecover for Native {
 
     fn audit(&self) -> Answer {
         Ok(json!({"items": value(&AuditLog::read(&self.node.store())?)}))
+    }
+
+    fn pods(&self) -> Answer {
+        Ok(value(&list_pods(&self.host(), &Bounds::usual().deadline())?))
+    }
+
+    fn quarantine(&self, uids: &[&str]) -> Answer {
+        let _lock = NodeLock::acquire(&self.node.store())?;
+        let deadline = Bounds::usual().deadline();
+        if uids.is_empty() {
+            return Ok(value(&quarantine_leftover_pods(&self.host(), &deadline)?));
+        }
+        let uids: Vec<PodUid> = uids.iter().map(|uid| PodUid::new(*uid)).collect();
+        Ok(value(&quarantine_pods(&self.host(), &uids, &deadline)?))
+    }
+
+    fn undo_quarantine(&self, folder: &str) -> Answer {
+        let _lock = NodeLock::acquire(&self.node.store())?;
+        let folder = (!folder.is_empty()).then_some(Path::new(folder));
+        Ok(value(&undo_quarantine(&self.host(), folder, &Bounds::usual().deadline())?))
+    }
+
+    fn save_etcd(&self, to: &Path) -> Answer {
+        let client = etcd::Client::of_manifest(&self.node)?;
+        Ok(value(&etcd::snapshot(&client, to, &Bounds::usual().deadline())?))
+    }
+
+    fn support_bundle(&self, to: &Path, bounds: Bounds) -> Answer {
+        let policy = Policy::builtin()?;
+        let decide = |seen: &cprecover::policy::Observation| policy.decide(seen);
+        Ok(value(&support_bundle_file(&self.host(), &decide, to, &bounds.deadline())?))
     }
 }

@@ -1,8 +1,11 @@
 //! Nodes to test on: one folder with manifests, or the drill's, broken as in the outage.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use cprecover::sys::Deadline;
 use serde_json::Value;
 
 /// A manifest that kubeadm could have written.
@@ -44,6 +47,62 @@ impl Site {
 
     pub(crate) fn store(&self) -> PathBuf {
         self.root().join("var/lib/cprecover")
+    }
+}
+
+/// A real etcd on loopback, named by the manifest of a [`Site`].
+pub(crate) struct Member {
+    etcd: Child,
+}
+
+impl Member {
+    /// Starts it; `None`, and a line that says why, where there is no etcd.
+    pub(crate) fn start(site: &Site) -> Option<Self> {
+        let address = || TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let (client, peer) = (address(), address());
+        let manifest = ETCD.replace(
+            "--listen-peer-urls",
+            &format!("--listen-client-urls=http://{client}, --listen-peer-urls"),
+        );
+        std::fs::write(site.manifest(), manifest).expect("a manifest");
+        let etcd = Command::new("/usr/bin/etcd")
+            .arg(format!("--data-dir={}", site.root().join("data").display()))
+            .args([
+                format!("--listen-client-urls=http://{client}"),
+                format!("--advertise-client-urls=http://{client}"),
+            ])
+            .args([
+                format!("--listen-peer-urls=http://{peer}"),
+                format!("--initial-advertise-peer-urls=http://{peer}"),
+            ])
+            .arg(format!("--initial-cluster=default=http://{peer}"))
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let mut member = match etcd {
+            Ok(etcd) => Self { etcd },
+            Err(error) => {
+                eprintln!("SKIPPED: saving a member: /usr/bin/etcd: {error} (Debian package etcd-server)");
+                return None;
+            }
+        };
+        let node = cprecover::NodeOptions::load(site.root()).expect("a node");
+        let asked = cprecover::etcd::Client::of_manifest(&node).expect("a client");
+        for _ in 0..300 {
+            std::thread::sleep(Duration::from_millis(100));
+            if asked.status(&Deadline::after(Duration::from_secs(5))).is_ok_and(|now| now.leader.is_some()) {
+                return Some(member);
+            }
+            assert!(member.etcd.try_wait().expect("its own child").is_none(), "etcd ended");
+        }
+        panic!("etcd has no leader after 30 s");
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.etcd.kill().expect("its own child");
+        self.etcd.wait().expect("its own child");
     }
 }
 

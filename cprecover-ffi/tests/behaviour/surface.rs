@@ -48,6 +48,16 @@ pub(crate) struct Process {
     pub(crate) start_ticks: u64,
 }
 
+/// How a policy is trusted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Trust<'a> {
+    pub(crate) sha256: &'a str,
+    /// A public key, PEM.
+    pub(crate) key: &'a str,
+    /// A folder of compiled policies.
+    pub(crate) cache: &'a str,
+}
+
 /// A way into the library, opened on one node. Components are named as kubeadm does.
 pub(crate) trait Cprecover: Sized {
     /// The way's name, for messages.
@@ -57,7 +67,8 @@ pub(crate) trait Cprecover: Sized {
     fn node_options(&self) -> Answer;
 
     fn health(status: u16, body: &[u8]) -> Answer;
-    fn policy(name: &str, sha256: &str) -> Answer;
+    /// Loads a policy, by its digest alone for an empty name.
+    fn policy(name: &str, trust: Trust<'_>) -> Answer;
 
     fn port(&self, port: u16, address: &str, wanted_by: &str, bounds: Bounds) -> Answer;
     fn terminate(&self, port: u16, process: Process, dry_run: bool) -> Answer;
@@ -88,4 +99,13 @@ pub(crate) trait Cprecover: Sized {
     fn regenerate(&self, component: &str) -> Answer;
 
     fn audit(&self) -> Answer;
+
+    fn pods(&self) -> Answer;
+    /// Moves these aside, all that nobody knows for none.
+    fn quarantine(&self, uids: &[&str]) -> Answer;
+    /// The newest for an empty one.
+    fn undo_quarantine(&self, folder: &str) -> Answer;
+
+    fn save_etcd(&self, to: &Path) -> Answer;
+    fn support_bundle(&self, to: &Path, bounds: Bounds) -> Answer;
 }

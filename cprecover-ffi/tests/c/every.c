@@ -69,6 +69,7 @@ int main(int argc, char **argv) {
     cpr_node_options at; cpr_port port; cpr_call call; cpr_recover_options options; cpr_health health; cpr_watch_options watch;
     unsigned number; int pid; uint64_t ticks;
     const char *holder;
+    char file[4096];
     memset(&at, 0, sizeof at); memset(&port, 0, sizeof port); memset(&call, 0, sizeof call);
     memset(&options, 0, sizeof options); memset(&watch, 0, sizeof watch);
     if (argc < 2) return 2;
@@ -111,6 +112,12 @@ int main(int argc, char **argv) {
     OK(cpr_regenerate_plan(n, CPR_KUBE_SCHEDULER, NULL, 0, &r, &e));
     TEXT(cpr_regeneration_json(r, &b, &e), "regeneration-plan"); DROP();
     TEXT(cpr_regenerate_apply(n, r, CPR_ACCEPT_REGENERATED_CHANGES | CPR_ACCEPT_WITHOUT_COMPARISON, NULL, 0, &b, &e), "regeneration"); DROP();
+    TEXT(cpr_pods_list(n, NULL, 0, &b, &e), "pods"); DROP();
+    IS(cpr_pods_quarantine(n, S("no-such-pod"), 0, NULL, 0, &b, &e), CPR_E_REFUSED);
+    IS(cpr_pods_undo(n, S("no-such-folder"), NULL, 0, &b, &e), CPR_E_NOT_FOUND);
+    snprintf(file, sizeof file, "%s/bundle.tar", argv[1]);
+    TEXT(cpr_support_bundle(n, p, file, strlen(file), NULL, 0, &b, &e), "support-bundle"); DROP();
+    IS(cpr_etcd_snapshot(n, file, strlen(file), NULL, 0, &b, &e), CPR_E_ALREADY_EXISTS);
     watch.every_ms = 1000; watch.event = event; watch.event_user = &told;
     OK(cpr_watch(n, p, &watch, sizeof watch, NULL, 0, &e)); CHECK(told == 1);
     cpr_node_cancel(n); cpr_cancel_trigger(c);

@@ -13,7 +13,7 @@
 
 enum kind { SHARED, ALONE, TEXT, STRUCT, CALL, NUMBER, OUT_HANDLE, OUT_STRUCT };
 enum type { NODE, CANCEL, ERROR, POLICY, OBSERVATION, PLAN, REGENERATION, TYPES,
-    NODE_OPTIONS, CALL_, PORT, BACKUP_OPTIONS, RESTORE_OPTIONS, RECOVER_OPTIONS, WATCH_OPTIONS };
+    NODE_OPTIONS, CALL_, PORT, BACKUP_OPTIONS, RESTORE_OPTIONS, RECOVER_OPTIONS, POLICY_OPTIONS, WATCH_OPTIONS };
 struct slot { void *ptr; size_t len; uint64_t number; };
 struct parameter { enum kind kind; int type; size_t size; const char *name; };
 #define MAX 12
@@ -48,10 +48,10 @@ static int32_t event(void *u, const char *j, size_t n) { (void)u; (void)j; (void
 /* Structs that are right; larger than ours, so that a longer size can be told. */
 static union options {
     cpr_node_options node; cpr_call call; cpr_port port; cpr_backup_options backup; cpr_restore_options restore;
-    cpr_recover_options recover; cpr_watch_options watch; unsigned char bytes[8192];
+    cpr_recover_options recover; cpr_policy_options policy; cpr_watch_options watch; unsigned char bytes[8192];
 } options[WATCH_OPTIONS + 1];
 static union { cpr_buf buf; cpr_health health; void *handle; unsigned char bytes[256]; } out;
-static char root[4096];
+static char root[4096], new_file[4200];
 
 static void right(const struct function *f, struct slot *s) {
     for (int i = 0; i < f->count; i++) {
@@ -67,7 +67,8 @@ static void right(const struct function *f, struct slot *s) {
         case TEXT:
             if (strcmp(p->name, "json") == 0) s[i].ptr = plan_text;
             else if (strcmp(p->name, "id") == 0) s[i].ptr = (void *)"latest";
-            else if (strcmp(f->name, "cpr_policy_load") == 0) s[i].ptr = (void *)(i == 0 ? "observe-only" : "");
+            else if (strcmp(f->name, "cpr_policy_load") == 0) s[i].ptr = (void *)"observe-only";
+            else if (strcmp(p->name, "to") == 0) s[i].ptr = new_file;
             else s[i].ptr = (void *)"etcd";
             s[i].len = strlen((char *)s[i].ptr);
             break;
@@ -162,7 +163,7 @@ static void arguments(const struct function *f) {
             s[i].ptr = NULL; expect(f, s, WANT(CPR_E_ARGUMENT), "NULL struct with a size");
             /* Nothing is bounded then; what takes long is not called. */
             s[i].len = 0;
-            if (strcmp(f->name, "cpr_observe") != 0 && strcmp(f->name, "cpr_recover") != 0 && strcmp(f->name, "cpr_plan_apply") != 0 && (strcmp(f->name, "cpr_watch") != 0 || p->kind != CALL))
+            if (strcmp(f->name, "cpr_observe") != 0 && strcmp(f->name, "cpr_recover") != 0 && strcmp(f->name, "cpr_plan_apply") != 0 && strcmp(f->name, "cpr_support_bundle") != 0 && (strcmp(f->name, "cpr_watch") != 0 || p->kind != CALL))
                 expect(f, s, ANY, "no struct");
             s[i] = good; s[i].len = 4104; expect(f, s, WANT(CPR_E_ARGUMENT), "struct that is too large");
             for (int h = 0; h < 3; h++) { s[i].len = huge[h]; expect(f, s, WANT(CPR_E_ARGUMENT), "huge struct"); }
@@ -277,6 +278,7 @@ int main(int argc, char **argv) {
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     if (argc != 2) return 2;
     snprintf(root, sizeof root, "%s", argv[1]);
+    snprintf(new_file, sizeof new_file, "%s/new", root);
     options[NODE_OPTIONS].node.root = root; options[NODE_OPTIONS].node.root_len = strlen(root);
     memset(&at, 0, sizeof at);
     at.sin_family = AF_INET; at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

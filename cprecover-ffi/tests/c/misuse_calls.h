@@ -29,6 +29,8 @@ static cpr_status call_cpr_error_message(const struct slot *s, cpr_error **e) { 
 #define ROW_cpr_error_message {"cpr_error_message", call_cpr_error_message, 0, 1, {{SHARED, ERROR, 0, "error"}}}
 static cpr_status call_cpr_error_os_error(const struct slot *s, cpr_error **e) { (void)e; (void)cpr_error_os_error((cpr_error *)s[0].ptr); return CPR_OK; }
 #define ROW_cpr_error_os_error {"cpr_error_os_error", call_cpr_error_os_error, 0, 1, {{SHARED, ERROR, 0, "error"}}}
+static cpr_status call_cpr_etcd_snapshot(const struct slot *s, cpr_error **e) { return cpr_etcd_snapshot((cpr_node *)s[0].ptr, (const char *)s[1].ptr, s[1].len, (const cpr_call *)s[2].ptr, s[2].len, (cpr_buf *)s[3].ptr, e); }
+#define ROW_cpr_etcd_snapshot {"cpr_etcd_snapshot", call_cpr_etcd_snapshot, 1, 4, {{SHARED, NODE, 0, "node"}, {TEXT, 0, 0, "to"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
 static cpr_status call_cpr_healthz_brief(const struct slot *s, cpr_error **e) { return cpr_healthz_brief((uint32_t)s[0].number, (const char *)s[1].ptr, s[1].len, (cpr_health *)s[2].ptr, e); }
 #define ROW_cpr_healthz_brief {"cpr_healthz_brief", call_cpr_healthz_brief, 1, 3, {{NUMBER, 0, 0, "http_status"}, {TEXT, 0, 0, "body"}, {OUT_STRUCT, 0, sizeof(cpr_health), "health"}}}
 static cpr_status call_cpr_healthz_parse(const struct slot *s, cpr_error **e) { return cpr_healthz_parse((uint32_t)s[0].number, (const char *)s[1].ptr, s[1].len, (cpr_buf *)s[2].ptr, e); }
@@ -61,12 +63,18 @@ static cpr_status call_cpr_plan_new(const struct slot *s, cpr_error **e) { retur
 #define ROW_cpr_plan_new {"cpr_plan_new", call_cpr_plan_new, 1, 3, {{SHARED, OBSERVATION, 0, "observation"}, {SHARED, POLICY, 0, "policy"}, {OUT_HANDLE, PLAN, 0, "plan"}}}
 static cpr_status call_cpr_plan_read(const struct slot *s, cpr_error **e) { return cpr_plan_read((const char *)s[0].ptr, s[0].len, (cpr_policy *)s[1].ptr, (cpr_plan **)s[2].ptr, e); }
 #define ROW_cpr_plan_read {"cpr_plan_read", call_cpr_plan_read, 1, 3, {{TEXT, 0, 0, "json"}, {SHARED, POLICY, 0, "policy"}, {OUT_HANDLE, PLAN, 0, "plan"}}}
+static cpr_status call_cpr_pods_list(const struct slot *s, cpr_error **e) { return cpr_pods_list((cpr_node *)s[0].ptr, (const cpr_call *)s[1].ptr, s[1].len, (cpr_buf *)s[2].ptr, e); }
+#define ROW_cpr_pods_list {"cpr_pods_list", call_cpr_pods_list, 1, 3, {{SHARED, NODE, 0, "node"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
+static cpr_status call_cpr_pods_quarantine(const struct slot *s, cpr_error **e) { return cpr_pods_quarantine((cpr_node *)s[0].ptr, (const char *)s[1].ptr, s[1].len, (uint64_t)s[2].number, (const cpr_call *)s[3].ptr, s[3].len, (cpr_buf *)s[4].ptr, e); }
+#define ROW_cpr_pods_quarantine {"cpr_pods_quarantine", call_cpr_pods_quarantine, 1, 5, {{ALONE, NODE, 0, "node"}, {TEXT, 0, 0, "uids"}, {NUMBER, 0, 0, "flags"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
+static cpr_status call_cpr_pods_undo(const struct slot *s, cpr_error **e) { return cpr_pods_undo((cpr_node *)s[0].ptr, (const char *)s[1].ptr, s[1].len, (const cpr_call *)s[2].ptr, s[2].len, (cpr_buf *)s[3].ptr, e); }
+#define ROW_cpr_pods_undo {"cpr_pods_undo", call_cpr_pods_undo, 1, 4, {{ALONE, NODE, 0, "node"}, {TEXT, 0, 0, "folder"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
 static cpr_status call_cpr_policy_free(const struct slot *s, cpr_error **e) { (void)e; cpr_policy_free((cpr_policy *)s[0].ptr); return CPR_OK; }
 #define ROW_cpr_policy_free {"cpr_policy_free", call_cpr_policy_free, 0, 1, {{ALONE, POLICY, 0, "policy"}}}
 static cpr_status call_cpr_policy_json(const struct slot *s, cpr_error **e) { return cpr_policy_json((cpr_policy *)s[0].ptr, (cpr_buf *)s[1].ptr, e); }
 #define ROW_cpr_policy_json {"cpr_policy_json", call_cpr_policy_json, 1, 2, {{SHARED, POLICY, 0, "policy"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
-static cpr_status call_cpr_policy_load(const struct slot *s, cpr_error **e) { return cpr_policy_load((const char *)s[0].ptr, s[0].len, (const char *)s[1].ptr, s[1].len, (cpr_policy **)s[2].ptr, e); }
-#define ROW_cpr_policy_load {"cpr_policy_load", call_cpr_policy_load, 1, 3, {{TEXT, 0, 0, "name"}, {TEXT, 0, 0, "sha256"}, {OUT_HANDLE, POLICY, 0, "policy"}}}
+static cpr_status call_cpr_policy_load(const struct slot *s, cpr_error **e) { return cpr_policy_load((const char *)s[0].ptr, s[0].len, (const cpr_policy_options *)s[1].ptr, s[1].len, (cpr_policy **)s[2].ptr, e); }
+#define ROW_cpr_policy_load {"cpr_policy_load", call_cpr_policy_load, 1, 3, {{TEXT, 0, 0, "name"}, {STRUCT, POLICY_OPTIONS, sizeof(cpr_policy_options), "options"}, {OUT_HANDLE, POLICY, 0, "policy"}}}
 static cpr_status call_cpr_port_holder(const struct slot *s, cpr_error **e) { return cpr_port_holder((cpr_node *)s[0].ptr, (const cpr_port *)s[1].ptr, s[1].len, (const cpr_call *)s[2].ptr, s[2].len, (cpr_buf *)s[3].ptr, e); }
 #define ROW_cpr_port_holder {"cpr_port_holder", call_cpr_port_holder, 1, 4, {{SHARED, NODE, 0, "node"}, {STRUCT, PORT, sizeof(cpr_port), "port"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
 static cpr_status call_cpr_recover(const struct slot *s, cpr_error **e) { return cpr_recover((cpr_node *)s[0].ptr, (cpr_policy *)s[1].ptr, (const cpr_recover_options *)s[2].ptr, s[2].len, (const cpr_call *)s[3].ptr, s[3].len, (cpr_buf *)s[4].ptr, e); }
@@ -83,6 +91,8 @@ static cpr_status call_cpr_release(const struct slot *s, cpr_error **e) { return
 #define ROW_cpr_release {"cpr_release", call_cpr_release, 1, 4, {{ALONE, NODE, 0, "node"}, {TEXT, 0, 0, "name"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
 static cpr_status call_cpr_status_name(const struct slot *s, cpr_error **e) { (void)e; (void)cpr_status_name((cpr_status)s[0].number); return CPR_OK; }
 #define ROW_cpr_status_name {"cpr_status_name", call_cpr_status_name, 0, 1, {{NUMBER, 0, 0, "status"}}}
+static cpr_status call_cpr_support_bundle(const struct slot *s, cpr_error **e) { return cpr_support_bundle((cpr_node *)s[0].ptr, (cpr_policy *)s[1].ptr, (const char *)s[2].ptr, s[2].len, (const cpr_call *)s[3].ptr, s[3].len, (cpr_buf *)s[4].ptr, e); }
+#define ROW_cpr_support_bundle {"cpr_support_bundle", call_cpr_support_bundle, 1, 5, {{SHARED, NODE, 0, "node"}, {SHARED, POLICY, 0, "policy"}, {TEXT, 0, 0, "to"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
 static cpr_status call_cpr_terminate(const struct slot *s, cpr_error **e) { return cpr_terminate((cpr_node *)s[0].ptr, (const cpr_port *)s[1].ptr, s[1].len, (int32_t)s[2].number, (uint64_t)s[3].number, (uint64_t)s[4].number, (const cpr_call *)s[5].ptr, s[5].len, (cpr_buf *)s[6].ptr, e); }
 #define ROW_cpr_terminate {"cpr_terminate", call_cpr_terminate, 1, 7, {{ALONE, NODE, 0, "node"}, {STRUCT, PORT, sizeof(cpr_port), "port"}, {NUMBER, 0, 0, "pid"}, {NUMBER, 0, 0, "start_ticks"}, {NUMBER, 0, 0, "flags"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
 static cpr_status call_cpr_version(const struct slot *s, cpr_error **e) { (void)s; (void)e; (void)cpr_version(); return CPR_OK; }
@@ -105,6 +115,7 @@ static const struct function FUNCTIONS[] = {
     ROW_cpr_error_free,
     ROW_cpr_error_message,
     ROW_cpr_error_os_error,
+    ROW_cpr_etcd_snapshot,
     ROW_cpr_healthz_brief,
     ROW_cpr_healthz_parse,
     ROW_cpr_held,
@@ -121,6 +132,9 @@ static const struct function FUNCTIONS[] = {
     ROW_cpr_plan_json,
     ROW_cpr_plan_new,
     ROW_cpr_plan_read,
+    ROW_cpr_pods_list,
+    ROW_cpr_pods_quarantine,
+    ROW_cpr_pods_undo,
     ROW_cpr_policy_free,
     ROW_cpr_policy_json,
     ROW_cpr_policy_load,
@@ -132,6 +146,7 @@ static const struct function FUNCTIONS[] = {
     ROW_cpr_regeneration_json,
     ROW_cpr_release,
     ROW_cpr_status_name,
+    ROW_cpr_support_bundle,
     ROW_cpr_terminate,
     ROW_cpr_version,
     ROW_cpr_watch,

@@ -12,8 +12,9 @@ use super::gateway::{Alarm, Health, Member, MemberList, Status, Version};
 use super::http::{self, Limits, Reply, Request, Tls};
 use super::project::{ClusterView, MemberHealth, MemberView, ViewSource};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Component;
 use crate::node::NodeOptions;
-use crate::parse::manifest::StaticPod;
+use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
 use crate::sys::{Deadline, read_bounded};
 
 /// The certificates of a client.
@@ -104,6 +105,17 @@ impl Client {
     pub fn new(options: ClientOptions) -> Result<Self> {
         let tls = options.tls.as_ref().map(|tls| tls_of(tls, options.address)).transpose()?;
         Ok(Self { options, tls })
+    }
+
+    /// Makes a client for the node's own member by the manifest that kubelet runs; see [`Client::of_node`].
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is no `etcd.yaml`, otherwise as [`Client::of_node`].
+    pub fn of_manifest(node: &NodeOptions) -> Result<Self> {
+        let path = node.manifests().join(Component::Etcd.manifest_file());
+        let bytes = read_bounded(&path, MAX_MANIFEST_BYTES)?;
+        let etcd = StaticPod::parse(&bytes).and_then(|etcd| Self::of_node(node, &etcd));
+        etcd.map_err(|error| error.context(path.display()))
     }
 
     /// Makes a client for the node's own member: address from the manifest's `--listen-client-urls`

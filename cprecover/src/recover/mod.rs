@@ -27,12 +27,14 @@ mod watch;
 mod world;
 
 pub use act::Performed;
-pub use act::pod_folder::{quarantine_pods, survey_pods};
+pub use act::pod_folder::{
+    PodsReport, list_pods, quarantine_leftover_pods, quarantine_pods, survey_pods, undo_quarantine,
+};
 pub use act::regenerate::{apply_regeneration, plan_regeneration};
 pub use act::renew::{Renewed, apply_renewal, plan_renewal};
 pub(crate) use audit::read_any as read_audit_log;
 pub use audit::{AUDIT_FILE, AuditLog, Entry, Event, history};
-pub use bundle::{BundleReport, support_bundle};
+pub use bundle::{BundleReport, support_bundle, support_bundle_file};
 pub use cluster_lock::{ClusterLock, LeaseLock};
 pub use engine::{Engine, Progress, RecoverOptions};
 pub use host::Host;

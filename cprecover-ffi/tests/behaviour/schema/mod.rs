@@ -20,17 +20,20 @@ use crate::node::Site;
 use crate::surface::{Bounds, Cprecover as _};
 
 /// What the C ABI returns: the schema's name, the type, and whether the document is a list of it.
-const DOCUMENTS: [(&str, &str, bool); 18] = [
+const DOCUMENTS: [(&str, &str, bool); 22] = [
     ("audit", "cprecover::recover::Entry", true),
     ("backup-list", "cprecover_ffi::backup::Listing", false),
     ("backup-report", "cprecover::backup::VerifyReport", false),
     ("diagnosis", "cprecover::diagnose::Diagnosis", false),
+    ("etcd-snapshot", "cprecover::etcd::SnapshotReceipt", false),
     ("event", "cprecover::recover::WatchEvent", false),
     ("health", "cprecover::healthz::Report", false),
     ("held", "cprecover_ffi::backup::Holds", false),
     ("node-options", "cprecover::node::NodeOptions", false),
     ("observation", "cprecover::recover::Observation", false),
     ("plan", "cprecover::recover::Plan", false),
+    ("pods", "cprecover::recover::PodsReport", false),
+    ("pods-quarantine", "cprecover::pods::Quarantine", false),
     ("policy", "cprecover::policy::Identity", false),
     ("port", "cprecover::recover::PortReport", false),
     ("recovery", "cprecover::recover::Report", false),
@@ -38,6 +41,7 @@ const DOCUMENTS: [(&str, &str, bool); 18] = [
     ("regeneration-plan", "cprecover_ffi::regenerate::Shown", false),
     ("restore", "cprecover::backup::RestoreReport", false),
     ("snapshot", "cprecover::backup::Snapshot", false),
+    ("support-bundle", "cprecover::recover::BundleReport", false),
     ("termination", "cprecover::terminate::Outcome", false),
 ];
 

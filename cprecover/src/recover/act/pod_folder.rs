@@ -1,10 +1,14 @@
 //! Moves a left-over pod folder aside while kubelet, which makes folders there, is stopped.
 
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
 use super::{Performed, service};
 use crate::cri;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::PodUid;
-use crate::pods::{self, Quarantine};
+use crate::pods::{self, Quarantine, Standing};
 use crate::recover::host::Host;
 use crate::recover::observe::{node_name, pods::known};
 use crate::sys::Deadline;
@@ -15,6 +19,26 @@ pub(super) fn quarantine(host: &Host<'_>, uid: &PodUid, deadline: &Deadline) -> 
     let folder = made.folder.display();
     let done = Performed::new(format!("the folder of pod {uid} is in {folder}"));
     Ok(done.undo(format!("cprecover pods undo {folder}")))
+}
+
+/// The pod folders of a node, in their place and moved aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct PodsReport {
+    /// Below kubelet's `pods` folder.
+    #[serde(flatten)]
+    pub survey: pods::Survey,
+    /// What was moved aside, oldest first.
+    pub quarantines: Vec<Quarantine>,
+}
+
+/// Says of every pod folder of the node who knows it, and lists the quarantines; changes nothing.
+///
+/// # Errors
+/// As [`survey_pods`] and [`pods::quarantines`].
+pub fn list_pods(host: &Host<'_>, deadline: &Deadline) -> Result<PodsReport> {
+    Ok(PodsReport { survey: survey_pods(host, deadline)?, quarantines: pods::quarantines(host.node)? })
 }
 
 /// Says of every pod folder of the node who knows it; changes nothing.
@@ -53,4 +77,36 @@ pub fn quarantine_pods(host: &Host<'_>, uids: &[PodUid], deadline: &Deadline) ->
         }
     }
     result
+}
+
+/// Moves every folder that nobody knows into a quarantine; see [`quarantine_pods`].
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when no folder is left over, otherwise as [`quarantine_pods`].
+pub fn quarantine_leftover_pods(host: &Host<'_>, deadline: &Deadline) -> Result<Quarantine> {
+    let found = survey_pods(host, deadline)?.pods.into_iter();
+    let left: Vec<PodUid> =
+        found.filter(|pod| pod.standing == Standing::Leftover).map(|pod| pod.uid).collect();
+    if left.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, "no folder is left over; nothing was changed"));
+    }
+    quarantine_pods(host, &left, deadline)
+}
+
+/// Moves the folders of a quarantine, the newest one when none is named, back to where they were.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when there is no such quarantine, otherwise as [`pods::undo`].
+pub fn undo_quarantine(host: &Host<'_>, folder: Option<&Path>, deadline: &Deadline) -> Result<Quarantine> {
+    let mut known = pods::quarantines(host.node)?;
+    let found = match folder {
+        Some(folder) => known.into_iter().find(|quarantine| quarantine.folder == folder),
+        None => known.pop(),
+    };
+    let found = found.ok_or_else(|| match folder {
+        Some(folder) => Error::new(ErrorKind::NotFound, format!("{} is no quarantine", folder.display())),
+        None => Error::new(ErrorKind::NotFound, "there is no quarantine"),
+    })?;
+    pods::undo(&found, deadline)?;
+    Ok(found)
 }

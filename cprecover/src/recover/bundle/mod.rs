@@ -4,10 +4,13 @@ mod redact;
 #[cfg(test)]
 mod tests;
 
+use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::redact::Redactor;
 pub(super) use self::redact::by_looks;
@@ -34,7 +37,7 @@ const MAX_AUDIT: usize = 2000;
 const OBSERVE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What a bundle holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct BundleReport {
@@ -83,6 +86,29 @@ pub fn support_bundle(
     }
     bundle.json("node-options.json", host.node)?;
     bundle.finish()
+}
+
+/// Writes a [`support_bundle`] to the new file `to`, for its owner's eyes only.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] when `to` exists, otherwise as [`support_bundle`]. No file is left behind.
+pub fn support_bundle_file(
+    host: &Host<'_>,
+    decide: &dyn Fn(&contract::Observation) -> Outcome,
+    to: &Path,
+    deadline: &Deadline,
+) -> Result<BundleReport> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    let mut file = file.map_err(|source| Error::path("create", to, source))?;
+    let result = support_bundle(host, decide, &mut file, deadline).and_then(|report| {
+        file.sync_all().map_err(|source| Error::path("write", to, source))?;
+        Ok(report)
+    });
+    if result.is_err() {
+        // Half a bundle would be taken for a whole one.
+        std::fs::remove_file(to).map_err(|source| Error::path("remove", to, source))?;
+    }
+    result
 }
 
 fn audit(host: &Host<'_>, bundle: &mut Bundle<'_>) -> Result<Vec<Entry>> {

@@ -97,9 +97,8 @@ fn manifest(ctx: &Context) -> Result<StaticPod> {
 
 fn client(ctx: &Context, endpoint: &Endpoint) -> Result<Client> {
     let Some(address) = endpoint.address else {
-        let pod =
-            manifest(ctx).map_err(|error| error.context("no --endpoint, and no manifest to take it from"))?;
-        return Client::of_node(&ctx.node, &pod);
+        return Client::of_manifest(&ctx.node)
+            .map_err(|error| error.context("no --endpoint, and none from a manifest"));
     };
     let read = |path: &PathBuf| read_bounded(path, MAX_FILE_BYTES);
     let tls = match (&endpoint.cacert, &endpoint.cert, &endpoint.key) {

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cprecover::Result;
 use cprecover::model::PodUid;
-use cprecover::pods::{Quarantine, Standing, Survey, quarantines, undo};
-use cprecover::recover::{Host, NodeLock, quarantine_pods, survey_pods};
+use cprecover::pods::Quarantine;
+use cprecover::recover::{
+    Host, NodeLock, list_pods, quarantine_leftover_pods, quarantine_pods, undo_quarantine,
+};
 use cprecover::sys::Deadline;
-use cprecover::{Error, ErrorKind, Result};
-use serde::Serialize;
 
 use crate::{Context, Exit};
 
@@ -42,14 +43,6 @@ enum Verb {
     },
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Listed {
-    #[serde(flatten)]
-    survey: Survey,
-    quarantines: Vec<Quarantine>,
-}
-
 /// Runs `cprecover pods`.
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let deadline = Deadline::after(Duration::from_secs(args.timeout)).with_cancel(ctx.cancel.clone());
@@ -61,10 +54,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
 }
 
 fn list(ctx: &Context, deadline: &Deadline) -> Result<Exit> {
-    let listed = Listed {
-        survey: survey_pods(&Host::new(&ctx.node), deadline)?,
-        quarantines: quarantines(&ctx.node)?,
-    };
+    let listed = list_pods(&Host::new(&ctx.node), deadline)?;
     ctx.emit("cprecover.dev/pods/v1", &listed, || {
         let mut text = String::new();
         for pod in &listed.survey.pods {
@@ -86,17 +76,12 @@ fn moved(quarantine: &Quarantine) -> String {
 fn quarantine(ctx: &Context, uids: &[String], deadline: &Deadline) -> Result<Exit> {
     let _lock = NodeLock::acquire(&ctx.node.store())?;
     let host = Host::new(&ctx.node);
-    let uids: Vec<PodUid> = if uids.is_empty() {
-        let survey = survey_pods(&host, deadline)?;
-        let left = survey.pods.into_iter().filter(|pod| pod.standing == Standing::Leftover);
-        left.map(|pod| pod.uid).collect()
+    let made = if uids.is_empty() {
+        quarantine_leftover_pods(&host, deadline)?
     } else {
-        uids.iter().map(PodUid::new).collect()
+        let uids: Vec<PodUid> = uids.iter().map(PodUid::new).collect();
+        quarantine_pods(&host, &uids, deadline)?
     };
-    if uids.is_empty() {
-        return Err(Error::new(ErrorKind::NotFound, "no folder is left over; nothing was changed"));
-    }
-    let made = quarantine_pods(&host, &uids, deadline)?;
     ctx.emit("cprecover.dev/pods-quarantine/v1", &made, || {
         format!("moved to {}: {}\nundo: cprecover pods undo\n", made.folder.display(), moved(&made))
     })?;
@@ -105,20 +90,9 @@ fn quarantine(ctx: &Context, uids: &[String], deadline: &Deadline) -> Result<Exi
 
 fn put_back(ctx: &Context, folder: Option<&PathBuf>, deadline: &Deadline) -> Result<Exit> {
     let _lock = NodeLock::acquire(&ctx.node.store())?;
-    let known = quarantines(&ctx.node)?;
-    let found = match folder {
-        Some(folder) => known.iter().find(|quarantine| quarantine.folder == *folder),
-        None => known.last(),
-    };
-    let Some(found) = found else {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "there is no such quarantine; see `cprecover pods list`",
-        ));
-    };
-    undo(found, deadline)?;
-    ctx.emit("cprecover.dev/pods-undo/v1", found, || {
-        format!("moved back to {}: {}\n", found.origin.display(), moved(found))
+    let found = undo_quarantine(&Host::new(&ctx.node), folder.map(PathBuf::as_path), deadline)?;
+    ctx.emit("cprecover.dev/pods-undo/v1", &found, || {
+        format!("moved back to {}: {}\n", found.origin.display(), moved(&found))
     })?;
     Ok(Exit::Done)
 }
