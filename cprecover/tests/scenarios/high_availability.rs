@@ -12,22 +12,34 @@ use std::time::Duration;
 use super::helper::{ask, own_program};
 use super::node::{Node, kinds, letter, signal, state, wait};
 
-/// Names, peer ports and client ports of the other members; the namespace is the test's own.
-const PEERS: [(&str, u16, u16); 2] = [("m1", 12380, 12379), ("m2", 22380, 22379)];
+/// Another member: its name and ports; the namespace is the test's own.
+pub(super) struct Peer {
+    name: &'static str,
+    peer: u16,
+    /// Where it is asked for its health in the clear.
+    plain: u16,
+    /// Where it is asked with the node's certificates, as it tells the cluster.
+    pub(super) client: u16,
+}
 
-struct Cluster {
-    node: Node,
+pub(super) const PEERS: [Peer; 2] = [
+    Peer { name: "m1", peer: 12380, plain: 12381, client: 12379 },
+    Peer { name: "m2", peer: 22380, plain: 22381, client: 22379 },
+];
+
+pub(super) struct Cluster {
+    pub(super) node: Node,
     peers: Vec<Child>,
 }
 
-fn real_etcd() -> Option<PathBuf> {
+pub(super) fn real_etcd() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|folder| folder.join("etcd")).find(|program| program.is_file())
 }
 
 impl Cluster {
     /// A healthy node whose etcd is one of three; `None` where that cannot be.
-    fn build() -> Option<Self> {
+    pub(super) fn build() -> Option<Self> {
         let Some(etcd) = real_etcd() else {
             eprintln!("SKIPPED: no etcd on PATH (Debian package etcd-server)");
             return None;
@@ -39,14 +51,14 @@ impl Cluster {
         let node = Node::built(&[]);
         let text = String::from_utf8(node.lose(Component::Etcd)).expect("UTF-8");
         let own = format!("drill=https://127.0.0.1:{}", node.port("etcdPeer"));
-        let all = PEERS
-            .iter()
-            .fold(own.clone(), |all, (name, peer, _)| format!("{all},{name}=https://127.0.0.1:{peer}"));
+        let all = PEERS.iter().fold(own.clone(), |all, Peer { name, peer, .. }| {
+            format!("{all},{name}=https://127.0.0.1:{peer}")
+        });
         let flag = format!("--initial-cluster={own}");
         assert!(text.contains(&flag), "{text}");
         let data = node.root.join("var/lib/etcd/member");
         std::fs::remove_dir_all(data).expect("a new cluster begins without data");
-        let peers = PEERS.iter().map(|peer| start(&node, &etcd, *peer, &all)).collect();
+        let peers = PEERS.iter().map(|peer| start(&node, &etcd, peer, &all)).collect();
         let cluster = Self { node, peers };
         cluster.node.write("etcd.yaml", text.replace(&flag, &format!("--initial-cluster={all}")).as_bytes());
         cluster.node.wait_until_healthy();
@@ -61,18 +73,18 @@ impl Cluster {
 
     /// How many of the other members say that they are well.
     fn healthy_peers(&self) -> usize {
-        let healthy = |client: u16| {
+        let healthy = |plain: u16| {
             let command = self.node.namespace.command(own_program());
-            ask(command, &format!("127.0.0.1:{client}")).contains("\"health\":\"true\"")
+            ask(command, &format!("127.0.0.1:{plain}")).contains("\"health\":\"true\"")
         };
-        PEERS.iter().filter(|(_, _, client)| healthy(*client)).count()
+        PEERS.iter().filter(|peer| healthy(peer.plain)).count()
     }
 
-    fn peer_pids(&self) -> Vec<i32> {
+    pub(super) fn peer_pids(&self) -> Vec<i32> {
         self.peers.iter().map(|peer| i32::try_from(peer.id()).expect("fits")).collect()
     }
 
-    fn peers_live(&self) -> bool {
+    pub(super) fn peers_live(&self) -> bool {
         self.peer_pids().into_iter().all(|pid| letter(pid).is_some_and(|letter| !"ZT".contains(letter)))
     }
 
@@ -86,21 +98,25 @@ impl Cluster {
     }
 }
 
-fn start(node: &Node, etcd: &std::path::Path, (name, peer, client): (&str, u16, u16), all: &str) -> Child {
+fn start(node: &Node, etcd: &std::path::Path, member: &Peer, all: &str) -> Child {
     let pki = node.root.join("etc/kubernetes/pki/etcd");
     let file = |flag: &str, name: &str| format!("--{flag}={}", pki.join(name).display());
-    let (peer, client) = (format!("https://127.0.0.1:{peer}"), format!("http://127.0.0.1:{client}"));
+    let name = member.name;
+    let (peer, client) =
+        (format!("https://127.0.0.1:{}", member.peer), format!("https://127.0.0.1:{}", member.client));
     let mut command = node.namespace.command(etcd);
     command
         .arg(format!("--name={name}"))
         .arg(format!("--data-dir={}", node.root.join("opt").join(name).display()))
         .arg(format!("--listen-peer-urls={peer}"))
         .arg(format!("--initial-advertise-peer-urls={peer}"))
-        .arg(format!("--listen-client-urls={client}"))
+        .arg(format!("--listen-client-urls={client},http://127.0.0.1:{}", member.plain))
         .arg(format!("--advertise-client-urls={client}"))
         .arg(format!("--initial-cluster={all}"))
         .args([file("peer-cert-file", "peer.crt"), file("peer-key-file", "peer.key")])
-        .arg(file("peer-trusted-ca-file", "ca.crt"))
+        .args([file("peer-trusted-ca-file", "ca.crt"), file("trusted-ca-file", "ca.crt")])
+        .args([file("cert-file", "server.crt"), file("key-file", "server.key")])
+        .arg("--client-cert-auth")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
