@@ -43,13 +43,19 @@ fn a_service_on_a_port_is_named_by_its_unit_and_left_alone() {
     shell.arg("-c").arg(format!("echo $$ > {}/cgroup.procs && exec \"$@\"", cgroup.0.display()));
     shell.arg("sh").arg(own_program());
     let mut service = take_the_schedulers_port(&node, shell);
-    let files = node.everything();
+    let (files, containers) = (node.everything(), node.containers());
     let (reason, _) = node.calls_a_person("60");
     assert!(reason.contains(&unit), "{reason}");
     assert!(service.is_alive(), "the service was ended");
     assert_eq!(node.everything(), files);
+    assert_eq!(node.containers(), containers);
     drop(service);
     drop(node);
+}
+
+/// The processes of the components that wait for nothing of etcd's.
+fn others(node: &Node) -> [i32; 2] {
+    [Component::KubeControllerManager, Component::KubeScheduler].map(|component| node.process(component).0)
 }
 
 #[test]
@@ -62,8 +68,10 @@ fn an_address_that_the_host_lost_is_not_papered_over() {
     node.write("etcd.yaml", changed.as_bytes());
     node.wait_for_log("assign requested address");
     let files = node.touched(&["etc", "var/lib/kubelet"]);
+    let others = others(&node);
     let (reason, report) = node.calls_a_person("60");
     assert!(reason.contains("192.0.2.10"), "{reason}");
+    assert_eq!(self::others(&node), others);
     assert_eq!(report["diagnosis"]["rootCause"]["id"], "address-changed", "{report:#}");
     let call = &report["escalations"][0];
     let text = |field: &str| call[field].to_string();
@@ -111,10 +119,11 @@ fn on_a_full_disk_nothing_is_written() {
         return;
     };
     let lost = node.lose(Component::KubeControllerManager);
-    let files = node.everything();
+    let (files, containers) = (node.everything(), node.containers());
     let (reason, _) = node.calls_a_person("60");
     assert!(reason.contains("bytes left"), "{reason}");
     assert_eq!(node.everything(), files);
+    assert_eq!(node.containers(), containers);
     drop(disk);
     // What was below it is as it was, and the node comes back with it.
     assert_eq!(node.read(Component::KubeControllerManager), lost);
@@ -144,10 +153,11 @@ fn an_expired_certificate_is_not_renewed_without_consent() {
     let manifest = node.lose(Component::KubeApiserver);
     node.write("kube-apiserver.yaml", &manifest);
     wait("the API server", || node.runs(Component::KubeApiserver));
-    let files = node.everything();
+    let (files, containers) = (node.everything(), node.containers());
     let (reason, _) = node.calls_a_person("60");
     assert!(reason.contains("apiserver.crt") && reason.contains("expired"), "{reason}");
     assert_eq!(node.everything(), files);
+    assert_eq!(node.containers(), containers);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use cprecover::sys::Deadline;
 use rustix::process::Signal;
 use std::time::Duration;
 
-use super::helper::{ask, own_program};
+use super::helper::{Part, ask, own_program};
 use super::node::{Node, kinds, letter, signal, state, wait};
 
 /// Another member: its name and ports; the namespace is the test's own.
@@ -136,7 +136,7 @@ impl Drop for Cluster {
 fn a_hung_member_comes_back_while_the_others_keep_the_quorum() {
     let Some(cluster) = Cluster::build() else { return };
     let node = &cluster.node;
-    let manifest = node.read(Component::Etcd);
+    let files = node.touched(&["etc"]);
     let orphan = node.orphan_etcd();
     let report = node.recovers();
     let kinds = kinds(&report);
@@ -147,7 +147,7 @@ fn a_hung_member_comes_back_while_the_others_keep_the_quorum() {
     assert!(letter(orphan).is_none_or(|state| state == 'Z'));
     assert!(cluster.peers_live(), "another member was touched");
     assert_eq!(cluster.healthy_peers(), 2);
-    assert_eq!(node.read(Component::Etcd), manifest);
+    assert_eq!(node.touched(&["etc"]), files, "files were touched");
 }
 
 #[test]
@@ -175,8 +175,10 @@ fn a_member_that_lost_its_data_does_not_found_a_cluster_of_its_own() {
     let node = &cluster.node;
     node.lose(Component::Etcd);
     std::fs::remove_dir_all(node.root.join("var/lib/etcd/member")).expect("remove");
+    let files = node.everything();
     let (reason, _) = node.calls_a_person("30");
     assert!(reason.contains("lost"), "{reason}");
+    assert_eq!(node.everything(), files);
     assert!(!node.manifest(Component::Etcd).exists(), "etcd would begin a new cluster");
     assert_eq!(cluster.data(), Vec::new());
     assert!(cluster.peers_live());
@@ -212,4 +214,28 @@ fn a_broken_write_ahead_log_is_not_repaired_over_the_operators_head() {
     assert_eq!(node.everything(), files);
     assert!(cluster.peers_live());
     assert_eq!(cluster.healthy_peers(), 2);
+}
+
+#[test]
+fn a_lock_that_somebody_holds_on_a_members_data_is_left_alone_and_the_others_keep_the_quorum() {
+    let Some(cluster) = Cluster::build() else { return };
+    let node = &cluster.node;
+    let manifest = node.lose(Component::Etcd);
+    let database = node.root.join("var/lib/etcd/member/snap/db");
+    let mut locker =
+        Part::start(node.namespace.command(own_program()), &format!("lock {}", database.display()));
+    let data = cluster.data();
+    node.write("etcd.yaml", &manifest);
+    wait("etcd", || node.runs(Component::Etcd));
+    let files = node.everything();
+    let (code, report) = node.recover(&["--timeout", "20"]);
+    assert_eq!(code, 3, "{report:#}");
+    assert!(kinds(&report).iter().all(|kind| *kind == "restart-kubelet"), "{:?}", kinds(&report));
+    assert!(locker.is_alive(), "whoever holds the lock was ended");
+    assert_eq!(cluster.data(), data, "the data were touched");
+    assert_eq!(node.everything(), files);
+    assert!(cluster.peers_live());
+    assert_eq!(cluster.healthy_peers(), 2);
+    drop(locker);
+    node.wait_until_healthy();
 }

@@ -3,10 +3,26 @@
 use cprecover::model::Component;
 use rustix::process::Signal;
 
-use super::node::{Node, kinds, letter, signal, wait};
+use super::node::{Node, Touched, kinds, letter, signal, wait};
 
 const OTHERS: [Component; 3] =
     [Component::KubeApiserver, Component::KubeControllerManager, Component::KubeScheduler];
+
+/// What etcd stores, which no recovery may change.
+fn stored(node: &Node) -> Vec<u8> {
+    let keys = std::fs::read(node.root.join("var/lib/etcd/member/stand-in-keys.jsonl")).expect("keys");
+    assert!(!keys.is_empty(), "the node stores nothing");
+    keys
+}
+
+/// Keys and manifests but one component's and what is held of it; the folder itself changes with that one.
+fn beside(node: &Node, component: Component) -> Touched {
+    let mut seen = node.touched(&["etc/kubernetes/pki", "etc/kubernetes/manifests"]);
+    let folder = node.root.join("etc/kubernetes/manifests");
+    let own = component.manifest_file();
+    seen.retain(|path, _| *path != folder && !path.to_string_lossy().contains(own));
+    seen
+}
 
 #[test]
 fn an_orphan_is_ended_and_nothing_else() {
@@ -14,7 +30,7 @@ fn an_orphan_is_ended_and_nothing_else() {
     // The store gets a copy of the member before it is acted on; nothing else of the node changes.
     let files = |node: &Node| node.touched(&["etc", "var/lib/kubelet"]);
     let (containers, before) = (node.containers(), files(&node));
-    let data = node.touched(&["var/lib/etcd/member/snap/db"]);
+    let keys = stored(&node);
     let orphan = node.orphan_etcd();
     let report = node.recovers();
     let kinds = kinds(&report);
@@ -27,7 +43,7 @@ fn an_orphan_is_ended_and_nothing_else() {
     }
     assert_ne!(now[&Component::Etcd], containers[&Component::Etcd]);
     assert_eq!(files(&node), before, "files were touched");
-    assert_eq!(node.touched(&["var/lib/etcd/member/snap/db"]).keys().count(), data.keys().count());
+    assert_eq!(stored(&node), keys, "what etcd stores is not what it was");
 }
 
 #[test]
@@ -44,6 +60,7 @@ fn a_kubelet_that_waits_for_an_old_sandbox_gets_it_removed_through_the_runtime()
     node.daemon("start", "kubelet");
     node.wait_for_log("address already in use");
     assert_eq!(node.runtime().component_sandboxes(Component::Etcd).len(), 2);
+    let (files, keys) = (node.touched(&["etc"]), stored(&node));
     let report = node.recovers();
     let kinds = kinds(&report);
     assert_eq!(kinds.iter().filter(|kind| **kind == "remove-sandbox").count(), 1, "{kinds:?}");
@@ -54,6 +71,8 @@ fn a_kubelet_that_waits_for_an_old_sandbox_gets_it_removed_through_the_runtime()
         assert_eq!(now[&other], before[&other], "{other} was restarted");
     }
     assert_eq!(node.read(Component::Etcd), changed, "the newer manifest stays");
+    assert_eq!(node.touched(&["etc"]), files, "files were touched");
+    assert_eq!(stored(&node), keys, "what etcd stores is not what it was");
 }
 
 #[test]
@@ -64,7 +83,7 @@ fn all_manifests_lost_come_back_byte_for_byte_and_what_no_backup_holds_is_made_a
         std::fs::remove_file(node.manifest(component)).expect("remove");
     }
     wait("the end of the control plane", || node.containers().is_empty());
-    let pki = node.touched(&["etc/kubernetes/pki"]);
+    let (pki, keys) = (node.touched(&["etc/kubernetes/pki"]), stored(&node));
     let report = node.recovers();
     let kinds = kinds(&report);
     let count = |kind: &str| kinds.iter().filter(|known| **known == kind).count();
@@ -73,6 +92,7 @@ fn all_manifests_lost_come_back_byte_for_byte_and_what_no_backup_holds_is_made_a
     let now: Vec<_> = Component::ALL.map(|component| node.read(component)).into();
     assert_eq!(now, files);
     assert_eq!(node.touched(&["etc/kubernetes/pki"]), pki, "keys were touched");
+    assert_eq!(stored(&node), keys, "what etcd stores is not what it was");
 }
 
 #[test]
@@ -84,12 +104,15 @@ fn one_lost_manifest_comes_back_and_the_others_are_not_touched() {
         let folder = node.touched(&["etc/kubernetes/manifests"]);
         others.map(|component| folder[&node.manifest(component)])
     };
-    let (files, containers) = (identity(&node), node.containers());
+    let (files, containers, keys) = (identity(&node), node.containers(), stored(&node));
+    let pki = node.touched(&["etc/kubernetes/pki"]);
     let report = node.recovers();
     assert_eq!(kinds(&report)[0], "restore-manifest");
     assert!(kinds(&report)[1..].iter().all(|kind| *kind == "restart-kubelet"), "{:?}", kinds(&report));
     assert_eq!(node.read(Component::KubeControllerManager), lost);
     assert_eq!(identity(&node), files);
+    assert_eq!(node.touched(&["etc/kubernetes/pki"]), pki, "keys were touched");
+    assert_eq!(stored(&node), keys, "what etcd stores is not what it was");
     let now = node.containers();
     for component in others {
         assert_eq!(now[&component], containers[&component], "{component} was restarted");
@@ -107,7 +130,7 @@ fn a_backup_copy_that_kubelet_runs_is_taken_out_and_kept() {
     assert_ne!(old, text);
     node.write("kube-scheduler.yaml.bak", old.as_bytes());
     wait("a node that is not healthy", || node.run(&["recover", "--dry-run"]).status.code() == Some(3));
-    let others = node.touched(&["etc/kubernetes/pki", "var/lib/etcd/member/snap/db"]);
+    let (files, containers) = (beside(&node, Component::KubeScheduler), node.containers());
     let report = node.recovers();
     let kinds = kinds(&report);
     assert_eq!(kinds[0], "quarantine-manifest", "{kinds:?}");
@@ -115,7 +138,10 @@ fn a_backup_copy_that_kubelet_runs_is_taken_out_and_kept() {
     assert_eq!(node.read(Component::KubeScheduler), original);
     assert!(!node.root.join("etc/kubernetes/manifests/kube-scheduler.yaml.bak").exists());
     assert!(node.store_has(old.as_bytes()), "the copy is lost");
-    assert_eq!(node.touched(&["etc/kubernetes/pki"]).len(), others.len() - 1);
+    assert_eq!(beside(&node, Component::KubeScheduler), files, "another file was touched");
+    for other in [Component::Etcd, Component::KubeApiserver, Component::KubeControllerManager] {
+        assert_eq!(node.containers()[&other], containers[&other], "{other} was restarted");
+    }
 }
 
 #[test]
@@ -126,12 +152,15 @@ fn a_torn_manifest_is_replaced_and_its_bytes_are_kept() {
     node.write("kube-apiserver.yaml", &[&torn[..], b"\n  torn: [\n"].concat());
     let broken = node.read(Component::KubeApiserver);
     wait("the end of the container", || !node.runs(Component::KubeApiserver));
-    let etcd = node.containers()[&Component::Etcd].clone();
+    let (files, containers) = (beside(&node, Component::KubeApiserver), node.containers());
     let report = node.recovers();
     assert_eq!(kinds(&report)[0], "restore-manifest", "{:?}", kinds(&report));
     assert_eq!(node.read(Component::KubeApiserver), whole);
     assert!(node.store_has(&broken), "the torn file is lost");
-    assert_eq!(node.containers()[&Component::Etcd], etcd, "etcd was restarted");
+    assert_eq!(beside(&node, Component::KubeApiserver), files, "another file was touched");
+    for other in [Component::Etcd, Component::KubeControllerManager, Component::KubeScheduler] {
+        assert_eq!(node.containers()[&other], containers[&other], "{other} was restarted");
+    }
 }
 
 #[test]
