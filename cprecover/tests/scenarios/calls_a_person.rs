@@ -1,5 +1,6 @@
 //! Faults that only a person may mend: nothing is done, and it is said why.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -19,16 +20,24 @@ fn take_the_schedulers_port(node: &Node, command: Command) -> Part {
     part
 }
 
+/// The containers but the one that finds its port taken and is started again and again.
+fn working(node: &Node) -> BTreeMap<Component, String> {
+    let mut containers = node.containers();
+    containers.remove(&Component::KubeScheduler);
+    assert_eq!(containers.len(), 3, "{containers:?}");
+    containers
+}
+
 #[test]
 fn a_foreign_program_on_a_port_is_named_and_left_alone() {
     let node = Node::healthy();
     let mut foreign = take_the_schedulers_port(&node, node.namespace.command(own_program()));
-    let (files, containers) = (node.everything(), node.containers());
+    let (files, containers) = (node.everything(), working(&node));
     let (reason, _) = node.calls_a_person("60");
     assert!(reason.contains(&node.port("scheduler").to_string()), "{reason}");
     assert!(foreign.is_alive(), "the foreign program was ended");
     assert_eq!(node.everything(), files);
-    assert_eq!(node.containers(), containers);
+    assert_eq!(working(&node), containers);
 }
 
 #[test]
@@ -43,12 +52,12 @@ fn a_service_on_a_port_is_named_by_its_unit_and_left_alone() {
     shell.arg("-c").arg(format!("echo $$ > {}/cgroup.procs && exec \"$@\"", cgroup.0.display()));
     shell.arg("sh").arg(own_program());
     let mut service = take_the_schedulers_port(&node, shell);
-    let (files, containers) = (node.everything(), node.containers());
+    let (files, containers) = (node.everything(), working(&node));
     let (reason, _) = node.calls_a_person("60");
     assert!(reason.contains(&unit), "{reason}");
     assert!(service.is_alive(), "the service was ended");
     assert_eq!(node.everything(), files);
-    assert_eq!(node.containers(), containers);
+    assert_eq!(working(&node), containers);
     drop(service);
     drop(node);
 }

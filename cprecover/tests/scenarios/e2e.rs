@@ -1,8 +1,8 @@
 //! `tests/e2e/run`, which breaks real nodes, on a node of doubles: so that it works when it is needed.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use cprecover::model::Component;
 use rustix::process::Signal;
@@ -71,7 +71,9 @@ fn script_on(node: &Node) -> Command {
         .env("SCHEDULER_PORT", node.port("scheduler").to_string())
         .env("E2E_BREAK_THIS_NODE", "yes")
         .env("PATIENCE", "100")
-        .env("LIMIT", "20");
+        .env("LIMIT", "20")
+        // What it keeps of a broken node goes with the node.
+        .env("TMPDIR", node.root.join("opt"));
     for name in ["ETCD_PEERS", "PEERS_START", "PEERS_STOP", "STORE"] {
         command.env_remove(name);
     }
@@ -201,19 +203,43 @@ fn the_scenarios_of_three_members_work_with_real_etcds_and_are_undone() {
     is_clean(node);
 }
 
-/// A script that is ended in the middle of a scenario still puts the node back.
-#[test]
-fn an_end_in_the_middle_puts_the_node_back() {
-    let node = Node::healthy();
-    let before = state_of(&node);
-    let mut command = script_on(&node);
-    // Nothing is stopped for so long but by the end of the script.
-    let mut child = command.env("LIMIT", "10").arg("data_locked").spawn().expect("starts");
-    wait("a scenario that broke the node", || !node.manifest(Component::Etcd).exists());
+/// Ends the script in the middle of a scenario, as soon as something is so, and expects the node as it was.
+fn is_put_back(node: &Node, scenario: &str, until: impl FnMut() -> bool) {
+    let before = state_of(node);
+    let mut child = script_on(node).arg(scenario).stdout(Stdio::null()).spawn().expect("starts");
+    wait("a scenario that broke the node", until);
     signal(i32::try_from(child.id()).expect("fits"), Signal::TERM);
     let status = child.wait().expect("ends");
     assert_eq!(status.code(), Some(143), "{status}");
     node.wait_until_healthy();
-    is_as_before(&node, &before);
+    is_as_before(node, &before);
+}
+
+#[test]
+fn an_end_in_the_middle_puts_the_node_back() {
+    let node = Node::healthy();
+    is_put_back(&node, "data_locked", || !node.manifest(Component::Etcd).exists());
     is_clean(&node);
+}
+
+#[test]
+fn an_end_while_etcds_data_are_aside_puts_them_back() {
+    if real_etcd().is_none() {
+        eprintln!("SKIPPED: no etcd on PATH (Debian package etcd-server)");
+        return;
+    }
+    let node = Node::built(&[]);
+    let log = node.root.join("var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal");
+    let inode = || log.metadata().map(|metadata| metadata.ino()).expect("log");
+    let before = inode();
+    let aside = node.root.join("var/lib/etcd/.cprecover-e2e-member");
+    let spent = node.root.join("var/lib/etcd/.cprecover-e2e-spent");
+    is_put_back(&node, "wal_broken", || aside.exists());
+    assert_eq!(inode(), before, "the log is another file");
+    assert!(!aside.exists());
+    // Whether etcd worked on it is not known then, so it is not removed, and the next run says so.
+    assert!(spent.exists());
+    let output = script_on(&node).arg("healthy").output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && text.contains("is there already"), "{text}");
 }

@@ -15,7 +15,7 @@ use super::node::{Node, kinds, letter, signal, state, wait};
 /// Another member: its name and ports; the namespace is the test's own.
 pub(super) struct Peer {
     name: &'static str,
-    peer: u16,
+    port: u16,
     /// Where it is asked for its health in the clear.
     plain: u16,
     /// Where it is asked with the node's certificates, as it tells the cluster.
@@ -23,8 +23,8 @@ pub(super) struct Peer {
 }
 
 pub(super) const PEERS: [Peer; 2] = [
-    Peer { name: "m1", peer: 12380, plain: 12381, client: 12379 },
-    Peer { name: "m2", peer: 22380, plain: 22381, client: 22379 },
+    Peer { name: "m1", port: 12380, plain: 12381, client: 12379 },
+    Peer { name: "m2", port: 22380, plain: 22381, client: 22379 },
 ];
 
 pub(super) struct Cluster {
@@ -51,8 +51,8 @@ impl Cluster {
         let node = Node::built(&[]);
         let text = String::from_utf8(node.lose(Component::Etcd)).expect("UTF-8");
         let own = format!("drill=https://127.0.0.1:{}", node.port("etcdPeer"));
-        let all = PEERS.iter().fold(own.clone(), |all, Peer { name, peer, .. }| {
-            format!("{all},{name}=https://127.0.0.1:{peer}")
+        let all = PEERS.iter().fold(own.clone(), |all, Peer { name, port, .. }| {
+            format!("{all},{name}=https://127.0.0.1:{port}")
         });
         let flag = format!("--initial-cluster={own}");
         assert!(text.contains(&flag), "{text}");
@@ -103,7 +103,7 @@ fn start(node: &Node, etcd: &std::path::Path, member: &Peer, all: &str) -> Child
     let file = |flag: &str, name: &str| format!("--{flag}={}", pki.join(name).display());
     let name = member.name;
     let (peer, client) =
-        (format!("https://127.0.0.1:{}", member.peer), format!("https://127.0.0.1:{}", member.client));
+        (format!("https://127.0.0.1:{}", member.port), format!("https://127.0.0.1:{}", member.client));
     let mut command = node.namespace.command(etcd);
     command
         .arg(format!("--name={name}"))
