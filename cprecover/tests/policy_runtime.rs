@@ -3,7 +3,8 @@
 //!     cargo test -p cprecover --no-default-features --test policy_runtime
 //!     cargo test -p cprecover --no-default-features --features wasm-runtime --test policy_runtime
 //!
-//! The second wants a full build of the program, `target/debug/cprecover` or what `CPRECOVER` names.
+//! The second wants a full build of the program, `cprecover` in the folder above the tests' own (as a rule
+//! `target/debug`) or what `CPRECOVER` names.
 #![cfg(not(feature = "wasm"))]
 
 use std::path::{Path, PathBuf};
@@ -78,10 +79,15 @@ mod runtime {
 
     use super::*;
 
+    /// Wherever the caller's target folder is.
+    fn beside_the_tests() -> PathBuf {
+        let test = std::env::current_exe().expect("this program");
+        test.ancestors().nth(2).expect("a target folder").join("cprecover")
+    }
+
     /// A node on which a full build has installed the example, and its options of loading.
     fn installed() -> Option<(tempfile::TempDir, LoadOptions)> {
-        let program = std::env::var_os("CPRECOVER")
-            .map_or_else(|| repository().join("target/debug/cprecover"), PathBuf::from);
+        let program = std::env::var_os("CPRECOVER").map_or_else(beside_the_tests, PathBuf::from);
         if !program.exists() {
             eprintln!("SKIPPED: precompiled policies: no full build at {}", program.display());
             return None;

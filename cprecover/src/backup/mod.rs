@@ -29,7 +29,7 @@ mod lint;
 mod lint_text;
 #[cfg(test)]
 mod meddle_test;
-#[cfg(test)]
+#[cfg(all(test, feature = "probe"))]
 pub(crate) mod memory;
 mod opening;
 mod plan;

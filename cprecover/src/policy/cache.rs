@@ -165,6 +165,7 @@ impl PolicyCache {
         Ok(removed)
     }
 
+    #[cfg(feature = "wasm")]
     pub(super) fn key(&self) -> &artifact::Key {
         &self.key
     }

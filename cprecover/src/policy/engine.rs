@@ -25,14 +25,16 @@ pub(super) fn engine() -> Result<&'static Engine> {
 }
 
 /// Names the engine, in each entry of a cache; `None` where it cannot be named (no compiler).
+#[cfg(feature = "wasm")]
 pub(super) fn engine_id() -> Result<Option<artifact::EngineId>> {
-    #[cfg(feature = "wasm")]
-    {
-        static ID: OnceLock<artifact::EngineId> = OnceLock::new();
-        let engine = engine()?;
-        Ok(Some(*ID.get_or_init(|| artifact::EngineId::of(engine))))
-    }
-    #[cfg(not(feature = "wasm"))]
+    static ID: OnceLock<artifact::EngineId> = OnceLock::new();
+    let engine = engine()?;
+    Ok(Some(*ID.get_or_init(|| artifact::EngineId::of(engine))))
+}
+
+#[cfg(not(feature = "wasm"))]
+#[allow(clippy::unnecessary_wraps)] // With a compiler it can fail.
+pub(super) fn engine_id() -> Result<Option<artifact::EngineId>> {
     Ok(None)
 }
 

@@ -106,6 +106,7 @@ impl Policy {
     }
 
     #[cfg(not(feature = "wasm"))]
+    #[allow(clippy::unnecessary_wraps)] // With a compiler it can fail.
     fn of_profile(profile: Profile, _options: &LoadOptions) -> Result<Self> {
         Ok(Self::native(profile))
     }

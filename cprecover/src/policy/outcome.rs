@@ -100,7 +100,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Makes the answer of a policy named `test`.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "probe"))]
     pub(crate) fn of_test(decisions: Vec<Decision>) -> Self {
         let policy = Identity {
             name: "test".into(),

@@ -133,6 +133,7 @@ impl Simulated {
     }
 
     /// Returns one state that a crash now may leave; `below(n)` picks a number under n.
+    #[cfg(feature = "probe")]
     pub(crate) fn crash(&self, mut below: impl FnMut(usize) -> usize) -> Self {
         let state = self.state();
         let mut kept: Vec<bool> = Vec::new();
