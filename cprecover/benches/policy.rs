@@ -7,20 +7,25 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
-use std::hint::black_box;
+mod policy_support;
+
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use cprecover::model::Digest;
-use cprecover::policy::contract::{Component, ManifestState};
-use cprecover::policy::{LoadOptions, Observation, Policy, PolicyCache, RunLimits};
+use cprecover::policy::{LoadOptions, Policy, PolicyCache, RunLimits, WorkerCompiler, serve_compile};
 use cprecover_policies::{Profile, shipped};
+use policy_support::{measure, memory_of_each, observation, times_head};
 
 const ROUNDS: usize = 20_000;
 
 fn main() {
     let component = shipped::component(Profile::Default);
     let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|arg| arg == "policy-compile") {
+        serve_compile(&mut std::io::stdin(), &mut std::io::stdout()).unwrap();
+        return;
+    }
     if let [_, case, cache] = args.as_slice()
         && case.starts_with("memory-")
     {
@@ -44,7 +49,7 @@ fn main() {
     );
     assert_eq!(decided.decisions.len(), 3);
 
-    println!("{:<44} {:>10} {:>10} {:>10}", "", "p50", "p99", "min");
+    times_head();
     let policy = &installed.policy;
     let native = Policy::native(Profile::Default);
     measure("fresh instance + decide", ROUNDS, || policy.decide(&seen));
@@ -64,78 +69,42 @@ fn main() {
         Policy::from_bytes(component, &LoadOptions::default()).unwrap()
     });
 
-    println!("\n{:<44} {:>12} {:>14}", "added to a process", "RSS kB", "address kB");
-    for case in ["memory-native", "memory-cached", "memory-compiled"] {
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .arg(case)
-            .arg(&cache)
-            .output()
-            .unwrap();
-        print!("{}", String::from_utf8_lossy(&output.stdout));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
+    measure("count and compile in a worker process", 10, || {
+        Policy::from_bytes(component, &by_worker()).unwrap()
+    });
+
+    memory_of_each(&["memory-native", "memory-cached", "memory-worker", "memory-compiled"], &[&cache]);
 }
 
-/// A recorded node whose manifests are lost, with three of them in the backup.
-fn observation() -> Observation {
-    let text = include_str!("../../policies/testdata/manifests-lost.json");
-    let mut value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
-    value.remove("schema");
-    let mut seen: Observation = serde_json::from_value(value.into()).unwrap();
-    for manifest in &mut seen.manifests {
-        if manifest.component == Some(Component::KubeScheduler) {
-            manifest.state = ManifestState::Present;
-        }
-    }
-    seen
-}
-
-fn measure<T>(name: &str, rounds: usize, mut work: impl FnMut() -> T) {
-    for _ in 0..rounds / 10 {
-        black_box(work());
-    }
-    let mut times: Vec<Duration> = (0..rounds)
-        .map(|_| {
-            let begun = Instant::now();
-            let result = black_box(work());
-            let took = begun.elapsed();
-            drop(result);
-            took
-        })
-        .collect();
-    times.sort_unstable();
-    let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)];
-    println!("{name:<44} {:>10.1?} {:>10.1?} {:>10.1?}", at(50), at(99), times[0]);
-}
-
-fn status_kb(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+/// The worker is this program, which its first argument makes one.
+fn by_worker() -> LoadOptions {
+    let mut options = LoadOptions::default();
+    options.compiler = Some(Arc::new(WorkerCompiler::new(std::env::current_exe().unwrap())));
+    options
 }
 
 /// Loads and asks, and prints what that added to this process.
 fn memory(case: &str, cache: &Path) {
     let seen = observation();
-    let (rss, address) = (status_kb("VmRSS:"), status_kb("VmSize:"));
     let component = shipped::component(Profile::Default);
-    let policy = match case {
-        "memory-native" => Policy::native(Profile::Default),
-        "memory-cached" => {
-            let mut options = LoadOptions::default();
-            options.cache = PolicyCache::open(cache).unwrap();
-            Policy::from_bytes(component, &options).unwrap()
-        }
-        _ => Policy::from_bytes(component, &LoadOptions::default()).unwrap(),
-    };
-    let decided = (0..100).map(|_| policy.decide(&seen).decisions.len()).sum::<usize>();
-    assert_eq!(decided, 300);
     let name = match case {
         "memory-native" => "native rules",
         "memory-cached" => "component from the cache",
+        "memory-worker" => "component compiled in a worker process",
         _ => "component compiled in this process",
     };
-    // The high-water marks: also what was given back in between.
-    let (rss, address) = (status_kb("VmHWM:") - rss, status_kb("VmPeak:") - address);
-    println!("{name:<44} {rss:>12} {address:>14}");
+    policy_support::memory(name, || {
+        let policy = match case {
+            "memory-native" => Policy::native(Profile::Default),
+            "memory-cached" => {
+                let mut options = LoadOptions::default();
+                options.cache = PolicyCache::open(cache).unwrap();
+                Policy::from_bytes(component, &options).unwrap()
+            }
+            "memory-worker" => Policy::from_bytes(component, &by_worker()).unwrap(),
+            _ => Policy::from_bytes(component, &LoadOptions::default()).unwrap(),
+        };
+        let decided = (0..100).map(|_| policy.decide(&seen).decisions.len()).sum::<usize>();
+        assert_eq!(decided, 300);
+    });
 }

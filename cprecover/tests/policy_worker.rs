@@ -79,8 +79,19 @@ fn a_worker_compiles_what_this_process_compiles() {
         let bytes = cprecover_policies::shipped::component(profile);
         let policy = Policy::from_bytes(bytes, &options).expect("compiles");
         let seen = Observation::default();
-        assert_eq!(policy.decide(&seen), Policy::shipped(name).expect("loads").decide(&seen));
+        let here = Policy::shipped(name).expect("loads").decide(&seen);
+        assert_eq!(policy.decide(&seen), here);
+        let by_name = Policy::shipped_with(name, &options).expect("compiles");
+        assert_eq!(by_name.decide(&seen), here);
     }
+}
+
+#[test]
+fn a_shipped_policy_is_compiled_by_the_worker_that_is_given() {
+    let _alone = alone();
+    let options = uncounted(WorkerCompiler::new("/no/such/program"));
+    let error = Policy::shipped_with("default", &options).expect_err("nobody else compiles it");
+    assert!(error.to_string().contains("/no/such/program"), "{error}");
 }
 
 #[test]

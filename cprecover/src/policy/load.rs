@@ -86,7 +86,10 @@ impl Policy {
         Self::shipped_with(name, &LoadOptions::default())
     }
 
-    /// Returns an embedded policy; of `options` only the cache and the limits of running are used.
+    /// Returns an embedded policy; of `options` the cache, the compiler and the limits of running are used.
+    ///
+    /// Compiling in this process adds some 20 MB to it; a compiler that is another process, or a cache into
+    /// which the policy was installed, keeps that out of it.
     ///
     /// # Errors
     /// As [`Policy::shipped`].
@@ -100,8 +103,12 @@ impl Policy {
 
     #[cfg(feature = "wasm")]
     fn of_profile(profile: Profile, options: &LoadOptions) -> Result<Self> {
-        let options =
-            LoadOptions { cache: options.cache.clone(), run: options.run, ..LoadOptions::default() };
+        let options = LoadOptions {
+            cache: options.cache.clone(),
+            compiler: options.compiler.clone(),
+            run: options.run,
+            ..LoadOptions::default()
+        };
         Self::from_bytes(cprecover_policies::shipped::component(profile), &options)
     }
 

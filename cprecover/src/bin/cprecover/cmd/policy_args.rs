@@ -97,7 +97,10 @@ pub(crate) fn load(text: &str, options: &LoadOptions) -> Result<Policy> {
 }
 
 fn shipped(name: &str, options: &LoadOptions) -> Result<Policy> {
-    Policy::shipped_with(name, options).map_err(|error| match error.kind() {
+    let mut options = options.clone();
+    // What is shipped needs no bounds, and a machine in trouble may not start another process.
+    options.compiler = None;
+    Policy::shipped_with(name, &options).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::new(
             ErrorKind::NotFound,
             format!("no shipped policy is called {name:?}; a file is named with its path and .wasm"),
