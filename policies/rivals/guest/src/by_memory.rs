@@ -8,7 +8,7 @@ static ANSWER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// Returns room for `len` bytes; [`decide`] takes it back.
 #[unsafe(no_mangle)]
 pub extern "C" fn alloc(len: usize) -> *mut u8 {
-    Box::into_raw(vec![0; len].into_boxed_slice()).cast()
+    Box::into_raw(vec![0_u8; len].into_boxed_slice()).cast()
 }
 
 /// Returns where the answer is and how long: address in the upper half, length in the lower.
