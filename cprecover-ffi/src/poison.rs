@@ -115,6 +115,12 @@ fn rows() -> impl IntoIterator<Item = Row> {
         cpr_watch("cpr_node") = |w, _b, e| cpr_watch(w.bad.node, null(), null(), 0, null(), 0, e);
         cpr_watch("cpr_policy") = |w, _b, e| cpr_watch(w.good.node, w.bad.policy, null(), 0, null(), 0, e);
         cpr_audit("cpr_node") = |w, b, e| cpr_audit(w.bad.node, b, e);
+        cpr_pods_list("cpr_node") = |w, b, e| cpr_pods_list(w.bad.node, null(), 0, b, e);
+        cpr_pods_quarantine("cpr_node") = |w, b, e| cpr_pods_quarantine(w.bad.node, N, 4, 0, null(), 0, b, e);
+        cpr_pods_undo("cpr_node") = |w, b, e| cpr_pods_undo(w.bad.node, N, 4, null(), 0, b, e);
+        cpr_etcd_snapshot("cpr_node") = |w, b, e| cpr_etcd_snapshot(w.bad.node, N, 4, null(), 0, b, e);
+        cpr_support_bundle("cpr_node") = |w, b, e| cpr_support_bundle(w.bad.node, null(), N, 4, null(), 0, b, e);
+        cpr_support_bundle("cpr_policy") = |w, b, e| cpr_support_bundle(w.good.node, w.bad.policy, N, 4, null(), 0, b, e);
     ]
 }
 

@@ -21,7 +21,17 @@ struct Owner {
 /// Held while an engine works on a node; freed by dropping it, or by the kernel when the process ends.
 #[derive(Debug)]
 pub struct NodeLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for NodeLock {
+    fn drop(&mut self) {
+        // Closing is not enough: between fork and exec, a child that another thread starts has the file
+        // open too, and flock(2) is the open file's, not the descriptor's.
+        if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!(%error, "the node's lock is freed when the last process that inherited it ends");
+        }
+    }
 }
 
 impl NodeLock {
@@ -56,7 +66,7 @@ impl NodeLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(&text))
             .map_err(|source| Error::path("write", &path, source))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -86,5 +96,15 @@ mod tests {
         assert!(error.to_string().contains(&format!("pid {} since 2", std::process::id())), "{error}");
         drop(first);
         NodeLock::acquire(&store).expect("free again");
+    }
+
+    #[test]
+    fn a_child_between_fork_and_exec_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let first = NodeLock::acquire(dir.path()).expect("free");
+        let inherited = first.file.try_clone().expect("as fork does");
+        drop(first);
+        NodeLock::acquire(dir.path()).expect("free, though the file is open still");
+        drop(inherited);
     }
 }
