@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measures the C ABI in release builds and prints the tables of docs/benchmarks.md; fails when a limit of the
+# Measures the C ABI in builds of the profile `small` and prints the tables of docs/benchmarks.md; fails when a limit of the
 # project is passed. Each build with WebAssembly compiles a compiler: minutes.
 # Usage: run.sh [target folder, default target/c-abi-bench]
 set -u
@@ -9,10 +9,10 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 failed=0
 build() { # name, features
-    (cd "$here" && CARGO_TARGET_DIR="$target" cargo rustc -q -p cprecover-ffi --release --no-default-features --features "$2" --crate-type cdylib) &&
-        cp "$target/release/libcprecover_ffi.so" "$work/$1.so" || return 1
-    (cd "$here" && CARGO_TARGET_DIR="$target" cargo rustc -q -p cprecover-ffi --release --no-default-features --features "$2" --crate-type staticlib) &&
-        cp "$target/release/libcprecover_ffi.a" "$work/$1.a" || return 1
+    (cd "$here" && CARGO_TARGET_DIR="$target" cargo rustc -q -p cprecover-ffi --profile small --no-default-features --features "$2" --crate-type cdylib) &&
+        cp "$target/small/libcprecover_ffi.so" "$work/$1.so" || return 1
+    (cd "$here" && CARGO_TARGET_DIR="$target" cargo rustc -q -p cprecover-ffi --profile small --no-default-features --features "$2" --crate-type staticlib) &&
+        cp "$target/small/libcprecover_ffi.a" "$work/$1.a" || return 1
     strip -o "$work/$1.stripped.so" "$work/$1.so"
     strip -g -o "$work/$1.stripped.a" "$work/$1.a"
 }
@@ -44,7 +44,7 @@ row compiler "wasm,probe,cri" "with \`wasm\`: any policy is compiled" 14
 echo
 best=$work/native.stripped.so
 "$work/overhead" "$best" > "$work/c" || exit 1
-(cd "$here" && CARGO_TARGET_DIR="$target" cargo bench -q -p cprecover-ffi --no-default-features --features probe,cri --bench overhead) > "$work/rust" 2> "$work/log" ||
+(cd "$here" && CARGO_TARGET_DIR="$target" cargo bench -q -p cprecover-ffi --profile small --no-default-features --features probe,cri --bench overhead) > "$work/rust" 2> "$work/log" ||
     { cat "$work/log"; exit 1; }
 if command -v go > /dev/null; then
     cp "$best" "$work/libcprecover.so.0" && ln -sf libcprecover.so.0 "$work/libcprecover.so"

@@ -257,7 +257,7 @@ fn call(name: &str, query: Query, wanted: &str) -> Row {
 }
 
 /// Pids of the holders on 2380 (named etcd), 2381 (odd name), 2382 (odd name, own cgroup), 2384 (the real
-/// etcd), and of more that are named etcd and were started earlier.
+/// etcd), and of more that were started earlier, by what tells them.
 struct Holders {
     etcd: u32,
     earlier: Vec<(&'static str, u16, u32)>,
@@ -288,7 +288,7 @@ fn rows(pids: &Holders) -> Vec<Row> {
     ];
     let mut rows: Vec<Row> = processes.into_iter().flatten().collect();
     rows.extend(pids.earlier.iter().filter_map(|(name, port, pid)| {
-        process(&format!("cprecover, likely name, {name}"), &who, &[&port.to_string()], &pid.to_string())
+        process(&format!("cprecover, {name}"), &who, &[&port.to_string()], &pid.to_string())
     }));
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let hint = Pid::new(i32::try_from(pids.odd).expect("small"));
@@ -392,8 +392,13 @@ fn run() {
     let first = stage.holder("etcd", 2385, false);
     stage.fill(processes / 2);
     let midst = stage.holder("etcd", 2386, false);
+    let odd_midst = stage.holder("odd-name", 2387, false);
     stage.fill(processes - processes / 2);
-    let earlier = vec![("the oldest", 2385, first), ("in the midst", 2386, midst)];
+    let earlier = vec![
+        ("likely name, the oldest", 2385, first),
+        ("likely name, in the midst", 2386, midst),
+        ("nothing narrows, in the midst", 2387, odd_midst),
+    ];
     let rows = holders(&mut stage, earlier);
     let (fds, sockets) = (processes * DESCRIPTORS, processes * SOCKETS);
     let title = format!("large machine: {processes} processes, {fds} descriptors, {sockets} sockets more");

@@ -22,6 +22,7 @@ pub(crate) mod procdir;
 mod proclocks;
 mod query;
 mod sockdiag;
+mod sweep;
 mod verdict;
 mod words;
 

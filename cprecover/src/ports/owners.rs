@@ -1,8 +1,6 @@
 //! Looks for the processes that own sockets: likely ones first, and no further than needed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
@@ -11,66 +9,11 @@ use super::holder::Holder;
 use super::listener::Listener;
 use super::procdir::ProcDir;
 use super::query::Query;
+use super::sweep::{CHECK_EVERY, Candidate, Choice, Sighting, Sweep, Swept};
 use crate::error::Result;
 use crate::model::Pid;
 use crate::sys::Deadline;
 use crate::terminate::ProcessHandle;
-
-/// Fewer candidates than this are read by the caller's thread alone.
-const PARALLEL_FROM: usize = 32;
-/// A name is read ten times faster than descriptors are, so that a thread pays later.
-const PARALLEL_NAMES_FROM: usize = 256;
-/// Candidates between two looks at the deadline.
-const CHECK_EVERY: usize = 16;
-
-/// A place where descriptors are listed: a process, or a thread with a table of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Candidate {
-    pid: Pid,
-    thread: Option<Pid>,
-}
-
-impl Candidate {
-    fn process(pid: Pid) -> Self {
-        Self { pid, thread: None }
-    }
-
-    fn path(self) -> String {
-        match self.thread {
-            None => self.pid.to_string(),
-            Some(thread) => format!("{}/task/{thread}", self.pid),
-        }
-    }
-}
-
-/// Which candidates of a sweep have their descriptors read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Choice {
-    All,
-    /// Those that run a program with a likely name.
-    Program,
-    /// Those with a likely command name.
-    Command,
-}
-
-impl Choice {
-    fn fits(self, search: &Search<'_>, pid: Pid) -> bool {
-        let names = &search.query.likely_names;
-        match self {
-            Self::All => true,
-            Self::Program => search.proc.program_is_one_of(pid, names),
-            Self::Command => search.proc.comm_is_one_of(pid, names),
-        }
-    }
-}
-
-/// A socket that was seen among the descriptors of a candidate.
-#[derive(Debug)]
-struct Sighting {
-    candidate: Candidate,
-    fd: String,
-    inode: u64,
-}
 
 /// What a search found.
 #[derive(Debug, Default)]
@@ -97,8 +40,7 @@ pub(super) fn search(
 ) -> Result<Owners> {
     let mut search = Search::new(proc, query, listeners, deadline);
     search.run()?;
-    let unreadable = search.denied.load(Ordering::Relaxed);
-    Ok(Owners { holders: search.owners.into_values().collect(), unreadable })
+    Ok(Owners { holders: search.owners.into_values().collect(), unreadable: search.denied })
 }
 
 /// Reports whether a process, or a thread of its with a descriptor table of its own, has one of these
@@ -131,7 +73,7 @@ struct Search<'a> {
     own_namespace: bool,
     /// Processes whose descriptors were read.
     seen: BTreeSet<Pid>,
-    denied: AtomicUsize,
+    denied: usize,
     owners: BTreeMap<Pid, Holder>,
 }
 
@@ -144,7 +86,7 @@ impl<'a> Search<'a> {
             listeners,
             own_namespace: proc.is_own_namespace(),
             seen: BTreeSet::new(),
-            denied: AtomicUsize::new(0),
+            denied: 0,
             owners: BTreeMap::new(),
         }
     }
@@ -154,8 +96,7 @@ impl<'a> Search<'a> {
         self.look_at(&hints)?;
         self.by_cgroup()?;
         if !self.missing().is_empty() {
-            let pids = self.proc.pids()?;
-            self.by_name(&pids)?;
+            let pids = self.by_name()?;
             self.by_user(&pids)?;
             self.everywhere(&pids)?;
         }
@@ -187,9 +128,9 @@ impl<'a> Search<'a> {
             // Gone or of threads only: the search goes on without it.
             let pids = cgroupfs::processes(&folder).unwrap_or_default();
             let all = self.listeners.iter().map(|listener| listener.inode).collect();
-            let candidates: Vec<Candidate> = self.unseen(&pids);
-            let found = self.sweep(Choice::All, &candidates, &all, false)?;
-            self.confirm(found.sightings);
+            let candidates = self.unseen(&pids);
+            let found = self.sweep(&all).exhaustive().over(candidates)?;
+            self.take(found);
             if !self.missing().is_empty() {
                 self.threads_of(&pids)?;
             }
@@ -199,23 +140,27 @@ impl<'a> Search<'a> {
 
     /// Reads the processes with a likely name, each as soon as its name is known: that of the program
     /// first, which takes one system call where the command name takes three, but cannot be had without
-    /// permission to trace the process (`proc_pid_exe(5)`). The oldest and the youngest come first: a control
-    /// plane starts with its node, and what was restarted since is young.
-    fn by_name(&mut self, pids: &[Pid]) -> Result<()> {
-        let mut named = Vec::new();
-        for choice in [Choice::Program, Choice::Command] {
-            let missing = self.missing();
-            if missing.is_empty() {
-                break;
-            }
-            let others = from_both_ends(pids).filter(|pid| !self.seen.contains(pid));
-            let candidates: Vec<Candidate> = others.map(Candidate::process).collect();
-            let found = self.sweep(choice, &candidates, &missing, true)?;
-            self.seen.extend(&found.read);
-            named.extend(found.read);
-            self.confirm(found.sightings);
+    /// permission to trace the process (`proc_pid_exe(5)`). Returns all processes, or fewer when no
+    /// socket is missing any more.
+    fn by_name(&mut self) -> Result<Vec<Pid>> {
+        let missing = self.missing();
+        let (found, listed) = self.sweep(&missing).only(Choice::Program).over_listing(&self.seen)?;
+        let mut named = found.read.clone();
+        self.take(found);
+        let missing = self.missing();
+        if missing.is_empty() {
+            return Ok(listed.unwrap_or_default());
         }
-        if self.missing().is_empty() { Ok(()) } else { self.threads_of(&named) }
+        // What was seen before all processes were listed has ended since.
+        let listed = listed.map_or_else(|| self.proc.pids(), Ok)?;
+        let others = listed.iter().copied().filter(|pid| !self.seen.contains(pid)).map(Candidate::process);
+        let found = self.sweep(&missing).only(Choice::Command).over(others)?;
+        named.extend(&found.read);
+        self.take(found);
+        if !self.missing().is_empty() {
+            self.threads_of(&named)?;
+        }
+        Ok(listed)
     }
 
     /// Reads the processes of the users that made the sockets. Root owns nearly everything, so that
@@ -258,7 +203,7 @@ impl<'a> Search<'a> {
             let threads = self.proc.other_threads(pid).unwrap_or_default();
             let count = if threads.is_empty() { 0 } else { self.proc.descriptor_count(&pid.to_string()) };
             for thread in threads {
-                let candidate = Candidate { pid, thread: Some(thread) };
+                let candidate = Candidate::thread(pid, thread);
                 let differs = self.proc.descriptor_count(&candidate.path()) != count;
                 if differs { other.push(candidate) } else { maybe.push(candidate) }
             }
@@ -266,8 +211,8 @@ impl<'a> Search<'a> {
         for candidates in [other, maybe] {
             let missing = self.missing();
             if !missing.is_empty() {
-                let found = self.sweep(Choice::All, &candidates, &missing, true)?;
-                self.confirm(found.sightings);
+                let found = self.sweep(&missing).over(candidates)?;
+                self.take(found);
             }
         }
         Ok(())
@@ -282,8 +227,8 @@ impl<'a> Search<'a> {
         }
         let candidates = self.unseen(&kin);
         let all = self.listeners.iter().map(|listener| listener.inode).collect();
-        let found = self.sweep(Choice::All, &candidates, &all, false)?;
-        self.confirm(found.sightings);
+        let found = self.sweep(&all).exhaustive().over(candidates)?;
+        self.take(found);
         Ok(())
     }
 
@@ -294,8 +239,8 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         let candidates = self.unseen(pids);
-        let found = self.sweep(Choice::All, &candidates, &missing, true)?;
-        self.confirm(found.sightings);
+        let found = self.sweep(&missing).over(candidates)?;
+        self.take(found);
         Ok(())
     }
 
@@ -303,42 +248,17 @@ impl<'a> Search<'a> {
         pids.iter().copied().filter(|pid| self.seen.insert(*pid)).map(Candidate::process).collect()
     }
 
-    /// Reads the descriptors of the chosen candidates; with `first`, until each socket was seen once.
-    fn sweep(
-        &self,
-        choice: Choice,
-        candidates: &[Candidate],
-        wanted: &BTreeSet<u64>,
-        first: bool,
-    ) -> Result<Swept> {
-        let sweep = Sweep {
-            search: self,
-            choice,
-            candidates,
-            first,
-            next: AtomicUsize::new(0),
-            done: AtomicBool::new(false),
-            state: Mutex::new(Swept { missing: wanted.clone(), ..Swept::default() }),
-        };
-        let parallel_from = if choice == Choice::All { PARALLEL_FROM } else { PARALLEL_NAMES_FROM };
-        let helpers = match candidates.len() {
-            0 => return Ok(Swept::default()),
-            few if few < parallel_from => 0,
-            _ => self.query.threads.get() - 1,
-        };
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..helpers)
-                .map_while(|_| {
-                    let builder = std::thread::Builder::new().name("cprecover-sweep".into());
-                    // No more threads to be had: those that run do the work.
-                    builder.spawn_scoped(scope, || sweep.work()).ok()
-                })
-                .collect();
-            let own = sweep.work();
-            let others = threads.into_iter().map(|thread| thread.join().unwrap_or(Ok(())));
-            others.fold(own, Result::and)
-        })?;
-        Ok(sweep.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    fn sweep<'b>(&self, wanted: &'b BTreeSet<u64>) -> Sweep<'b>
+    where
+        'a: 'b,
+    {
+        Sweep::new(self.proc, self.query, self.deadline, wanted)
+    }
+
+    fn take(&mut self, found: Swept) {
+        self.seen.extend(&found.read);
+        self.denied += found.denied;
+        self.confirm(found.sightings);
     }
 
     /// Makes owners of sightings that still hold: the pidfd is opened first, so that what is read
@@ -368,86 +288,6 @@ impl<'a> Search<'a> {
             }
         }
     }
-}
-
-/// What a sweep found.
-#[derive(Debug, Default)]
-struct Swept {
-    sightings: Vec<Sighting>,
-    /// Whose descriptors were read; kept where not all are.
-    read: Vec<Pid>,
-    /// Sockets that were not seen yet, where the first sighting of each is enough.
-    missing: BTreeSet<u64>,
-}
-
-/// One pass over candidates, shared by the threads that make it.
-struct Sweep<'a, 'b> {
-    search: &'a Search<'b>,
-    choice: Choice,
-    candidates: &'a [Candidate],
-    first: bool,
-    next: AtomicUsize,
-    done: AtomicBool,
-    state: Mutex<Swept>,
-}
-
-impl Sweep<'_, '_> {
-    fn work(&self) -> Result<()> {
-        let wanted = self.lock().missing.clone();
-        while !self.done.load(Ordering::Relaxed) {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(candidate) = self.candidates.get(index) else { break };
-            if index.is_multiple_of(CHECK_EVERY)
-                && let Err(error) = self.search.deadline.check("look for the owner of a port")
-            {
-                self.done.store(true, Ordering::Relaxed);
-                return Err(error);
-            }
-            if self.choice.fits(self.search, candidate.pid) {
-                self.read(*candidate, &wanted);
-            }
-        }
-        Ok(())
-    }
-
-    fn read(&self, candidate: Candidate, wanted: &BTreeSet<u64>) {
-        if self.choice != Choice::All {
-            self.lock().read.push(candidate.pid);
-        }
-        let outcome = self.search.proc.sockets(&candidate.path(), |fd, inode| {
-            if wanted.contains(&inode) {
-                let mut state = self.lock();
-                state.sightings.push(Sighting {
-                    candidate,
-                    fd: String::from_utf8_lossy(fd).into_owned(),
-                    inode,
-                });
-                if self.first {
-                    state.missing.remove(&inode);
-                    self.done.store(state.missing.is_empty(), Ordering::Relaxed);
-                }
-            }
-            !self.done.load(Ordering::Relaxed)
-        });
-        if matches!(outcome, Err(Errno::ACCESS | Errno::PERM)) {
-            self.search.denied.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Swept> {
-        // A panic of another thread leaves the lists as they were; both stay true.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-/// Returns the first, the last, the second, the last but one, and so on.
-fn from_both_ends(pids: &[Pid]) -> impl Iterator<Item = Pid> {
-    let mut pids = pids.iter().copied();
-    let mut from_end = true;
-    std::iter::from_fn(move || {
-        from_end = !from_end;
-        if from_end { pids.next_back() } else { pids.next() }
-    })
 }
 
 #[cfg(test)]
@@ -484,23 +324,15 @@ mod tests {
         let listeners = super::super::listeners(&query).expect("asks");
         let deadline = Deadline::after(Duration::from_mins(1));
         let mut search = Search::new(&proc, &query, &listeners, &deadline);
-        let pids = proc.pids().expect("lists");
-        search.by_name(&pids).expect("searches");
+        search.by_name().expect("searches");
         search.owners.into_keys().collect()
-    }
-
-    #[test]
-    fn the_oldest_and_the_youngest_come_first() {
-        let pids: Vec<Pid> = (1..=5).filter_map(Pid::new).collect();
-        let order: Vec<i32> = from_both_ends(&pids).map(Pid::get).collect();
-        assert_eq!(order, [1, 5, 2, 4, 3]);
     }
 
     #[test]
     fn a_likely_program_or_command_is_found_by_its_name() {
         let own = std::process::id();
         let comm = std::fs::read_to_string("/proc/self/comm").expect("readable");
-        for filler in [0, 2 * PARALLEL_NAMES_FROM] {
+        for filler in [0, 600] {
             for (files, likely) in [
                 (&["exe", "comm"][..], "etcd"),
                 (&["exe"], "etcd"),

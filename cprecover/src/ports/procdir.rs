@@ -17,7 +17,9 @@ const FILE_LIMIT: u64 = 1 << 20;
 /// More processes than any `pid_max` allows (`PID_MAX_LIMIT`, 4 Mi) are not listed.
 const PID_LIMIT: usize = 1 << 22;
 /// Size of the buffer for getdents(2).
-const DIR_BUFFER: usize = 32 * 1024;
+const DIR_BUFFER: usize = 4 * 1024;
+/// Processes that are handed on together while they are listed.
+const PIDS_AT_ONCE: usize = 64;
 
 /// A mounted procfs.
 #[derive(Debug)]
@@ -123,12 +125,28 @@ impl ProcDir {
     /// Returns all processes, in the order of their pids.
     pub(crate) fn pids(&self) -> Result<Vec<Pid>> {
         let mut pids = Vec::with_capacity(1024);
-        self.entries(".", |name| {
-            pids.extend(parse_pid(name));
+        self.pids_in_parts(|part| {
+            pids.extend_from_slice(part);
             pids.len() < PID_LIMIT
+        })?;
+        Ok(pids)
+    }
+
+    /// Calls `each` with all processes, some at a time and in the order of their pids, until it returns
+    /// `false`; reports whether it never did.
+    pub(crate) fn pids_in_parts(&self, mut each: impl FnMut(&[Pid]) -> bool) -> Result<bool> {
+        let mut part = Vec::with_capacity(PIDS_AT_ONCE);
+        let mut going_on = true;
+        self.entries(".", |name| {
+            part.extend(parse_pid(name));
+            if part.len() == PIDS_AT_ONCE {
+                going_on = each(&part);
+                part.clear();
+            }
+            going_on
         })
         .map_err(|errno| Error::path("list", &self.path, errno))?;
-        Ok(pids)
+        Ok(going_on && each(&part))
     }
 
     /// Returns the threads of a process, its first one left out.

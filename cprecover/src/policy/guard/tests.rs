@@ -268,6 +268,20 @@ fn etcd_never_falls_below_quorum() {
 }
 
 #[test]
+fn a_silent_voter_counts_where_others_may_need_it() {
+    fn silent(seen: &mut Observation) {
+        seen.etcd.members[0].healthy = Verdict::Unknown;
+    }
+    fn alone(seen: &mut Observation) {
+        silent(seen);
+        seen.etcd.members.truncate(1);
+        seen.etcd.quorum = 1;
+    }
+    guarded(Rail::Quorum, &holder(), silent, |seen| seen.etcd.members[1].healthy = Verdict::Unknown);
+    guarded(Rail::Quorum, &holder(), alone, |seen| seen.etcd.members[0].healthy = Verdict::Yes);
+}
+
+#[test]
 fn etcd_is_never_started_on_lost_data() {
     for data in [EtcdData::Empty, EtcdData::Missing, EtcdData::Foreign] {
         let mut seen = seen();

@@ -164,6 +164,8 @@ pub(super) fn local_health(health: &[HealthFact]) -> Verdict {
                 _ => Verdict::Unknown,
             }
         }
+        // One that is slow under load may still vote.
+        Some(HealthState::Probed(Outcome::Timeout | Outcome::Hung { .. })) => Verdict::Unknown,
         // Not asked means that there is no manifest: kubelet runs no etcd then.
         Some(HealthState::Probed(_)) | None => Verdict::No,
     }

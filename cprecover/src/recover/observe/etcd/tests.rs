@@ -8,7 +8,7 @@ use super::*;
 use crate::etcd::{DataState, Refusal, ViewSource};
 use crate::healthz;
 use crate::policy::contract::EtcdData;
-use crate::probe::Outcome;
+use crate::probe::{Outcome, Phase};
 use crate::recover::observation::PodSource;
 
 use crate::diagnose::{HealthState, Subject};
@@ -37,7 +37,11 @@ fn healthy() -> Vec<HealthFact> {
 }
 
 fn refused() -> Vec<HealthFact> {
-    let state = HealthState::Probed(Outcome::Refused);
+    probed(Outcome::Refused)
+}
+
+fn probed(outcome: Outcome) -> Vec<HealthFact> {
+    let state = HealthState::Probed(outcome);
     vec![HealthFact::new(Some(Subject::Component(Component::Etcd)), "http://x/health", state)]
 }
 
@@ -127,6 +131,25 @@ fn when_nobody_answers_the_names_are_all_that_is_known() {
     let pods = super::tests::pods(&nameless);
     let seen = look(&node.options, &pods, &refused(), &mut Cache::default(), &deadline());
     assert_eq!((seen.contract.quorum, seen.contract.members.len()), (0, 0), "unknown is not one");
+}
+
+#[test]
+fn a_member_that_is_silent_may_still_vote() {
+    let node = node();
+    for outcome in [Outcome::Timeout, Outcome::Hung { phase: Phase::FirstByte }] {
+        for (initial, refusals) in
+            [(INITIAL, vec![Refusal::BelowQuorum]), ("cp1=http://127.0.0.1:2380", Vec::new())]
+        {
+            let (members, client) = cluster(&[], false);
+            drop(members);
+            let pods = pods(&manifest("cp1", client, initial));
+            let seen =
+                look(&node.options, &pods, &probed(outcome.clone()), &mut Cache::default(), &deadline());
+            let local = seen.contract.members.iter().find(|member| member.local).expect("listed");
+            assert_eq!(local.healthy, Verdict::Unknown, "{outcome:?}");
+            assert_eq!(seen.facts.projection.expect("known").refusals, refusals, "{outcome:?} {initial}");
+        }
+    }
 }
 
 #[test]
