@@ -200,6 +200,11 @@ impl Check<'_> {
     fn read_in_use(&mut self, files: &Files) {
         let message = format!("database is in use: lock {}", self.report.lock);
         self.remark(&files.db, FindingKind::Locked, DataState::Locked, message);
+        if files.wal.is_empty() {
+            let message =
+                "its WAL is gone while it runs; its next start would found a new cluster".to_owned();
+            self.remark(&files.wal_dir, FindingKind::WalMissing, DataState::Locked, message);
+        }
         if let Ok(scan) = wal::scan(&files.wal_dir, &files.wal, self.options.wal_bytes, self.deadline) {
             self.report.member_id = scan.member_id;
             self.report.cluster_id = scan.cluster_id;

@@ -25,4 +25,5 @@ pub use outcome::{Outcome, Phase};
 #[cfg(feature = "probe")]
 pub use prober::Prober;
 #[cfg(feature = "probe")]
+pub(crate) use target::target_of_pod;
 pub use target::{ClientIdentity, Limits, Target, Trust, target_of};

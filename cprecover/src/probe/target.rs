@@ -108,6 +108,14 @@ pub fn target_of(component: Component, node: &NodeOptions, insecure: bool) -> Re
     target_by_flags(component, node, |name| manifest.as_ref().and_then(|pod| pod.flag(name)), insecure)
 }
 
+/// As [`target_of`], by a manifest that need not stand on the node.
+///
+/// # Errors
+/// As [`target_of`].
+pub(crate) fn target_of_pod(component: Component, node: &NodeOptions, pod: &StaticPod) -> Result<Target> {
+    target_by_flags(component, node, |name| pod.flag(name), false)
+}
+
 /// As [`target_of`], with the component's flags from elsewhere, such as a process' command line.
 pub(super) fn target_by_flags<'a>(
     component: Component,

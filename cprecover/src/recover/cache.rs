@@ -109,5 +109,6 @@ pub(super) fn member_stamps(data_dir: &Path, wal_dir: Option<&Path>) -> Option<V
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let meta = std::fs::symlink_metadata(path).ok()?;
-    Some((path.to_owned(), [meta.dev(), meta.ino(), meta.len()], [meta.mtime(), meta.mtime_nsec()]))
+    // A file that was put in another's place may keep the time of its last write, but not this one.
+    Some((path.to_owned(), [meta.dev(), meta.ino(), meta.len()], [meta.ctime(), meta.ctime_nsec()]))
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::observation::Observation;
+use super::observe::holders::is_unread_holder;
 use crate::diagnose::{HealthFact, HealthState, Subject};
 use crate::facts::UnitRole;
 use crate::healthz;
@@ -126,13 +127,15 @@ fn holders_check(observation: &Observation) -> Check {
         .holders
         .iter()
         .find(|holder| !matches!(holder.verdict.class, Class::Live { .. } | Class::Gone));
-    match wrong {
-        Some(holder) => check(
+    let unread = observation.unobserved.iter().find(|unread| is_unread_holder(unread));
+    match (wrong, unread) {
+        (Some(holder), _) => check(
             what,
             false,
             format!("port {} is held by {} ({})", holder.port, holder.evidence.process, holder.evidence.comm),
         ),
-        None => check(what, true, "no foreign holder"),
+        (None, Some(unread)) => check(what, false, format!("{}: {}", unread.what, unread.reason)),
+        (None, None) => check(what, true, "no foreign holder"),
     }
 }
 
@@ -168,5 +171,23 @@ pub(super) fn describe(state: &HealthState) -> String {
             probe::Outcome::NotHttp { reason } => format!("no HTTP: {reason}"),
             probe::Outcome::Answered { .. } => "answered".to_owned(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::contract::Unobserved;
+
+    #[test]
+    fn a_port_whose_holder_cannot_be_read_is_not_proven_to_be_its_own() {
+        let mut seen = Observation::blank();
+        assert!(holders_check(&seen).holds);
+        seen.unobserved.push(Unobserved { what: "pod folders".into(), reason: "x".into() });
+        assert!(holders_check(&seen).holds);
+        let what = "holder of 10.0.0.2:2380 for etcd";
+        seen.unobserved.push(Unobserved { what: what.into(), reason: "permission denied".into() });
+        let check = holders_check(&seen);
+        assert!(!check.holds && check.seen.contains(what), "{check:?}");
     }
 }

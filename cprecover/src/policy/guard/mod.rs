@@ -151,9 +151,7 @@ fn quorum(seen: &Observation, decision: &Decision) -> Passed {
         }
         return Err(refused(Rail::Quorum, "the members of the etcd cluster are not known"));
     }
-    // The only voter, when it gives no answer, has no quorum with others that could be lost.
-    let may_vote = |healthy| healthy == Verdict::Yes || (healthy == Verdict::Unknown && voters.len() > 1);
-    let local_votes = voters.iter().any(|member| member.local && may_vote(member.healthy));
+    let local_votes = voters.iter().any(|member| member.local && member.healthy != Verdict::No);
     let others = voters.iter().filter(|member| !member.local && member.healthy == Verdict::Yes).count();
     let needed = usize::try_from(seen.etcd.quorum).unwrap_or(usize::MAX);
     if !local_votes || others >= needed {

@@ -118,11 +118,14 @@ fn restore(seen: &Observation, component: Component, backup_id: &str) -> Passed 
         return Err(refused(Rail::Precondition, why));
     }
     if component == Component::Etcd
-        && matches!(seen.etcd.data, EtcdData::Empty | EtcdData::Missing | EtcdData::Foreign)
+        && matches!(
+            seen.etcd.data,
+            EtcdData::Empty | EtcdData::Missing | EtcdData::Foreign | EtcdData::Damaged
+        )
     {
         return Err(refused(
             Rail::Quorum,
-            "etcd's data folder is proven lost or another's; etcd would begin an empty cluster",
+            "etcd's data are proven lost, damaged or another's; etcd would begin an empty cluster or diverge",
         ));
     }
     let good = seen.backups.iter().any(|backup| {

@@ -1,5 +1,8 @@
 //! Restores, regenerates and quarantines manifests; all through the store's one transaction.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use super::Performed;
 use super::bounce;
 use crate::backup::{InstallOptions, NewFile, RestoreOptions, Selection, Store};
@@ -16,6 +19,8 @@ use crate::recover::observation::Observation;
 use crate::recover::regeneration;
 use crate::sys::{Deadline, read_bounded};
 
+/// Names of the log's folder that are looked at; etcd keeps five logs and one that it made ahead.
+const MAX_LOGS: usize = 4096;
 /// Why a duplicate is held; a person's hold has another reason and is left alone.
 pub(super) const DUPLICATE: &str = "kubelet would run it beside the component's own manifest";
 
@@ -42,18 +47,38 @@ pub(super) fn require_data(node: &NodeOptions, component: Component, seen: &Obse
     require_database(node, pod)
 }
 
-/// Fails when there is no etcd database where `pod`, else the node's options, say that it is.
+/// Fails when there is no etcd database, or no write-ahead log, where `pod`, else the node's options, say that
+/// it is: without a log etcd founds a new cluster, over whatever database it finds (etcd
+/// `server/storage/wal/util.go`, `Exist`).
 pub(super) fn require_database(node: &NodeOptions, pod: Option<&StaticPod>) -> Result<()> {
-    let (folder, _) = CheckOptions::of_node(node, pod);
+    let (folder, options) = CheckOptions::of_node(node, pod);
+    let lost = |what: String| {
+        Err(Error::new(ErrorKind::Refused, format!("there is no {what}; etcd would begin an empty cluster")))
+    };
     let database = folder.join(DATABASE);
     match std::fs::metadata(&database) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::new(
-            ErrorKind::Refused,
-            format!("there is no {}; etcd would begin an empty cluster", database.display()),
-        )),
-        Err(error) => Err(Error::path("look for", &database, error)),
+        Ok(found) if found.len() == 0 => return lost(format!("content in {}", database.display())),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return lost(database.display().to_string());
+        }
+        Err(error) => return Err(Error::path("look for", &database, error)),
     }
+    let logs = options.wal_dir.unwrap_or_else(|| folder.join("member/wal"));
+    let entries = match std::fs::read_dir(&logs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return lost(logs.display().to_string());
+        }
+        Err(error) => return Err(Error::path("list", &logs, error)),
+    };
+    for entry in entries.take(MAX_LOGS) {
+        let entry = entry.map_err(|error| Error::path("list", &logs, error))?;
+        if Path::new(&entry.file_name()).extension() == Some(OsStr::new("wal")) {
+            return Ok(());
+        }
+    }
+    lost(format!("write-ahead log in {}", logs.display()))
 }
 
 pub(super) fn restore(

@@ -9,6 +9,7 @@ use crate::etcd::{CheckOptions, Client, copy_member, snapshot};
 use crate::model::{Component, Observed};
 use crate::parse::manifest::StaticPod;
 use crate::policy::Action;
+use crate::ports::DATABASE;
 use crate::probe::Outcome;
 use crate::recover::cache::member_stamps;
 use crate::recover::host::Host;
@@ -34,6 +35,8 @@ const COPY_END: &str = "-member";
 pub(super) enum Touch {
     /// Its process ends and comes back.
     Ends,
+    /// Its process ends if it still runs: kubelet ends what has no manifest.
+    MayEnd,
     /// It starts from another manifest; its process is gone already.
     Starts,
 }
@@ -56,13 +59,12 @@ pub(in crate::recover) fn prepare(
     let expected = seen.pods.iter().find(|pod| pod.component == Component::Etcd);
     let manifest = expected.and_then(|pod| pod.pod.as_ref());
     let mut said = Vec::new();
-    let mut answers = false;
-    if touch == Touch::Ends
-        && let Some(manifest) = manifest
-    {
-        let survey = require_quorum(host, action, seen, manifest, deadline)?;
-        said.extend(survey.said);
-        answers = survey.local_answers;
+    let ends = manifest.filter(|_| touch != Touch::Starts);
+    let asked = ends.map(|manifest| require_quorum(host, action, seen, manifest, deadline)).transpose()?;
+    let answers = asked.as_ref().is_some_and(|asked| asked.local_answers);
+    said.extend(asked.as_ref().and_then(|asked| asked.said.clone()));
+    if touch == Touch::MayEnd && !answers {
+        return Ok((!said.is_empty()).then(|| said.join("; ")));
     }
     match save(host, manifest.filter(|_| answers), manifest, deadline) {
         Ok(saved) => said.push(saved),
@@ -74,6 +76,10 @@ pub(in crate::recover) fn prepare(
             let what = format!("{action}: etcd's data could be saved first, and saving failed: {error}");
             return Err(Error::new(ErrorKind::Refused, what));
         }
+    }
+    // To save a large database takes minutes, in which another member may have gone.
+    if let Some(manifest) = ends.filter(|_| asked.is_some_and(|asked| asked.listed)) {
+        require_quorum(host, action, seen, manifest, deadline)?;
     }
     Ok(Some(said.join("; ")))
 }
@@ -106,8 +112,18 @@ pub(super) fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
             _ => true,
         },
         Action::BounceStaticPod { component } => *component == Component::Etcd,
-        Action::RegenerateComponent { component } if *component == Component::Etcd => {
-            return Some(Touch::Starts);
+        Action::RegenerateComponent { component } | Action::RestoreManifest { component, .. } => {
+            return (*component == Component::Etcd).then_some(Touch::Starts);
+        }
+        // As the guard sees it: kubelet may be running the duplicate, or ends what has no manifest.
+        Action::QuarantineManifest { file } => {
+            return file.starts_with(Component::Etcd.manifest_file()).then_some(Touch::MayEnd);
+        }
+        Action::RestartKubelet | Action::RestartRuntime => {
+            let mut manifests = seen.facts.manifests.iter();
+            let managed =
+                manifests.any(|fact| fact.component == Component::Etcd && fact.pod.present().is_some());
+            return (!managed).then_some(Touch::MayEnd);
         }
         _ => false,
     };
@@ -117,6 +133,8 @@ pub(super) fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
 /// What the members said right before a step.
 struct Asked {
     said: Option<String>,
+    /// Whether any member gave the list.
+    listed: bool,
     /// Whether this node's own member gave the list; one that is silent is not asked for its data.
     local_answers: bool,
 }
@@ -135,7 +153,7 @@ fn require_quorum(
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
         Err(error) => {
-            return Ok(Asked { said: Some(error.to_string()), local_answers: false });
+            return Ok(Asked { said: Some(error.to_string()), listed: false, local_answers: false });
         }
     };
     let local_answers = Client::of_node(host.node, manifest)?.address() == client.address();
@@ -147,12 +165,12 @@ fn require_quorum(
         .find(|member| (!name.is_empty() && member.name == name) || (id.is_some() && member.id == id));
     let Some(local) = local else {
         let said = Some("this node's member is not among the cluster's".to_owned());
-        return Ok(Asked { said, local_answers });
+        return Ok(Asked { said, listed: true, local_answers });
     };
     let called = local.id.map_or_else(|| local.name.clone(), |id| id.to_string());
     let projection = projection(&view, &called);
     if projection.is_allowed() {
-        return Ok(Asked { said: Some(projection.to_string()), local_answers });
+        return Ok(Asked { said: Some(projection.to_string()), listed: true, local_answers });
     }
     Err(Error::new(ErrorKind::Changed, format!("{action}: {projection}")))
 }
@@ -199,7 +217,7 @@ fn copy(host: &Host<'_>, manifest: Option<&StaticPod>, folder: &Path, deadline: 
     if let Some(known) = still_saved(folder, &data_dir) {
         return Ok(format!("the member is as it was saved in {}", known.display()));
     }
-    let to = folder.join(format!("{}{COPY_END}", host.unix_ms()));
+    let to = folder.join(format!("{}{}", host.unix_ms(), copy_end(&data_dir)));
     match copy_member(&data_dir, &to, deadline) {
         Ok(receipt) => {
             prune(folder)?;
@@ -213,9 +231,17 @@ fn copy(host: &Host<'_>, manifest: Option<&StaticPod>, folder: &Path, deadline: 
     }
 }
 
-/// The newest copy, when no file of the member was written since.
+/// How the name of a copy ends: with whose it is, so that another member's is never taken for it.
+fn copy_end(data_dir: &Path) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let database = std::fs::metadata(data_dir.join(DATABASE));
+    let which = database.map(|found| format!("-{:x}-{:x}", found.dev(), found.ino())).unwrap_or_default();
+    format!("{which}{COPY_END}")
+}
+
+/// The newest copy of this member, when none of its files changed since.
 fn still_saved(folder: &Path, data_dir: &Path) -> Option<PathBuf> {
-    let (saved_ms, path) = saved(folder, COPY_END).into_iter().next_back()?;
+    let (saved_ms, path) = saved(folder, &copy_end(data_dir)).into_iter().next_back()?;
     let written = member_stamps(data_dir, None)?.into_iter().map(|(_, _, [seconds, nanos])| {
         let millis = i128::from(seconds) * 1000 + i128::from(nanos) / 1_000_000;
         u64::try_from(millis).unwrap_or_default()
@@ -232,7 +258,8 @@ fn saved(folder: &Path, end: &str) -> Vec<(u64, PathBuf)> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            Some((name.strip_suffix(end)?.parse().ok()?, entry.path()))
+            let (at, _) = name.strip_suffix(end).map(|rest| rest.split_once('-').unwrap_or((rest, "")))?;
+            Some((at.parse().ok()?, entry.path()))
         })
         .collect();
     found.sort();

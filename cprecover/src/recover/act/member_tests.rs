@@ -3,10 +3,11 @@
 use std::net::TcpListener;
 
 use super::*;
+use crate::diagnose::ManifestFact;
 use crate::model::{Pid, Port, ProcessId};
 use crate::node::NodeOptions;
 use crate::recover::observation::{ExpectedPod, PodSource};
-use crate::recover::observe::etcd::fake::{FakeMember, Listed, manifest, write_member};
+use crate::recover::observe::etcd::fake::{FakeMember, Listed, manifest, three_listeners, write_member};
 
 struct Node {
     _dir: tempfile::TempDir,
@@ -41,6 +42,19 @@ fn seen(client: std::net::SocketAddr) -> Observation {
     seen
 }
 
+/// As [`seen`], with the manifest in its place.
+fn managed(client: std::net::SocketAddr) -> Observation {
+    let mut seen = seen(client);
+    let pod = seen.pods.first().and_then(|pod| pod.pod.clone());
+    seen.facts.manifests = vec![ManifestFact {
+        component: Component::Etcd,
+        path: "/etc/kubernetes/manifests/etcd.yaml".into(),
+        pod: Observed::Present(pod.expect("known")),
+        parse_error: None,
+    }];
+    seen
+}
+
 const BOUNCE: Action = Action::BounceStaticPod { component: Component::Etcd };
 
 fn run(node: &Node, action: &Action, seen: &Observation, unsaved_is_fine: bool) -> Result<Option<String>> {
@@ -62,7 +76,7 @@ fn what_does_not_touch_etcd_saves_nothing() {
         Action::BounceStaticPod { component: Component::KubeScheduler },
         Action::TerminateHolder { port: Port::new(6443).expect("not 0"), process },
     ] {
-        assert_eq!(run(&node, &action, &seen(closed()), false).expect("nothing to do"), None);
+        assert_eq!(run(&node, &action, &managed(closed()), false).expect("nothing to do"), None);
     }
     assert_eq!(node.saved(), Vec::<String>::new());
 }
@@ -103,6 +117,46 @@ fn a_member_that_answers_is_snapshotted_unless_that_would_cost_the_quorum() {
 }
 
 #[test]
+fn a_member_that_goes_while_another_is_saved_stops_the_step() {
+    let node = Node::new();
+    let [first, second, third] = three_listeners().try_into().expect("three");
+    let at = |listener: &TcpListener| listener.local_addr().expect("address");
+    let client = at(&first);
+    let listed = vec![
+        Listed(0xa1, "cp1", client, false),
+        Listed(0xa2, "cp2", at(&second), false),
+        Listed(0xa3, "cp3", at(&third), false),
+    ];
+    let _third = FakeMember::start(third, 0xa3, listed.clone());
+    let second = std::sync::Mutex::new(Some(FakeMember::start(second, 0xa2, listed.clone())));
+    let _first = FakeMember::start_with(first, 0xa1, listed, move || {
+        drop(second.lock().expect("whole").take());
+    });
+    let error = run(&node, &BOUNCE, &seen(client), false).expect_err("two of three would be down");
+    assert_eq!(error.kind(), ErrorKind::Changed);
+    assert_eq!(node.saved().len(), 1, "saved all the same");
+}
+
+#[test]
+fn a_restart_of_kubelet_is_a_step_on_a_member_without_a_manifest() {
+    let node = Node::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let client = listener.local_addr().expect("address");
+    let listed = vec![Listed(0xa1, "cp1", client, false), Listed(0xa2, "cp2", closed(), false)];
+    let member = FakeMember::start(listener, 0xa1, listed);
+    let copy = Action::QuarantineManifest { file: "etcd.yaml.bak".into() };
+    for action in [Action::RestartKubelet, Action::RestartRuntime, copy] {
+        let error = run(&node, &action, &seen(client), false).expect_err("it serves, and is needed");
+        assert_eq!(error.kind(), ErrorKind::Changed, "{action}");
+    }
+    drop(member);
+    let said =
+        run(&node, &Action::RestartKubelet, &seen(client), false).expect("nobody serves").expect("said");
+    assert!(said.contains("no etcd member answers"), "{said}");
+    assert_eq!(node.saved(), Vec::<String>::new(), "what no step touches is not copied");
+}
+
+#[test]
 fn a_stopped_member_is_copied_once() {
     let node = Node::new();
     let seen = seen(closed());
@@ -122,6 +176,19 @@ fn a_stopped_member_is_copied_once() {
     std::fs::write(&db, std::fs::read(&db).expect("read")).expect("write");
     let changed = run(&node, &BOUNCE, &seen, false).expect("saved").expect("said");
     assert!(changed.contains("copy of the member in"), "{changed}");
+
+    // Other data that were put in place keep their times.
+    std::thread::sleep(Duration::from_millis(3));
+    let (data, aside) = (node.options.resolve("/var/lib/etcd"), node.options.resolve("/var/lib/other"));
+    let copied = std::process::Command::new("cp").args(["-a"]).arg(&data).arg(&aside).status();
+    assert!(copied.expect("cp").success());
+    std::thread::sleep(Duration::from_millis(3));
+    let saved = run(&node, &BOUNCE, &seen, false).expect("saved").expect("said");
+    assert!(saved.contains("as it was saved in"), "{saved}");
+    std::fs::remove_dir_all(&data).expect("rm");
+    std::fs::rename(&aside, &data).expect("mv");
+    let other = run(&node, &BOUNCE, &seen, false).expect("saved").expect("said");
+    assert!(other.contains("copy of the member in"), "{other}");
 }
 
 #[test]

@@ -298,8 +298,18 @@ fn etcd_gets_no_manifest_where_there_is_no_database() {
     manifest::require_data(&node.options, Component::Etcd, &external).expect("it is somebody else's");
     manifest::require_data(&node.options, Component::KubeScheduler, &Observation::blank()).expect("no etcd");
     std::fs::create_dir_all(node.path("var/lib/etcd/member/snap")).expect("mkdir");
+    for file in ["snap/db", "wal/0.tmp"] {
+        node.write(&format!("var/lib/etcd/member/{file}"), b"bytes");
+        let error =
+            node.perform(&restore).expect_err("no log: it would found a new cluster over the database");
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        std::fs::create_dir_all(node.path("var/lib/etcd/member/wal")).expect("mkdir");
+    }
+    node.write("var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal", b"");
     node.write("var/lib/etcd/member/snap/db", b"");
-    node.perform(&restore).expect("there is one");
+    node.perform(&restore).expect_err("an empty file is no database");
+    node.write("var/lib/etcd/member/snap/db", b"bytes");
+    node.perform(&restore).expect("both are there");
     assert_eq!(node.stands("etcd.yaml").as_deref(), Some(ETCD));
     // A folder that cannot be looked at is not an empty one.
     let mut strange = node.options.clone();

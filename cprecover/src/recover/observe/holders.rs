@@ -8,12 +8,16 @@ use crate::diagnose::{HolderClass, PortHolder};
 use crate::error::Result;
 use crate::model::{Component, ContainerId, Observed, Pid, Port};
 use crate::node::NodeOptions;
+use crate::policy::contract::Unobserved;
 use crate::ports::{
     self, Action, AskHealth, Class, Evidence, Holder, Lookup, NodeFacts, PodFacts, Query, RuntimeFacts,
     Verdict,
 };
 use crate::recover::observation::{ExpectedPod, JudgedHolder};
 use crate::sys::Deadline;
+
+/// How what could not be read begins where it is a port's holder.
+const UNREAD: &str = "holder of ";
 
 /// What the judge needs besides the evidence.
 pub(crate) struct Court<'a> {
@@ -153,7 +157,7 @@ pub(super) fn judged(
         let listeners =
             expected.pod.as_ref().map(crate::parse::manifest::StaticPod::listeners).unwrap_or_default();
         for listener in listeners {
-            let what = || format!("holder of {} for {}", listener.address, expected.component);
+            let what = || format!("{UNREAD}{} for {}", listener.address, expected.component);
             match court.hear(node, expected.component, listener.address, deadline) {
                 Ok((Lookup::OwnerUnknown { unowned, .. }, judged)) => {
                     holders.extend(judged);
@@ -165,6 +169,11 @@ pub(super) fn judged(
         }
     }
     (holders, unread)
+}
+
+/// Reports whether something that could not be read is the holder of a port.
+pub(in crate::recover) fn is_unread_holder(unread: &Unobserved) -> bool {
+    unread.what.starts_with(UNREAD)
 }
 
 /// Says it in diagnosis' terms.

@@ -1,5 +1,7 @@
 //! The manifests folder, and what the pods of this node should be.
 
+use std::net::IpAddr;
+
 use crate::backup::{self, Store};
 use crate::diagnose::{LintFact, ManifestFact};
 use crate::error::{ErrorKind, Result};
@@ -84,6 +86,17 @@ fn from_backup(store: &Store, backup: &BackupFact, node: &NodeOptions) -> Result
     StaticPod::parse(&store.read(&backup.snapshot.parse()?, &path)?)
 }
 
+/// Returns the host of `https://host:port`, an IPv6 address without its brackets.
+fn host_of(url: &str) -> &str {
+    let url = url.trim();
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split('/').next().unwrap_or_default();
+    match rest.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => rest.rsplit_once(':').map_or(rest, |(host, _)| host),
+    }
+}
+
 /// Reports whether the API server's manifest names only etcd servers on other hosts.
 pub(super) fn etcd_is_external(pods: &[ExpectedPod]) -> bool {
     let of = |component| pods.iter().find(|pod| pod.component == component).and_then(|pod| pod.pod.as_ref());
@@ -92,10 +105,44 @@ pub(super) fn etcd_is_external(pods: &[ExpectedPod]) -> bool {
     };
     let advertised =
         of(Component::KubeApiserver).and_then(|pod| pod.flag("advertise-address")).unwrap_or_default();
-    let local = |server: &str| {
-        let host = server.split("://").nth(1).unwrap_or(server);
-        ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| host.starts_with(name))
-            || (!advertised.is_empty() && host.starts_with(advertised))
+    let local = |server: &str| match host_of(server).parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback() || advertised.parse() == Ok(ip),
+        Err(_) => host_of(server) == "localhost",
     };
     of(Component::Etcd).is_none() && !servers.split(',').any(local)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_external(servers: &str, advertised: &str) -> bool {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: kube-apiserver, namespace: kube-system}}\nspec:\n  \
+             containers:\n  - name: kube-apiserver\n    image: i:v1\n    command:\n    - kube-apiserver\n    \
+             - --etcd-servers={servers}\n    - --advertise-address={advertised}\n"
+        );
+        let pod = StaticPod::parse(text.as_bytes()).expect("parses");
+        etcd_is_external(&[ExpectedPod { component: Component::KubeApiserver, source: None, pod: Some(pod) }])
+    }
+
+    #[test]
+    fn an_address_that_begins_like_our_own_is_another_host() {
+        for (servers, advertised) in [
+            ("https://10.0.0.20:2379,https://10.0.0.21:2379", "10.0.0.2"),
+            ("https://localhost.example:2379", "10.0.0.2"),
+            ("https://[fd00::20]:2379", "fd00::2"),
+        ] {
+            assert!(is_external(servers, advertised), "{servers}");
+        }
+        for (servers, advertised) in [
+            ("https://127.0.0.1:2379", ""),
+            ("https://10.0.0.20:2379,https://10.0.0.2:2379", "10.0.0.2"),
+            ("http://localhost:2379/", "10.0.0.2"),
+            ("https://[::1]:2379", "fd00::2"),
+            ("https://[fd00::2]:2379", "fd00::2"),
+        ] {
+            assert!(!is_external(servers, advertised), "{servers}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ use super::regeneration;
 use super::verification::Verification;
 use crate::backup::Store;
 use crate::cri::{self, Runtime, RuntimeInfo, RuntimeState, RuntimeView};
-use crate::diagnose::{Facts, ManifestFact};
+use crate::diagnose::{Facts, HealthFact, ManifestFact};
 use crate::error::Result;
 use crate::facts;
 use crate::model::{Component, NodeName, Observed};
@@ -96,7 +96,9 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     for (what, why) in &read_logs.unread {
         unread(what, why.clone());
     }
-    let etcd = etcd::look(node, &pods, &health, cache, deadline);
+    let unmanaged = health::of_unmanaged_etcd(node, &pods, &present, &prober, deadline);
+    let asked: Vec<HealthFact> = health.iter().cloned().chain(unmanaged).collect();
+    let etcd = etcd::look(node, &pods, &asked, cache, deadline);
     if let Observed::Unknown(why) = &etcd.facts.cluster
         && !etcd.contract.external
     {

@@ -153,6 +153,8 @@ pub struct Watcher<'a> {
     queue: VecDeque<WatchEvent>,
     began: Instant,
     next_look: Instant,
+    /// When the first change came that no look was at yet.
+    unlooked_since: Option<Instant>,
 }
 
 impl<'a> Watcher<'a> {
@@ -166,7 +168,7 @@ impl<'a> Watcher<'a> {
         let began = clock.now();
         let folder = Folder::new(node.manifests());
         let (vigil, queue) = (Vigil::default(), VecDeque::new());
-        Self { subject, clock, options, folder, vigil, queue, began, next_look: began }
+        Self { subject, clock, options, folder, vigil, queue, began, next_look: began, unlooked_since: None }
     }
 
     /// Works until there is something to say; `None` when the time is up or the caller cancelled.
@@ -206,8 +208,11 @@ impl<'a> Watcher<'a> {
             return false;
         }
         self.vigil.changed();
-        // Editors and kubeadm write several files in a row; the last change counts.
-        self.next_look = self.clock.now() + self.options.settle;
+        let now = self.clock.now();
+        let since = *self.unlooked_since.get_or_insert(now);
+        // Editors and kubeadm write several files in a row; the last change counts. Changes without end do not
+        // keep the node from being looked at.
+        self.next_look = (now + self.options.settle).min(since + self.options.probe_every);
         self.queue.push_back(WatchEvent::Changed { files });
         true
     }
@@ -217,15 +222,17 @@ impl<'a> Watcher<'a> {
             tracing::warn!(%error, "manifests cannot be compared with the last look");
             Vec::new()
         });
-        if self.take(untold) {
+        if self.take(untold) && self.clock.now() < self.next_look {
             return;
         }
+        self.unlooked_since = None;
         let look = self.subject.look(&deadline.at_most(self.options.look_timeout));
         if deadline.is_cancelled() {
             return;
         }
         let told = self.folder.told();
-        if self.take(told) {
+        let changed = self.take(told);
+        if changed && look.healthy {
             // The look may have been at the old files.
             return;
         }
@@ -235,7 +242,9 @@ impl<'a> Watcher<'a> {
         }
         let pause =
             if self.vigil.is_unsettled() { self.options.recheck_every } else { self.options.probe_every };
-        self.next_look = self.clock.now() + pause;
+        if !changed {
+            self.next_look = self.clock.now() + pause;
+        }
     }
 
     fn follow(&mut self, what: Do, look: &Look, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) {

@@ -12,11 +12,16 @@ struct Fake<'a> {
     backups: Vec<String>,
     looks: u32,
     fail_backup: bool,
+    /// Something is written during each look.
+    meddled: bool,
 }
 
 impl WatchedNode for Fake<'_> {
     fn look(&mut self, _: &Deadline) -> Look {
         self.looks += 1;
+        if self.meddled {
+            std::fs::write(self.folder.join("other.yaml"), self.looks.to_string()).expect("write");
+        }
         let text = std::fs::read_to_string(self.folder.join("etcd.yaml")).unwrap_or_default();
         Look { healthy: text.starts_with("good"), not_proven: Vec::new(), root_causes: Vec::new() }
     }
@@ -72,7 +77,8 @@ fn is_backup(event: &WatchEvent) -> bool {
 #[test]
 fn each_change_that_health_followed_is_backed_up_and_no_other() {
     let site = site("good 1");
-    let mut node = Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: true };
+    let mut node =
+        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: true, meddled: false };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
     assert_eq!(next(&mut watcher), WatchEvent::BackupFailed { reason: "in use".into() });
@@ -94,7 +100,8 @@ fn each_change_that_health_followed_is_backed_up_and_no_other() {
 #[test]
 fn a_folder_that_was_replaced_is_still_watched() {
     let site = site("good 1");
-    let mut node = Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false };
+    let mut node =
+        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: false };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
     assert!(is_backup(&next(&mut watcher)));
@@ -119,7 +126,8 @@ fn a_folder_that_was_replaced_is_still_watched() {
 #[test]
 fn a_recovery_that_cannot_run_is_said_and_held() {
     let site = site("bad");
-    let mut node = Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false };
+    let mut node =
+        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: false };
     let options = WatchOptions { recover: true, ..options() };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options);
     assert!(matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }));
@@ -128,9 +136,37 @@ fn a_recovery_that_cannot_run_is_said_and_held() {
 }
 
 #[test]
+fn changes_without_end_hide_no_outage() {
+    let site = site("bad");
+    let mut node =
+        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: true };
+    let end = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !end.load(std::sync::atomic::Ordering::Relaxed) {
+                std::fs::write(site.folder.join("looping.yaml"), "again").expect("write");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let started = std::time::Instant::now();
+        let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
+        let announced = loop {
+            let event = next(&mut watcher);
+            if !matches!(event, WatchEvent::Changed { .. }) || started.elapsed() > Duration::from_secs(10) {
+                break event;
+            }
+        };
+        end.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(matches!(announced, WatchEvent::Unhealthy { .. }), "{announced:?}");
+    });
+    assert!(node.backups.is_empty());
+}
+
+#[test]
 fn a_watch_ends_in_time_and_by_a_cancel() {
     let site = site("good");
-    let mut node = Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false };
+    let mut node =
+        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: false };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, WatchOptions::default());
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
     let short = Deadline::after(Duration::from_millis(50));

@@ -41,6 +41,16 @@ pub(in crate::recover) struct FakeMember {
 impl FakeMember {
     /// Serves as the member `id` of `cluster`, which the first of them leads.
     pub(in crate::recover) fn start(listener: TcpListener, id: u64, cluster: Vec<Listed>) -> Self {
+        Self::start_with(listener, id, cluster, || ())
+    }
+
+    /// As [`start`](Self::start); calls `at_snapshot` before it gives a snapshot.
+    pub(in crate::recover) fn start_with(
+        listener: TcpListener,
+        id: u64,
+        cluster: Vec<Listed>,
+        at_snapshot: impl Fn() + Send + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("address");
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
@@ -50,7 +60,7 @@ impl FakeMember {
                     return;
                 }
                 if let Ok(stream) = stream {
-                    serve(&stream, id, &cluster);
+                    serve(&stream, id, &cluster, &at_snapshot);
                 }
             }
         });
@@ -65,7 +75,7 @@ impl Drop for FakeMember {
     }
 }
 
-fn serve(stream: &TcpStream, id: u64, cluster: &[Listed]) {
+fn serve(stream: &TcpStream, id: u64, cluster: &[Listed], at_snapshot: &dyn Fn()) {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
@@ -86,6 +96,9 @@ fn serve(stream: &TcpStream, id: u64, cluster: &[Listed]) {
     }
     let _ = reader.read_exact(&mut vec![0; length]);
     let path = first.split_whitespace().nth(1).unwrap_or_default();
+    if path == "/v3/maintenance/snapshot" {
+        at_snapshot();
+    }
     let answer = answer(path, id, cluster);
     let status = if answer.is_some() { "200 OK" } else { "404 Not Found" };
     let body = answer.map(|value| format!("{value}\n")).unwrap_or_default();
@@ -113,6 +126,7 @@ fn answer(path: &str, id: u64, cluster: &[Listed]) -> Option<Value> {
             json!({ "header": header, "version": "3.6.8", "dbSize": "20480", "leader": leader.to_string() })
         }
         "/v3/maintenance/alarm" => json!({ "header": header }),
+        "/health" => json!({ "health": "true" }),
         "/v3/maintenance/snapshot" => {
             let bytes = [DB, sha2::Sha256::digest(DB).as_slice()].concat();
             let blob = base64::engine::general_purpose::STANDARD.encode(bytes);

@@ -11,7 +11,6 @@ use crate::healthz;
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
 use crate::parse::manifest::StaticPod;
-use crate::policy::contract::Verdict;
 use crate::probe::Outcome;
 use crate::sys::Deadline;
 
@@ -30,13 +29,13 @@ pub(super) fn ask(
     node: &NodeOptions,
     manifest: &StaticPod,
     report: Option<&DataReport>,
-    health: Verdict,
+    health: LocalHealth,
     deadline: &Deadline,
 ) -> Asked {
     let deadline = deadline.at_most(SURVEY_TIMEOUT);
-    match survey(node, manifest, report, health != Verdict::No, &deadline) {
+    match survey(node, manifest, report, health != LocalHealth::Down, &deadline) {
         Ok((client, mut view)) => {
-            if health == Verdict::No {
+            if health == LocalHealth::Down {
                 correct(&mut view, manifest, report, MemberHealth::Unhealthy);
             }
             let alarms = alarms(&client, &view, &deadline);
@@ -44,8 +43,13 @@ pub(super) fn ask(
         }
         Err(error) => {
             let unasked = Observed::Unknown(error.to_string());
-            let guess = from_database(report, Some(member_health(health)))
-                .map_or_else(|| from_manifest(manifest, health), Ok)
+            let guess = from_database(report)
+                .map_or_else(|| from_manifest(manifest), Ok)
+                .map(|mut view| {
+                    let health = health.of_one_of(view.count().0);
+                    correct(&mut view, manifest, report, health);
+                    view
+                })
                 .map_err(|guess| format!("{error}; {guess}"));
             (guess, unasked)
         }
@@ -133,18 +137,31 @@ fn alarms(client: &Client, view: &ClusterView, deadline: &Deadline) -> Observed<
     }))
 }
 
-fn from_manifest(manifest: &StaticPod, health: Verdict) -> std::result::Result<ClusterView, String> {
+fn from_manifest(manifest: &StaticPod) -> std::result::Result<ClusterView, String> {
     let names = manifest.flag("initial-cluster").unwrap_or_default();
-    let mut view = ClusterView::from_initial_cluster(names).map_err(|error| error.to_string())?;
-    view.set_health(manifest.flag("name").unwrap_or_default(), member_health(health));
-    Ok(view)
+    ClusterView::from_initial_cluster(names).map_err(|error| error.to_string())
 }
 
-const fn member_health(health: Verdict) -> MemberHealth {
-    match health {
-        Verdict::Yes => MemberHealth::Healthy,
-        Verdict::No => MemberHealth::Unhealthy,
-        Verdict::Unknown => MemberHealth::Unknown,
+/// What the probe of the local member says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LocalHealth {
+    Well,
+    Down,
+    /// It was asked and said nothing in its time.
+    Silent,
+    /// It could not be asked.
+    Unknown,
+}
+
+impl LocalHealth {
+    fn of_one_of(self, voters: u32) -> MemberHealth {
+        match self {
+            Self::Well => MemberHealth::Healthy,
+            Self::Down => MemberHealth::Unhealthy,
+            // One that is slow under load may still vote for the others; alone, it serves nobody.
+            Self::Silent if voters <= 1 => MemberHealth::Unhealthy,
+            Self::Silent | Self::Unknown => MemberHealth::Unknown,
+        }
     }
 }
 
@@ -153,20 +170,19 @@ pub(in crate::recover) fn projection(view: &ClusterView, local: &str) -> Project
     project(view, &Step::new(local, Effect::Restart))
 }
 
-/// What the probe of the local member says.
-pub(super) fn local_health(health: &[HealthFact]) -> Verdict {
+/// Reads it from the health that was asked for; no fact means that nothing tells where to ask.
+pub(super) fn local_health(health: &[HealthFact]) -> LocalHealth {
     let mut facts = health.iter().filter(|fact| fact.subject == Some(Subject::Component(Component::Etcd)));
     match facts.next().map(|fact| &fact.state) {
         Some(HealthState::Probed(Outcome::Answered { report }) | HealthState::Recorded(report)) => {
             match report.verdict {
-                healthz::Verdict::Healthy => Verdict::Yes,
-                healthz::Verdict::Unhealthy => Verdict::No,
-                _ => Verdict::Unknown,
+                healthz::Verdict::Healthy => LocalHealth::Well,
+                healthz::Verdict::Unhealthy => LocalHealth::Down,
+                _ => LocalHealth::Unknown,
             }
         }
-        // One that is slow under load may still vote.
-        Some(HealthState::Probed(Outcome::Timeout | Outcome::Hung { .. })) => Verdict::Unknown,
-        // Not asked means that there is no manifest: kubelet runs no etcd then.
-        Some(HealthState::Probed(_)) | None => Verdict::No,
+        Some(HealthState::Probed(Outcome::Timeout | Outcome::Hung { .. })) => LocalHealth::Silent,
+        Some(HealthState::Probed(_)) => LocalHealth::Down,
+        None => LocalHealth::Unknown,
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn look(
     let (cluster, alarms) = match manifest {
         Some(manifest) => members::ask(node, manifest, report, health, deadline),
         None => (
-            from_database(report, None).ok_or_else(|| "etcd's manifest is not known".to_owned()),
+            from_database(report).ok_or_else(|| "etcd's manifest is not known".to_owned()),
             Observed::Unknown("nobody was asked".to_owned()),
         ),
     };
@@ -66,17 +66,10 @@ pub(super) fn look(
     Seen { data, contract, facts }
 }
 
-/// The members that the database at rest lists; the local one's health is set where it is known.
-fn from_database(report: Option<&DataReport>, health: Option<MemberHealth>) -> Option<ClusterView> {
-    let report = report?;
-    let mut view = ClusterView::from_database(report.db.present()?);
-    if view.members.is_empty() {
-        return None;
-    }
-    if let (Some(id), Some(health)) = (report.member_id, health) {
-        view.set_health(&id.to_string(), health);
-    }
-    Some(view)
+/// The members that the database at rest lists.
+fn from_database(report: Option<&DataReport>) -> Option<ClusterView> {
+    let view = ClusterView::from_database(report?.db.present()?);
+    (!view.members.is_empty()).then_some(view)
 }
 
 /// The one member that is this node's: by the manifest's name, else by the id in the data folder.

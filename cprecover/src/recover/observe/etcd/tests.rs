@@ -8,8 +8,9 @@ use super::*;
 use crate::etcd::{DataState, Refusal, ViewSource};
 use crate::healthz;
 use crate::policy::contract::EtcdData;
-use crate::probe::{Outcome, Phase};
+use crate::probe::{Limits, Outcome, Phase, Prober};
 use crate::recover::observation::PodSource;
+use crate::recover::observe::health::of_unmanaged_etcd;
 
 use crate::diagnose::{HealthState, Subject};
 
@@ -134,19 +135,42 @@ fn when_nobody_answers_the_names_are_all_that_is_known() {
 }
 
 #[test]
+fn an_etcd_without_a_manifest_is_asked_all_the_same() {
+    let node = node();
+    let (_members, client) = cluster(&[0, 1], false);
+    let pods = pods(&manifest("cp1", client, INITIAL));
+    // By the members' own words, where nothing was asked.
+    let seen = look(&node.options, &pods, &[], &mut Cache::default(), &deadline());
+    let local = seen.contract.members.iter().find(|member| member.local).expect("listed");
+    assert_eq!(local.healthy, Verdict::Yes);
+    assert_eq!(seen.facts.projection.expect("known").refusals, [Refusal::BelowQuorum]);
+    // By its own, where a backup says where.
+    let prober = Prober::new(&node.options, |_| Limits::default());
+    let of = |managed: &[Component]| {
+        of_unmanaged_etcd(&node.options, &pods, managed, &prober, &deadline()).map(|fact| fact.state)
+    };
+    assert_eq!(of(&[Component::Etcd]), None);
+    let Some(HealthState::Probed(Outcome::Answered { report })) = of(&[Component::KubeScheduler]) else {
+        panic!("it answers")
+    };
+    assert_eq!(report.verdict, healthz::Verdict::Healthy);
+}
+
+#[test]
 fn a_member_that_is_silent_may_still_vote() {
     let node = node();
     for outcome in [Outcome::Timeout, Outcome::Hung { phase: Phase::FirstByte }] {
-        for (initial, refusals) in
-            [(INITIAL, vec![Refusal::BelowQuorum]), ("cp1=http://127.0.0.1:2380", Vec::new())]
-        {
+        for (initial, health, refusals) in [
+            (INITIAL, Verdict::Unknown, vec![Refusal::BelowQuorum]),
+            ("cp1=http://127.0.0.1:2380", Verdict::No, Vec::new()),
+        ] {
             let (members, client) = cluster(&[], false);
             drop(members);
             let pods = pods(&manifest("cp1", client, initial));
             let seen =
                 look(&node.options, &pods, &probed(outcome.clone()), &mut Cache::default(), &deadline());
             let local = seen.contract.members.iter().find(|member| member.local).expect("listed");
-            assert_eq!(local.healthy, Verdict::Unknown, "{outcome:?}");
+            assert_eq!(local.healthy, health, "{outcome:?} {initial}");
             assert_eq!(seen.facts.projection.expect("known").refusals, refusals, "{outcome:?} {initial}");
         }
     }
