@@ -9,22 +9,21 @@ use crate::status::CPR_E_INTERNAL;
 /// Returns `value` as a JSON object with `schema` (`cprecover.dev/<thing>/v1`) as its first key; what is
 /// no object becomes its `items`.
 pub(crate) fn bytes(schema: &str, value: &impl Serialize) -> Result<Vec<u8>, Failure> {
-    let invalid = |error| Failure::new(CPR_E_INTERNAL, format!("{schema} does not serialise: {error}"));
-    let own = serde_json::to_vec(value).map_err(invalid)?;
-    if own.starts_with(b"{\"schema\":") {
-        return Ok(own);
-    }
-    let mut json = format!("{{\"schema\":\"{schema}\"").into_bytes();
-    // Spliced as bytes: a detour over a tree of values would cost more than parsing a health answer.
-    match own.strip_prefix(b"{") {
-        Some(b"}") => json.push(b'}'),
-        Some(fields) => {
-            json.push(b',');
-            json.extend_from_slice(fields);
-        }
-        None => {
-            json.extend_from_slice(b",\"items\":");
-            json.extend_from_slice(&own);
+    let mut json = Vec::with_capacity(512);
+    json.extend_from_slice(b"{\"schema\":\"");
+    json.extend_from_slice(schema.as_bytes());
+    json.push(b'"');
+    let start = json.len();
+    serde_json::to_writer(&mut json, value).map_err(|error| {
+        Failure::new(CPR_E_INTERNAL, format!("{schema} does not serialise: {error}"))
+    })?;
+    // Joined as bytes: a detour over a tree of values would cost more than parsing a health answer.
+    match json.get_mut(start..) {
+        Some(own) if own.starts_with(b"{\"schema\":") => drop(json.drain(..start)),
+        Some(own) if *own == *b"{}" => drop(json.remove(start)),
+        Some([brace @ b'{', ..]) => *brace = b',',
+        _ => {
+            json.splice(start..start, *b",\"items\":");
             json.push(b'}');
         }
     }
