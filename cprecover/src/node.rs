@@ -69,7 +69,8 @@ pub struct NodeOptions {
     pub etcd_data_dir: PathBuf,
     /// Where this crate keeps snapshots, journal, lock and audit log.
     pub store_dir: PathBuf,
-    /// The CRI endpoint (`unix:///…`); looked for in the known places when not given.
+    /// The CRI endpoint (`unix:///…`); when not given it is the one that kubelet's files name, else the only
+    /// one of the known sockets that answers.
     pub runtime_endpoint: Option<String>,
     /// The `kubeadm` program; looked for in the node's usual folders when not given.
     pub kubeadm: Option<PathBuf>,

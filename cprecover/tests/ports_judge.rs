@@ -168,6 +168,72 @@ fn an_orphan_under_a_shim_that_the_runtime_forgot_is_terminated() {
     assert_eq!(judged(value, &orphan_incident()).action, Action::Terminate);
 }
 
+/// The recorded lists, as told by a runtime of this name.
+fn asked(name: &str) -> RuntimeFacts {
+    RuntimeFacts { name: Some(name.to_owned()), ..orphan_incident() }
+}
+
+fn sliced(scope: &str) -> String {
+    format!(
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{ETCD_POD}.slice/{scope}-{ORPHAN}.scope"
+    )
+}
+
+#[test]
+fn the_lists_of_another_runtime_make_no_orphan() {
+    for (scope, own) in [("cri-containerd", "containerd"), ("crio", "cri-o"), ("docker", "docker")] {
+        for name in ["containerd", "cri-o", "docker", "another", ""] {
+            let verdict = judged(etcd_in(&sliced(scope)), &asked(name));
+            if name == own {
+                assert_eq!(verdict.action, Action::Terminate, "{scope} {name}");
+            } else {
+                assert!(missing(&verdict).contains("calls itself"), "{scope} {name}");
+            }
+        }
+        assert!(
+            missing(&judged(etcd_in(&sliced(scope)), &orphan_incident())).contains("calls itself nothing")
+        );
+    }
+    // CRI-O names its cgroups with the cgroupfs driver too.
+    assert!(missing(&judged(etcd_in(&pod_path(ORPHAN)), &asked("cri-o"))).contains("not named by CRI-O"));
+    for name in ["containerd", "docker"] {
+        assert_eq!(judged(etcd_in(&pod_path(ORPHAN)), &asked(name)).action, Action::Terminate);
+    }
+}
+
+#[test]
+fn the_shim_of_another_runtime_makes_no_orphan() {
+    let under = |comm: &str, namespace: Value, name: &str| {
+        let shim = json!({ "serves": ORPHANS_SANDBOX, "namespace": namespace });
+        let mut value = etcd_in(&pod_path(ORPHAN));
+        value["ancestors"] = json!([ancestor(4100, comm, "/system.slice/x.service", &shim)]);
+        judged(value, &asked(name))
+    };
+    for (comm, namespace, own) in [
+        ("containerd-shim", json!("k8s.io"), "containerd"),
+        ("containerd-shim", json!("moby"), "docker"),
+        ("docker-containe", json!(null), "docker"),
+    ] {
+        for name in ["containerd", "docker"] {
+            let verdict = under(comm, namespace.clone(), name);
+            if name == own {
+                assert_eq!(verdict.action, Action::Terminate, "{comm} {namespace} {name}");
+            } else {
+                assert!(missing(&verdict).contains("calls itself"), "{comm} {namespace} {name}");
+            }
+        }
+    }
+    assert!(missing(&under("conmon", json!(null), "containerd")).contains("its shim is one of CRI-O"));
+    assert!(
+        missing(&under("containerd-shim", json!("buildkit"), "containerd")).contains("namespace buildkit")
+    );
+    // A runtime that is built on containerd, as the stand-in of the drill is.
+    assert_eq!(under("containerd-shim", json!("k8s.io"), "another").action, Action::Terminate);
+    let mut value = etcd_in(&sliced("crio"));
+    value["ancestors"] = json!([ancestor(4100, "conmon", "/", &json!({ "serves": ORPHAN }))]);
+    assert_eq!(judged(value, &asked("cri-o")).action, Action::Terminate);
+}
+
 #[test]
 fn a_wrapper_inside_the_container_is_not_taken_for_its_parent() {
     let mut value = etcd_in(&pod_path(ORPHAN));

@@ -17,6 +17,7 @@ const OUTPUT_BYTES: usize = 64 << 20;
 pub(super) struct CrictlRuntime<'a> {
     program: PathBuf,
     endpoint: String,
+    name: String,
     commands: &'a dyn Commands,
 }
 
@@ -32,8 +33,9 @@ impl<'a> CrictlRuntime<'a> {
             Some(path) => node.resolve(path),
             None => find_program(&node.root, "crictl")?,
         };
-        let runtime = Self { program, endpoint: endpoint.url(), commands };
-        runtime.run("version", &["version"], deadline)?;
+        let mut runtime = Self { program, endpoint: endpoint.url(), name: String::new(), commands };
+        let version = runtime.run("version", &["version"], deadline)?;
+        runtime.name = parse::runtime_name(&String::from_utf8_lossy(&version.stdout)).unwrap_or_default();
         Ok(runtime)
     }
 
@@ -67,6 +69,10 @@ impl<'a> CrictlRuntime<'a> {
 }
 
 impl RuntimeView for CrictlRuntime<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn info(&self, deadline: &Deadline) -> Result<RuntimeInfo> {
         let version = self.run("version", &["version"], deadline)?;
         let info = self.run("info", &["info", "-o", "json"], deadline)?;

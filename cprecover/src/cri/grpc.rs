@@ -17,13 +17,15 @@ use crate::sys::Deadline;
 pub(super) struct GrpcRuntime {
     client: Client,
     endpoint: String,
+    name: String,
 }
 
 impl GrpcRuntime {
     /// Makes the client and asks for the version.
     pub(super) fn connect(endpoint: &Endpoint, deadline: &Deadline) -> Result<Self> {
-        let runtime = Self { client: Client::new(&endpoint.socket), endpoint: endpoint.url() };
-        runtime.version(deadline)?;
+        let (client, endpoint) = (Client::new(&endpoint.socket), endpoint.url());
+        let mut runtime = Self { client, endpoint, name: String::new() };
+        runtime.name = runtime.version(deadline)?.runtime_name;
         Ok(runtime)
     }
 
@@ -34,6 +36,10 @@ impl GrpcRuntime {
 }
 
 impl RuntimeView for GrpcRuntime {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn info(&self, deadline: &Deadline) -> Result<RuntimeInfo> {
         let version = self.version(deadline)?;
         let request = wire::StatusRequest { verbose: false };

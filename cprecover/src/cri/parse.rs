@@ -72,11 +72,8 @@ pub fn info(version: &[u8], info: &[u8], endpoint: &str) -> Result<RuntimeInfo> 
     let text = std::str::from_utf8(version).map_err(|source| {
         Error::with_source(ErrorKind::Invalid, "crictl version: the output is not UTF-8", source)
     })?;
-    let value = |key: &str| {
-        text.lines()
-            .find_map(|line| Some(line.trim().strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
-    };
-    let name = value("RuntimeName")
+    let value = |key: &str| version_value(text, key);
+    let name = runtime_name(text)
         .ok_or_else(|| Error::new(ErrorKind::Invalid, "crictl version: the output has no RuntimeName"))?;
     let status: InfoOutput = read("crictl info", info)?;
     Ok(RuntimeInfo {
@@ -87,6 +84,15 @@ pub fn info(version: &[u8], info: &[u8], endpoint: &str) -> Result<RuntimeInfo> 
         transport: Transport::Crictl,
         conditions: status.status.conditions,
     })
+}
+
+/// Returns the runtime's name out of `crictl version`.
+pub(super) fn runtime_name(version: &str) -> Option<String> {
+    version_value(version, "RuntimeName")
+}
+
+fn version_value(text: &str, key: &str) -> Option<String> {
+    text.lines().find_map(|line| Some(line.trim().strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
 }
 
 /// What a runtime adds to a verbose `ContainerStatus`: containerd and CRI-O write the same two fields.

@@ -82,6 +82,9 @@ mod tests {
     }
 
     impl RuntimeView for Fake {
+        fn name(&self) -> &'static str {
+            "fake"
+        }
         fn info(&self, _: &Deadline) -> Result<RuntimeInfo> {
             unasked()
         }

@@ -15,6 +15,9 @@ use crate::sys::{Commands, Deadline};
 /// Every call ends at its deadline with [`Timeout`](crate::ErrorKind::Timeout), whatever the runtime
 /// does, and with [`Cancelled`](crate::ErrorKind::Cancelled) soon after a cancel.
 pub trait RuntimeView {
+    /// Returns the name that it told when it was connected to, as `containerd`; empty when it told none.
+    fn name(&self) -> &str;
+
     /// Asks for name, version and conditions.
     ///
     /// # Errors
@@ -76,34 +79,74 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to the node's runtime and checks that it answers `Version`.
 ///
-/// The configured endpoint is tried alone; else the known sockets below the root, first that answers
-/// wins. Per socket gRPC comes first (feature `cri`), then `crictl` through `commands`.
+/// The configured endpoint is tried alone, else the one that kubelet's files name, else the known sockets
+/// below the root. Of several that somebody listens on, exactly one may serve CRI: the empty list of a
+/// runtime that is not the node's would make every container of the node's own one an orphan. Per socket
+/// gRPC comes first (feature `cri`), then `crictl` through `commands`.
 ///
 /// The gRPC client keeps no connection and no thread between calls. A call blocks; made from inside a
 /// tokio runtime it blocks that runtime's thread and works on a thread that ends with the call.
 ///
 /// # Errors
-/// Never [`NotFound`](crate::ErrorKind::NotFound). [`Invalid`](crate::ErrorKind::Invalid) for a
-/// malformed endpoint, else the kind of the first socket's failure; the message names all that was tried.
+/// Never [`NotFound`](crate::ErrorKind::NotFound). [`Refused`](crate::ErrorKind::Refused) when several
+/// sockets answer, naming them, as kubeadm does ("found multiple CRI endpoints on the host");
+/// those of [`endpoints`](super::endpoints), else the kind of the first socket's failure; the message
+/// names all that was tried.
 pub fn connect<'a>(
     node: &NodeOptions,
     commands: &'a dyn Commands,
     deadline: &Deadline,
 ) -> Result<Box<dyn Runtime + 'a>> {
     let mut failures: Vec<Error> = Vec::new();
-    for endpoint in super::endpoints(node)? {
+    let mut endpoints = super::endpoints(node)?;
+    if endpoints.len() > 1 {
+        let (dead, living): (Vec<_>, Vec<_>) = endpoints.into_iter().partition(Endpoint::is_dead);
+        endpoints = living;
+        let said = |dead: Endpoint| format!("nobody listens on {}", dead.socket.display());
+        failures.extend(dead.into_iter().map(|dead| Error::new(ErrorKind::Peer, said(dead))));
+    }
+    let alone = endpoints.len() == 1;
+    let mut answering: Option<(Endpoint, Box<dyn Runtime + 'a>)> = None;
+    for endpoint in endpoints {
         deadline.check("connect to the container runtime")?;
-        match connect_to(&endpoint, node, commands, &deadline.at_most(VERSION_TIMEOUT)) {
-            Ok(runtime) => return Ok(runtime),
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-            Err(error) => failures.push(error),
+        match (connect_to(&endpoint, node, commands, &deadline.at_most(VERSION_TIMEOUT)), &answering) {
+            (Ok(_), Some((first, _))) => return Err(ambiguous(first, &endpoint)),
+            (Ok(runtime), None) => answering = Some((endpoint, runtime)),
+            (Err(error), _) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            (Err(error), _) if !alone && !has_no_cri(&error) => {
+                let what = format!("{} may be the node's runtime ({REMEDY})", endpoint.url());
+                return Err(unanswered(&[error.context(what)]));
+            }
+            (Err(error), _) => failures.push(error),
         }
     }
+    match answering {
+        Some((_, runtime)) => Ok(runtime),
+        None => Err(unanswered(&failures)),
+    }
+}
+
+/// What the operator can do where it is not clear which runtime is the node's.
+const REMEDY: &str = "set runtimeEndpoint to the one that kubelet uses";
+
+fn ambiguous(first: &Endpoint, second: &Endpoint) -> Error {
+    let message =
+        format!("more than one container runtime answers: {} and {}; {REMEDY}", first.url(), second.url());
+    Error::new(ErrorKind::Refused, message)
+}
+
+/// Reports whether somebody answered who serves no CRI, as Docker's containerd with `cri` in its
+/// `disabled_plugins`: gRPC's own words for a service that it does not have (grpc-go `server.go`).
+fn has_no_cri(error: &Error) -> bool {
+    error.kind() == ErrorKind::Peer && error.to_string().contains("unknown service")
+}
+
+fn unanswered(failures: &[Error]) -> Error {
     let kind = failures.first().map_or(ErrorKind::Peer, Error::kind);
     let said: Vec<String> = failures.iter().map(ToString::to_string).collect();
     let message = format!("no container runtime answers: {}", said.join("; "));
     // Absence of an answer is not absence of a runtime.
-    Err(Error::new(if kind == ErrorKind::NotFound { ErrorKind::Peer } else { kind }, message))
+    Error::new(if kind == ErrorKind::NotFound { ErrorKind::Peer } else { kind }, message)
 }
 
 #[cfg(feature = "cri")]
@@ -130,7 +173,13 @@ fn connect_to<'a>(
     match CrictlRuntime::connect(node, endpoint, commands, deadline) {
         Ok(runtime) => Ok(Box::new(runtime)),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(direct),
-        Err(error) => Err(Error::new(direct.kind(), format!("{direct}; {error}"))),
+        Err(error) => {
+            let kind = match error.kind() {
+                ended @ (ErrorKind::Timeout | ErrorKind::Cancelled) => ended,
+                _ => direct.kind(),
+            };
+            Err(Error::new(kind, format!("{direct}; {error}")))
+        }
     }
 }
 

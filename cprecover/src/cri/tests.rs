@@ -1,10 +1,14 @@
 #![allow(clippy::indexing_slicing)]
 
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::ErrorKind;
 use crate::model::{Component, ContainerId, Pid, PodUid, SandboxId};
+use crate::sys::{CommandOutput, CommandSpec, Commands, Deadline};
+use crate::{ErrorKind, NodeOptions};
 
 macro_rules! recorded {
     ($name:literal) => {
@@ -142,6 +146,150 @@ fn a_configured_endpoint_is_tried_alone_below_the_root() {
     node.runtime_endpoint = Some("/run/../../x.sock".into());
     let found = endpoints(&node).expect("one");
     assert_eq!(found[0].url(), format!("unix://{}/run/x.sock", dir.path().display()));
+}
+
+#[test]
+fn what_kubelet_is_told_is_tried_alone() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let node = crate::NodeOptions::at(dir.path()).expect("absolute");
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+        std::fs::write(path, text).expect("write");
+    };
+    let socket = || {
+        let found = endpoints(&node).expect("one");
+        assert_eq!((found.len(), found[0].configured), (1, true));
+        found[0].socket.strip_prefix(dir.path()).expect("below").display().to_string()
+    };
+    write("run/containerd/containerd.sock", "");
+    write("run/crio/crio.sock", "");
+    assert_eq!(endpoints(&node).expect("two").len(), 2);
+    // From the weakest to the strongest; kubeadm writes an empty endpoint where a flag tells it.
+    write("var/lib/kubelet/instance-config.yaml", "containerRuntimeEndpoint: unix:///run/a.sock\n");
+    write("var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: \"\"\n");
+    assert_eq!(socket(), "run/a.sock");
+    write("var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: unix:///var/run/crio/crio.sock\n");
+    assert_eq!(socket(), "run/crio/crio.sock", "/var/run is /run");
+    write(
+        "var/lib/kubelet/kubeadm-flags.env",
+        "KUBELET_KUBEADM_ARGS=\"--container-runtime-endpoint=unix:///run/b.sock\"\n",
+    );
+    assert_eq!(socket(), "run/b.sock");
+    write("etc/default/kubelet", "KUBELET_EXTRA_ARGS=--container-runtime-endpoint=/run/c.sock\n");
+    assert_eq!(socket(), "run/c.sock");
+    write("etc/default/kubelet", "KUBELET_EXTRA_ARGS=--container-runtime-endpoint=npipe:////./pipe/x\n");
+    let error = endpoints(&node).expect_err("no socket");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("etc/default/kubelet"), "{error}");
+    std::fs::remove_file(dir.path().join("etc/default/kubelet")).expect("remove");
+    write("var/lib/kubelet/kubeadm-flags.env", "");
+    write("var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: [");
+    let error = endpoints(&node).expect_err("torn: it may name one");
+    assert!(error.to_string().contains("config.yaml"), "{error}");
+    let configured = NodeOptions { runtime_endpoint: Some("/run/d.sock".into()), ..node.clone() };
+    assert!(endpoints(&configured).expect("one")[0].socket.ends_with("run/d.sock"));
+}
+
+/// A node on whose known sockets somebody listens who speaks no gRPC, and a `crictl` that answers by socket.
+struct Sockets {
+    dir: tempfile::TempDir,
+    answer: fn(&str) -> CommandOutput,
+}
+
+impl Sockets {
+    fn new(paths: &[&str], answer: fn(&str) -> CommandOutput) -> Self {
+        let sockets = Self { dir: tempfile::tempdir().expect("temp dir"), answer };
+        sockets.make("usr/bin/crictl");
+        for path in paths {
+            let listener = UnixListener::bind(sockets.make_folder(path)).expect("binds");
+            // Ends with the test program; it holds nothing but the listener.
+            std::thread::spawn(move || listener.incoming().for_each(drop));
+        }
+        sockets
+    }
+
+    fn make_folder(&self, path: &str) -> std::path::PathBuf {
+        let path = self.dir.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+        path
+    }
+
+    fn make(&self, path: &str) {
+        std::fs::write(self.make_folder(path), "").expect("write");
+    }
+
+    /// Returns the socket that is used.
+    fn connect(&self) -> crate::Result<String> {
+        let node = NodeOptions::at(self.dir.path()).expect("absolute");
+        let runtime = connect(&node, self, &Deadline::after(Duration::from_secs(20)))?;
+        Ok(runtime.name().to_owned())
+    }
+}
+
+impl Commands for Sockets {
+    fn run(&self, spec: &CommandSpec, _: &Deadline) -> crate::Result<CommandOutput> {
+        Ok((self.answer)(&spec.args[1].to_string_lossy()))
+    }
+}
+
+fn version(name: &str) -> CommandOutput {
+    CommandOutput::exited(0, format!("Version:  0.1.0\nRuntimeName:  {name}\n"), "")
+}
+
+fn failed(status: &str) -> CommandOutput {
+    CommandOutput::exited(1, "", format!("rpc error: code = {status}"))
+}
+
+const SILENT: &str = "DeadlineExceeded desc = context deadline exceeded";
+const WITHOUT_CRI: &str = "Unimplemented desc = unknown service runtime.v1.RuntimeService";
+const CONTAINERD: &str = "run/containerd/containerd.sock";
+const CRIO: &str = "run/crio/crio.sock";
+const K3S: &str = "run/k3s/containerd/containerd.sock";
+
+#[test]
+fn of_two_runtimes_that_answer_none_is_taken_for_the_nodes() {
+    let both = Sockets::new(&[CONTAINERD, CRIO], |_| version("containerd"));
+    let error = both.connect().expect_err("which one?");
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    for word in [CONTAINERD, CRIO, "runtimeEndpoint"] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    // The kubelet of the node says which.
+    std::fs::write(
+        both.make_folder("var/lib/kubelet/kubeadm-flags.env"),
+        "X=--container-runtime-endpoint=unix:///run/crio/crio.sock",
+    )
+    .expect("write");
+    assert_eq!(both.connect().expect("kubelet's"), "containerd");
+}
+
+#[test]
+fn an_empty_runtime_never_stands_in_for_a_silent_one() {
+    let silent: [fn(&str) -> CommandOutput; 2] = [
+        |socket| if socket.contains("crio") { version("cri-o") } else { failed(SILENT) },
+        |socket| if socket.contains("crio") { failed(SILENT) } else { version("containerd") },
+    ];
+    for answer in silent {
+        let error =
+            Sockets::new(&[CONTAINERD, CRIO], answer).connect().expect_err("the silent one may be it");
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(error.to_string().contains("may be the node's runtime"), "{error}");
+    }
+}
+
+#[test]
+fn a_dead_socket_a_link_and_a_socket_without_cri_hide_no_runtime() {
+    let dead = Sockets::new(&[CRIO], |_| version("cri-o"));
+    drop(UnixListener::bind(dead.make_folder(CONTAINERD)).expect("binds"));
+    assert_eq!(dead.connect().expect("the other one"), "cri-o");
+    let linked = Sockets::new(&[K3S], |_| version("containerd"));
+    std::os::unix::fs::symlink(linked.dir.path().join(K3S), linked.make_folder(CONTAINERD)).expect("link");
+    assert_eq!(linked.connect().expect("one socket"), "containerd");
+    let docker = Sockets::new(&[CONTAINERD, K3S], |socket| {
+        if socket.contains("k3s") { version("containerd") } else { failed(WITHOUT_CRI) }
+    });
+    assert_eq!(docker.connect().expect("k3s' own"), "containerd");
 }
 
 fn sandbox(id: usize, hash: u8, created: i64, attempt: u32) -> Sandbox {

@@ -8,7 +8,7 @@ use x509_parser::extensions::GeneralName;
 use super::evidence::Candidates;
 use super::origin::Origin;
 use super::sources::Sources;
-use crate::parse::yaml;
+use crate::parse::{kubelet, yaml};
 
 /// Names and addresses of one certificate.
 #[derive(Debug, Clone, Default)]
@@ -135,31 +135,20 @@ impl Clues {
     fn kubelet_files(&mut self, sources: &Sources) {
         if let Some(flags) = &sources.kubeadm_flags {
             let text = String::from_utf8_lossy(flags);
-            let origin = |flag: &str| Origin::KubeletFile(format!("kubeadm-flags.env {flag}"));
-            // `KUBELET_KUBEADM_ARGS="--a=b --c=d"`
-            for word in text.split(['"', '\'', ' ', '\n', '\t']) {
-                if let Some(socket) = word.strip_prefix("--container-runtime-endpoint=") {
-                    self.cri_socket.push((socket.to_owned(), origin("--container-runtime-endpoint")));
-                }
-                if let Some(name) = word.strip_prefix("--hostname-override=") {
-                    self.node_name.push((name.to_owned(), origin("--hostname-override")));
-                }
-            }
+            let origin = |flag: &str| Origin::KubeletFile(format!("kubeadm-flags.env --{flag}"));
+            let told = |name: &str| Some((kubelet::flag(&text, name)?.to_owned(), origin(name)));
+            self.cri_socket.extend(told("container-runtime-endpoint"));
+            self.node_name.extend(told("hostname-override"));
         }
         for (name, bytes) in
             [("instance-config.yaml", &sources.instance_config), ("config.yaml", &sources.kubelet_config)]
         {
-            let Some(config) = bytes.as_ref().and_then(|bytes| yaml::from_slice::<Value>(bytes).ok()) else {
-                continue;
+            let told = |key: &str| {
+                let value = kubelet::setting(bytes.as_ref()?, key).ok()??;
+                Some((value, Origin::KubeletFile(format!("{name} {key}"))))
             };
-            let text = |key: &str| config.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-            let origin = |key: &str| Origin::KubeletFile(format!("{name} {key}"));
-            if let Some(socket) = text("containerRuntimeEndpoint") {
-                self.cri_socket.push((socket.to_owned(), origin("containerRuntimeEndpoint")));
-            }
-            if let Some(domain) = text("clusterDomain") {
-                self.dns_domain.push((domain.to_owned(), origin("clusterDomain")));
-            }
+            self.cri_socket.extend(told("containerRuntimeEndpoint"));
+            self.dns_domain.extend(told("clusterDomain"));
         }
     }
 }

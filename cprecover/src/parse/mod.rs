@@ -1,4 +1,5 @@
 //! Pure parsers: bytes in, values out, no system calls.
 
+pub(crate) mod kubelet;
 pub mod manifest;
 pub mod yaml;

@@ -10,17 +10,24 @@ use crate::sys::read_bounded;
 /// A node with thousands of pods has some 100 bytes for each of a few tens of thousands of mounts.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Reads all mount points that we or the node's first process see.
+/// Reads all mount points that we or the node's first process see; `root` is where the node's root is for
+/// us, without links.
+///
+/// The node's own points count with the root in front and as they are: its first process may share our
+/// view instead.
 ///
 /// # Errors
 /// The kinds of a failed read; [`ErrorKind::Invalid`] for a line that is none.
-pub(super) fn read(proc_dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn read(proc_dir: &Path, root: &Path) -> Result<Vec<PathBuf>> {
     let mut points = Vec::new();
     // A mount that only the node sees (we may be in a container) counts as much as our own.
     for process in ["self", "1"] {
         let path = proc_dir.join(process).join("mountinfo");
-        points
-            .extend(parse(&read_bounded(&path, MAX_BYTES)?).map_err(|error| error.context(path.display()))?);
+        let seen = parse(&read_bounded(&path, MAX_BYTES)?).map_err(|error| error.context(path.display()))?;
+        if process == "1" {
+            points.extend(seen.iter().filter_map(|point| Some(root.join(point.strip_prefix("/").ok()?))));
+        }
+        points.extend(seen);
     }
     points.sort();
     points.dedup();

@@ -6,7 +6,9 @@ use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, fsync, mkdirat, renameat_with, statat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, fsync, mkdirat, renameat, renameat_with, statat, unlinkat,
+};
 use serde::{Deserialize, Serialize};
 
 use super::known::KnownPods;
@@ -21,6 +23,8 @@ use crate::sys::{Clock, Deadline, read_bounded};
 /// Name of the folder of quarantines, below the store or below kubelet's folder.
 const FOLDER: &str = "pods-quarantine";
 const INDEX: &str = "index.json";
+/// The index while it is written; a folder with nothing else was never used.
+const NEW_INDEX: &str = ".index.json.new";
 const SCHEMA: &str = "cprecover.dev/pods-quarantine/v1";
 const MAX_INDEX_BYTES: usize = 16 << 20;
 const MAX_QUARANTINES: usize = 10_000;
@@ -81,7 +85,13 @@ pub fn quarantine(
     let (folder, path) = make_folder(node, &place, made_at)?;
     let quarantine =
         Quarantine { schema: SCHEMA.to_owned(), folder: path, origin: place.path.clone(), made_at, moved };
-    write_index(&folder, &quarantine)?;
+    if let Err(error) = write_index(&folder, &quarantine) {
+        // Nothing was moved; on a full disk even an empty folder is in the way.
+        if let Err(second) = discard(&folder, &quarantine.folder) {
+            tracing::warn!(folder = %quarantine.folder.display(), error = %second, "the empty quarantine stays");
+        }
+        return Err(error);
+    }
     for (count, entry) in quarantine.moved.iter().enumerate() {
         let result = deadline
             .check("move pod folders")
@@ -142,8 +152,37 @@ pub fn undo(quarantine: &Quarantine, deadline: &Deadline) -> Result<()> {
 /// Lists the quarantines of a node, oldest first.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] for an index that cannot be read, and the kinds of a failed read.
+/// [`ErrorKind::Corrupt`] for an index that cannot be read beside pod folders that were moved, and the
+/// kinds of a failed read.
 pub fn quarantines(node: &NodeOptions) -> Result<Vec<Quarantine>> {
+    let mut found = Vec::new();
+    for folder in folders(node)? {
+        found.extend(read_quarantine(&folder)?);
+    }
+    found.sort_by_key(|quarantine: &Quarantine| quarantine.made_at);
+    Ok(found)
+}
+
+/// Returns the quarantine in this folder, whatever became of the others.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when it is none, [`ErrorKind::Corrupt`] when its index cannot be read; when no
+/// readable quarantine is in the folder, the first error of the others.
+pub fn quarantine_in(node: &NodeOptions, folder: &Path) -> Result<Quarantine> {
+    let mut first = None;
+    for path in folders(node)? {
+        match read_quarantine(&path) {
+            Ok(Some(quarantine)) if quarantine.folder == folder => return Ok(quarantine),
+            Ok(_) => {}
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    let none = || Error::new(ErrorKind::NotFound, format!("{} is no quarantine", folder.display()));
+    Err(first.unwrap_or_else(none))
+}
+
+/// Returns the folders of all quarantines.
+fn folders(node: &NodeOptions) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for base in bases(node) {
         let path = base.join(FOLDER);
@@ -153,20 +192,30 @@ pub fn quarantines(node: &NodeOptions) -> Result<Vec<Quarantine>> {
             Err(error) => return Err(error),
         };
         let names = list(&folder, MAX_QUARANTINES).map_err(|source| Error::path("list", &path, source))?;
-        for name in names {
-            let index = path.join(name).join(INDEX);
-            match read_bounded(&index, MAX_INDEX_BYTES) {
-                Ok(bytes) => found.push(serde_json::from_slice(&bytes).map_err(|source| {
-                    Error::with_source(ErrorKind::Corrupt, format!("read {}", index.display()), source)
-                })?),
-                // Made, but nothing was moved yet.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
+        found.extend(names.into_iter().map(|name| path.join(name)));
     }
-    found.sort_by_key(|quarantine: &Quarantine| quarantine.made_at);
     Ok(found)
+}
+
+/// Reads the index of a quarantine; `None` when it was made and nothing was moved yet.
+fn read_quarantine(path: &Path) -> Result<Option<Quarantine>> {
+    let index = path.join(INDEX);
+    let bytes = match read_bounded(&index, MAX_INDEX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let source = match serde_json::from_slice(&bytes) {
+        Ok(quarantine) => return Ok(Some(quarantine)),
+        Err(source) => source,
+    };
+    // Versions before this one wrote the index in place, and on disk before the first move.
+    let names = list(open(path)?, MAX_QUARANTINES).map_err(|source| Error::path("list", path, source))?;
+    if names.iter().all(|name| name == INDEX || name == NEW_INDEX) {
+        tracing::warn!(index = %index.display(), error = %source, "a quarantine that was never used");
+        return Ok(None);
+    }
+    Err(Error::with_source(ErrorKind::Corrupt, format!("read {}", index.display()), source))
 }
 
 /// The store if it is on the same file system, else kubelet's own folder. Never `pods` itself: kubelet
@@ -208,17 +257,18 @@ fn make_folder(node: &NodeOptions, place: &Place, made_at: UnixNanos) -> Result<
 }
 
 fn write_index(folder: &OwnedFd, quarantine: &Quarantine) -> Result<()> {
-    let path = quarantine.folder.join(INDEX);
+    let path = quarantine.folder.join(NEW_INDEX);
     let bytes = serde_json::to_vec_pretty(quarantine)
         .map_err(|source| Error::with_source(ErrorKind::Internal, "serialise a quarantine", source))?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    // The folder is new and ours alone; a half-written index means that nothing was moved.
-    let file = rustix::fs::openat(folder, INDEX, flags, Mode::RUSR | Mode::WUSR)
+    // The folder is new and ours alone. The name comes last, so that an index is whole or not there.
+    let file = rustix::fs::openat(folder, NEW_INDEX, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|source| Error::path("create", &path, source))?;
     let mut file = File::from(file);
     file.write_all(&bytes)
         .and_then(|()| file.sync_all())
         .map_err(|source| Error::path("write", &path, source))?;
+    renameat(folder, NEW_INDEX, folder, INDEX).map_err(|source| Error::path("rename", &path, source))?;
     fsync(folder).map_err(|source| Error::path("sync", &quarantine.folder, source))
 }
 
@@ -242,8 +292,12 @@ fn move_one(from: &OwnedFd, to: &OwnedFd, entry: &Moved, where_from: &Path) -> R
 
 /// Removes an empty quarantine: its index and itself, never a folder of a pod.
 fn discard(folder: &OwnedFd, path: &Path) -> Result<()> {
-    rustix::fs::unlinkat(folder, INDEX, AtFlags::empty())
-        .map_err(|source| Error::path("remove", path.join(INDEX), source))?;
+    for name in [INDEX, NEW_INDEX] {
+        match unlinkat(folder, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(source) => return Err(Error::path("remove", path.join(name), source)),
+        }
+    }
     rustix::fs::rmdir(path).map_err(|source| Error::path("remove", path, source))
 }
 

@@ -63,7 +63,8 @@ impl Place {
         let folder = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(|source| Error::path("open", &path, source))?;
         let stat = rustix::fs::fstat(&folder).map_err(|source| Error::path("stat", &path, source))?;
-        Ok(Self { path, folder, device: stat.st_dev, points: mounts::read(&node.proc_dir)? })
+        let root = node.root.canonicalize().map_err(|source| Error::path("resolve", &node.root, source))?;
+        Ok(Self { path, folder, device: stat.st_dev, points: mounts::read(&node.proc_dir, &root)? })
     }
 
     /// Judges one entry.

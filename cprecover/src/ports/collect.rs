@@ -138,6 +138,33 @@ pub(crate) fn shim(proc: &ProcDir, pid: Pid, comm: &str) -> Option<Shim> {
         _ => return None,
     };
     let line = command_line(proc, pid);
-    let serves = flags.iter().find_map(|flag| line.present()?.flag(flag)).map(str::to_owned);
-    Some(Shim { serves })
+    let told = |flag: &str| line.present()?.flag(flag).map(str::to_owned);
+    Some(Shim { serves: flags.iter().find_map(|flag| told(flag)), namespace: told("namespace") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shim_tells_whom_it_serves_and_in_which_namespace() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let pid = Pid::new(42).expect("positive");
+        std::fs::create_dir(dir.path().join("42")).expect("mkdir");
+        let told = |comm: &str, line: &str| {
+            std::fs::write(dir.path().join("42/cmdline"), line.replace(' ', "\0")).expect("write");
+            let shim = shim(&ProcDir::open(dir.path()).expect("opens"), pid, comm)?;
+            Some((shim.serves, shim.namespace))
+        };
+        let texts = |serves: &str, namespace: &str| {
+            Some((Some(serves.to_owned()), Some(namespace.to_owned()).filter(|text| !text.is_empty())))
+        };
+        let line =
+            "/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -id 7a76 -address /run/containerd/c.sock";
+        assert_eq!(told("containerd-shim", line), texts("7a76", "k8s.io"));
+        let line = "/usr/bin/containerd-shim-runc-v2 -namespace moby -id 7a76";
+        assert_eq!(told("containerd-shim", line), texts("7a76", "moby"));
+        assert_eq!(told("conmon", "/usr/bin/conmon -b /run/x -c 0f3e -n k8s_etcd"), texts("0f3e", ""));
+        assert_eq!(told("bash", "bash -c x"), None);
+    }
 }

@@ -101,6 +101,9 @@ pub enum ProcessState {
 pub struct Shim {
     /// The sandbox (containerd) or container (CRI-O's conmon, docker) that it serves, by its arguments.
     pub serves: Option<String>,
+    /// containerd's namespace, by its arguments: `k8s.io` for CRI, `moby` for Docker.
+    #[serde(default)]
+    pub namespace: Option<String>,
 }
 
 /// One process on the way from the holder to PID 1.

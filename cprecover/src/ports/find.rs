@@ -78,7 +78,8 @@ pub fn listeners(query: &Query) -> Result<Vec<Listener>> {
 }
 
 /// Reports whether addresses can be bound in the query's namespace, as Go programs bind them
-/// (`SO_REUSEADDR`): connections in `TIME_WAIT` do not count.
+/// (`SO_REUSEADDR`), or are not on the host, so that nobody holds them: connections in `TIME_WAIT` do not
+/// count.
 ///
 /// # Errors
 /// [`Io`](ErrorKind::Io) when the kernel refuses for another reason than the address being in use, and

@@ -2,6 +2,7 @@
 
 use super::cgroup::PodCgroup;
 use super::evidence::{Ancestor, Evidence, ProcessState};
+use super::runtime_match::mismatch;
 use super::verdict::{Action, Class, IdentityProof, NodeFacts, PodFacts, RuntimeFacts, Verdict};
 use super::words;
 use crate::cri::{Container, ContainerState, Sandbox};
@@ -273,6 +274,9 @@ impl Case<'_> {
         let Some(keeper) = self.evidence.ancestors.iter().find(|ancestor| !shares(ancestor, pod)) else {
             return Err(unproven("its parent is not visible in this pid namespace"));
         };
+        if let Some(why) = mismatch(runtime.name.as_deref(), pod, keeper) {
+            return Err(unproven(why));
+        }
         let named = format!("pid {} ({})", keeper.process.pid, keeper.comm);
         if let Some(shim) = &keeper.shim {
             let Some(served) = &shim.serves else {

@@ -21,6 +21,7 @@ mod owners;
 pub(crate) mod procdir;
 mod proclocks;
 mod query;
+mod runtime_match;
 mod sockdiag;
 mod sweep;
 mod verdict;

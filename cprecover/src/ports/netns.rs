@@ -66,7 +66,8 @@ pub(super) fn is_on_host(address: IpAddr) -> Result<bool> {
 /// Reports whether a TCP address can be bound as Go and etcd bind it, in the calling thread's namespace.
 ///
 /// With `SO_REUSEADDR` and without listen(2): connections in `TIME_WAIT` do not count, and a program
-/// that binds the port in the same moment, with the same option, is not kept from it.
+/// that binds the port in the same moment, with the same option, is not kept from it. Nobody holds an
+/// address that has left the host.
 pub(super) fn is_bindable(address: SocketAddr, v6_only: Option<bool>) -> Result<bool> {
     let failed = |source: Errno| Error::io(format!("bind {address}"), source);
     let socket = open(address.ip(), SocketType::STREAM).map_err(failed)?;
@@ -75,7 +76,7 @@ pub(super) fn is_bindable(address: SocketAddr, v6_only: Option<bool>) -> Result<
         set_ipv6_v6only(&socket, v6_only.unwrap_or(false)).map_err(failed)?;
     }
     match bind(&socket, &address) {
-        Ok(()) => Ok(true),
+        Ok(()) | Err(Errno::ADDRNOTAVAIL) => Ok(true),
         Err(Errno::ADDRINUSE) => Ok(false),
         Err(errno) => Err(failed(errno)),
     }
@@ -85,4 +86,25 @@ fn open(address: IpAddr, kind: SocketType) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let protocol = if kind == SocketType::STREAM { ipproto::TCP } else { ipproto::UDP };
     socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_holds_an_address_that_is_not_on_the_host() {
+        // TEST-NET-1 and the documentation prefix (RFC 5737, RFC 3849) are on no interface.
+        for address in ["192.0.2.1:2380", "[2001:db8::1]:2380"] {
+            let address: SocketAddr = address.parse().expect("an address");
+            match is_on_host(address.ip()) {
+                Ok(false) => assert!(is_bindable(address, None).expect("tells"), "{address}"),
+                Ok(true) => eprintln!("SKIPPED: {address} is on this host or may be bound anyway"),
+                Err(error) => eprintln!("SKIPPED: no socket of this family: {error}"),
+            }
+        }
+        let held = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = held.local_addr().expect("has one");
+        assert!(!is_bindable(address, None).expect("tells"), "a listener keeps it");
+    }
 }

@@ -130,7 +130,12 @@ impl Answer {
             self.interrupted |= u16_at(message, 6)? & NLM_F_DUMP_INTR != 0;
             let body = message.get(NLMSG_HEADER..).ok_or(Errno::BADMSG)?;
             match u16_at(message, 4)? {
-                NLMSG_DONE => self.done = true,
+                // A dump that failed, as without tcp_diag, ends with its error number and no list
+                // (`netlink_dump_done` in net/netlink/af_netlink.c; iproute2 `rtnl_dump_done`).
+                NLMSG_DONE => match array_at(body, 0).map_or(0, i32::from_ne_bytes) {
+                    code if code < 0 => return Err(errno_of(code)),
+                    _ => self.done = true,
+                },
                 NLMSG_ERROR => {
                     let code = i32::from_ne_bytes(array_at(body, 0)?);
                     return Err(errno_of(code));
@@ -236,6 +241,29 @@ mod tests {
             assert_eq!(errno_of(code), Errno::BADMSG, "{code}");
         }
         assert_eq!(errno_of(-4095).raw_os_error(), 4095);
+    }
+
+    /// `NLMSG_DONE` with its payload, as the kernel ends a dump.
+    fn done(payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(NLMSG_HEADER + payload.len()).expect("small");
+        let mut bytes = Vec::from(length.to_ne_bytes());
+        bytes.extend(NLMSG_DONE.to_ne_bytes());
+        bytes.extend(2_u16.to_ne_bytes());
+        bytes.resize(NLMSG_HEADER, 0);
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn a_dump_that_failed_is_no_empty_list() {
+        let mut answer = Answer::default();
+        assert_eq!(answer.take(&done(&(-2_i32).to_ne_bytes())), Err(Errno::NOENT));
+        assert!(!answer.done);
+        for payload in [&0_i32.to_ne_bytes()[..], &[]] {
+            let mut answer = Answer::default();
+            assert_eq!(answer.take(&done(payload)), Ok(()));
+            assert!(answer.done);
+        }
     }
 
     #[test]

@@ -16,6 +16,10 @@ use crate::parse::manifest::StaticPod;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeFacts {
+    /// The name that the runtime gives itself, as `containerd`; what it does not list is an orphan only
+    /// where nothing says that another runtime made it.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Sandboxes and containers.
     pub state: RuntimeState,
     /// First processes of running containers, as far as they are known, in our pid namespace.

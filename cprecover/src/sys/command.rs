@@ -1,16 +1,16 @@
 //! Child processes: absolute path, empty environment, no shell, bounded in time and output.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid as RawPid, Signal, kill_process_group};
 
 use super::clock::Deadline;
+use super::collect::{collect, wait_kept};
+use super::kept::Kept;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Describes one program run.
@@ -23,10 +23,14 @@ pub struct CommandSpec {
     pub args: Vec<OsString>,
     /// Its whole environment.
     pub env: Vec<(OsString, OsString)>,
-    /// How long it may run; then its process group is killed.
+    /// How long it may run; then its process group is killed. What it leaves behind when it has ended in
+    /// time is left alone.
     pub timeout: Duration,
     /// How many bytes of stdout and of stderr are kept each; the rest is read and dropped.
     pub output_limit: usize,
+    /// Whether it may leave a daemon behind that keeps its stdout and stderr and has to outlive us; what
+    /// the program writes over the limit is then refused.
+    pub leaves_daemon: bool,
 }
 
 impl CommandSpec {
@@ -38,6 +42,7 @@ impl CommandSpec {
             env: Vec::new(),
             timeout: Duration::from_secs(30),
             output_limit: 1 << 20,
+            leaves_daemon: false,
         }
     }
 
@@ -52,6 +57,13 @@ impl CommandSpec {
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Says that it may leave a daemon behind.
+    #[must_use]
+    pub fn leaves_daemon(mut self) -> Self {
+        self.leaves_daemon = true;
         self
     }
 
@@ -128,20 +140,30 @@ impl Commands for SystemCommands {
             return Err(Error::new(ErrorKind::Invalid, format!("program {name} is not an absolute path")));
         }
         tracing::debug!(program = %name, args = ?spec.args, "run");
+        let kept = if spec.leaves_daemon { Some((Kept::new()?, Kept::new()?)) } else { None };
+        let (stdout, stderr) = match &kept {
+            Some((stdout, stderr)) => (stdout.stdio()?, stderr.stdio()?),
+            None => (Stdio::piped(), Stdio::piped()),
+        };
         let mut child = Command::new(&spec.program)
             .args(&spec.args)
             .env_clear()
             .envs(spec.env.iter().map(|(key, value)| (key, value)))
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(stdout)
+            .stderr(stderr)
             // Its own group, so that a timeout ends the children of the child too.
             .process_group(0)
             .spawn()
             .map_err(|source| Error::io(format!("run {name}"), source))?;
-        let result = collect(&mut child, spec, &deadline.at_most(spec.timeout));
-        if result.is_err() {
+        let deadline = deadline.at_most(spec.timeout);
+        let result = match kept {
+            Some(kept) => wait_kept(&mut child, kept, spec, &deadline),
+            None => collect(&mut child, spec, &deadline),
+        };
+        // A program that has ended has no group any more but what it left behind on purpose.
+        if result.is_err() && !matches!(child.try_wait(), Ok(Some(_))) {
             end_group(&child);
             // Reaps the child; after SIGKILL this returns at once unless it is in D state.
             child.wait().map_err(|source| Error::io(format!("wait for {name}"), source))?;
@@ -154,86 +176,6 @@ fn end_group(child: &Child) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(RawPid::from_raw) {
         // The group may be gone already; that is what was wanted.
         let _ = kill_process_group(pid, Signal::KILL);
-    }
-}
-
-fn collect(child: &mut Child, spec: &CommandSpec, deadline: &Deadline) -> Result<CommandOutput> {
-    let mut stdout = child.stdout.take();
-    let mut stderr = child.stderr.take();
-    let mut out = (Vec::new(), Vec::new());
-    let mut truncated = false;
-    while stdout.is_some() || stderr.is_some() {
-        deadline.check("wait for output")?;
-        let (out_ready, err_ready) =
-            wait_readable(stdout.as_ref().map(|s| s.as_fd()), stderr.as_ref().map(|s| s.as_fd()), deadline)?;
-        if out_ready
-            && let Some(stream) = &mut stdout
-            && drain(stream, &mut out.0, spec.output_limit, &mut truncated)?
-        {
-            stdout = None;
-        }
-        if err_ready
-            && let Some(stream) = &mut stderr
-            && drain(stream, &mut out.1, spec.output_limit, &mut truncated)?
-        {
-            stderr = None;
-        }
-    }
-    // Both streams are closed, so the program is about to end or has become a daemon.
-    loop {
-        if let Some(status) = child.try_wait().map_err(|source| Error::io("wait", source))? {
-            return Ok(CommandOutput {
-                code: status.code(),
-                signal: status.signal(),
-                stdout: out.0,
-                stderr: out.1,
-                truncated,
-            });
-        }
-        deadline.check("wait for exit")?;
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Waits until a stream can be read; at most 100 ms, so that a cancel is seen soon.
-fn wait_readable(
-    first: Option<BorrowedFd<'_>>,
-    second: Option<BorrowedFd<'_>>,
-    deadline: &Deadline,
-) -> Result<(bool, bool)> {
-    let slice = deadline.remaining().min(Duration::from_millis(100));
-    let timeout = Timespec::try_from(slice)
-        .map_err(|_| Error::new(ErrorKind::Internal, "a wait of 100 ms does not fit a timespec"))?;
-    let mut fds: Vec<PollFd<'_>> =
-        first.iter().chain(second.iter()).map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-    match poll(&mut fds, Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(source) => return Err(Error::io("poll", source)),
-    }
-    let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-    let first_ready = first.is_some() && ready.next().unwrap_or(false);
-    let second_ready = second.is_some() && ready.next().unwrap_or(false);
-    Ok((first_ready, second_ready))
-}
-
-/// Reads once; returns whether the stream ended.
-fn drain(
-    stream: &mut impl std::io::Read,
-    into: &mut Vec<u8>,
-    limit: usize,
-    truncated: &mut bool,
-) -> Result<bool> {
-    let mut chunk = [0_u8; 16 * 1024];
-    match stream.read(&mut chunk) {
-        Ok(0) => Ok(true),
-        Ok(count) => {
-            let room = limit.saturating_sub(into.len());
-            *truncated |= count > room;
-            into.extend(chunk.iter().take(count.min(room)));
-            Ok(false)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(false),
-        Err(source) => Err(Error::io("read output", source)),
     }
 }
 
@@ -256,6 +198,8 @@ pub fn find_program(root: &Path, name: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn sh(script: &str) -> CommandSpec {
@@ -285,6 +229,61 @@ mod tests {
         let error = run(&sh("sleep 30 & sleep 30").timeout(Duration::from_millis(200))).expect_err("hangs");
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    /// Reports whether a process that a script named on stdout runs, and ends it.
+    fn ran(stdout: &[u8]) -> bool {
+        let pid = std::str::from_utf8(stdout).expect("text").trim().parse().expect("a pid");
+        let pid = RawPid::from_raw(pid).expect("positive");
+        rustix::process::kill_process(pid, Signal::KILL).is_ok()
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_the_output_is_no_hang_and_lives_on() {
+        for spec in [sh("sleep 30 & echo $!; exit 3"), sh("sleep 30 & echo $!; exit 3").leaves_daemon()] {
+            let start = Instant::now();
+            let output = run(&spec.timeout(Duration::from_secs(10))).expect("the script has ended");
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+            assert_eq!((output.code, output.truncated), (Some(3), false));
+            assert!(ran(&output.stdout), "the daemon was ended");
+        }
+    }
+
+    #[test]
+    fn all_output_of_a_program_that_ends_at_once_is_read_though_a_daemon_keeps_the_pipe() {
+        let output = run(&sh("sleep 30 & echo $! >&2; head -c 60000 /dev/zero")).expect("runs");
+        assert!(ran(&output.stderr));
+        assert_eq!(output.stdout.len(), 60_000);
+    }
+
+    #[test]
+    fn a_daemon_outlives_its_first_line_after_its_start() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (ready, done) = (dir.path().join("ready"), dir.path().join("done"));
+        // SIGPIPE would end the inner shell before it makes the second file.
+        let script = format!(
+            "(while ! test -e {ready}; do sleep 0.05; done; echo line >&2; echo line; : >{done}) & echo up; echo no >&2",
+            ready = ready.display(),
+            done = done.display()
+        );
+        let output = run(&sh(&script).leaves_daemon()).expect("starts");
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"up\n"[..], &b"no\n"[..]));
+        std::fs::write(&ready, "").expect("write");
+        let end = Instant::now() + Duration::from_secs(10);
+        while !done.exists() {
+            assert!(Instant::now() < end, "the daemon died of its output");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn a_start_that_floods_or_hangs_is_bounded() {
+        let mut spec = sh("head -c 3000000 /dev/zero; exit 0").leaves_daemon();
+        spec.output_limit = 1000;
+        let output = run(&spec).expect("runs");
+        assert_eq!((output.code, output.truncated, output.stdout.len()), (Some(0), true, 1000));
+        let spec = sh("sleep 30 & echo $!; sleep 30").leaves_daemon().timeout(Duration::from_millis(200));
+        assert_eq!(run(&spec).expect_err("hangs").kind(), ErrorKind::Timeout);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Effects behind small traits, with their Linux implementations.
 
 mod clock;
+mod collect;
 mod command;
+mod kept;
 
 use std::fs::File;
 use std::io::Read as _;

@@ -22,7 +22,8 @@ impl<'a> CommandService<'a> {
     ) -> Result<Self> {
         Ok(Self {
             name: start.join(" "),
-            start: spec("start", start)?,
+            // `/etc/init.d/kubelet start` may end in `kubelet &`, with our streams as kubelet's.
+            start: spec("start", start)?.leaves_daemon(),
             stop: spec("stop", stop)?,
             state: spec("state", state)?,
             commands,

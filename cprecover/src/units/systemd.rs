@@ -45,13 +45,25 @@ impl<'a> SystemdUnit<'a> {
         let said = output.stderr_tail();
         // StartLimitBurst (systemd.unit(5)): a unit that failed too often is not started any more until
         // its counter is reset, and kubelet without a runtime gets there in seconds.
-        if said.contains("repeated too quickly") && verb != "stop" {
+        if verb != "stop" && self.is_start_limited(&said, deadline) {
             tracing::info!(unit = %self.unit, "start limit reached, resetting it");
             self.systemctl("reset-failed", &[], deadline)?;
             let again = self.systemctl(verb, &[], deadline)?;
             return if again.is_success() { Ok(()) } else { Err(self.failed(verb, &again)) };
         }
         Err(self.failed(verb, &output))
+    }
+
+    /// Reports whether the start limit kept a job from being done.
+    ///
+    /// Sources: systemd `src/shared/bus-wait-for-jobs.c` for what systemctl says ("repeated too quickly" is
+    /// what PID 1 says), `service_result_table` for the result.
+    fn is_start_limited(&self, said: &str, deadline: &Deadline) -> bool {
+        let texts = ["attempted too often", "repeated too quickly"];
+        texts.iter().any(|text| said.contains(text))
+            || self.systemctl("show", &["--property=Result"], deadline).is_ok_and(|output| {
+                String::from_utf8_lossy(&output.stdout).trim().starts_with("Result=start-limit")
+            })
     }
 
     fn failed(&self, verb: &str, output: &CommandOutput) -> Error {

@@ -69,7 +69,11 @@ fn an_unanswered_state_is_an_error_not_inactive() {
 
 #[test]
 fn a_start_limit_is_reset_once() {
-    let limit = "Job for kubelet.service failed because start of the service was attempted too often: Start request repeated too quickly.";
+    // What systemctl 252 prints.
+    let limit = "Job for kubelet.service failed because start of the service was attempted too often.\n\
+                 See \"systemctl status kubelet.service\" and \"journalctl -xeu kubelet.service\" for details.\n\
+                 To force a start use \"systemctl reset-failed kubelet.service\"\n\
+                 followed by \"systemctl start kubelet.service\" again.\n";
     let script = Scripted::new(&[(1, "", limit), (0, "", ""), (0, "", "")]);
     unit(&script).start(&soon()).expect("starts at the second attempt");
     let asked = script.asked.borrow();
@@ -77,6 +81,22 @@ fn a_start_limit_is_reset_once() {
     assert_eq!(asked.len(), 3);
     let stubborn = Scripted::new(&[(1, "", limit), (0, "", ""), (1, "", limit)]);
     assert_eq!(unit(&stubborn).restart(&soon()).expect_err("gives up").kind(), ErrorKind::Peer);
+}
+
+#[test]
+fn a_start_limit_that_systemctl_does_not_spell_out_is_told_by_the_result() {
+    let failed = "Job for kubelet.service failed.\n";
+    let script =
+        Scripted::new(&[(1, "", failed), (0, "Result=start-limit-hit\n", ""), (0, "", ""), (0, "", "")]);
+    unit(&script).start(&soon()).expect("starts at the second attempt");
+    let asked = script.asked.borrow();
+    assert!(asked[1].contains("show --property=Result --"), "{asked:?}");
+    assert!(asked[2].contains("reset-failed"), "{asked:?}");
+    let broken = Scripted::new(&[(1, "", failed), (0, "Result=exit-code\n", "")]);
+    assert_eq!(unit(&broken).start(&soon()).expect_err("fails").kind(), ErrorKind::Peer);
+    assert_eq!(broken.asked.borrow().len(), 2, "nothing is reset");
+    let stopped = Scripted::new(&[(1, "", failed)]);
+    assert_eq!(unit(&stopped).stop(&soon()).expect_err("fails").kind(), ErrorKind::Peer);
 }
 
 #[test]
@@ -110,6 +130,29 @@ fn own_commands_start_stop_and_tell_the_state() {
     assert_eq!(service.state(&soon()).expect("a state"), ServiceState::Active);
     service.stop(&soon()).expect("stops");
     assert_eq!(service.state(&soon()).expect("a state"), ServiceState::Inactive);
+}
+
+#[test]
+fn a_start_command_that_leaves_the_service_running_is_done_when_it_ends() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let pid = dir.path().join("pid");
+    let sh = |script: String| vec!["/bin/sh".to_owned(), "-c".to_owned(), script];
+    let control = ServiceControl::Commands {
+        start: sh(format!("sleep 60 & echo $! >{}", pid.display())),
+        stop: sh(format!("kill $(cat {})", pid.display())),
+        state: sh(format!("kill -0 $(cat {}) || exit 3", pid.display())),
+    };
+    let node = NodeOptions::at(dir.path()).expect("absolute");
+    let service = service(&node, &control, &SystemCommands).expect("a service");
+    let start = std::time::Instant::now();
+    service.start(&Deadline::after(Duration::from_secs(10))).expect("has started");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(
+        service.state(&soon()).expect("a state"),
+        ServiceState::Active,
+        "it was not ended with its script"
+    );
+    service.stop(&soon()).expect("stops");
 }
 
 #[test]

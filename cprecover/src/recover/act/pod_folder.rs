@@ -98,15 +98,13 @@ pub fn quarantine_leftover_pods(host: &Host<'_>, deadline: &Deadline) -> Result<
 /// # Errors
 /// [`ErrorKind::NotFound`] when there is no such quarantine, otherwise as [`pods::undo`].
 pub fn undo_quarantine(host: &Host<'_>, folder: Option<&Path>, deadline: &Deadline) -> Result<Quarantine> {
-    let mut known = pods::quarantines(host.node)?;
     let found = match folder {
-        Some(folder) => known.into_iter().find(|quarantine| quarantine.folder == folder),
-        None => known.pop(),
+        // Another one whose index is broken does not matter here.
+        Some(folder) => pods::quarantine_in(host.node, folder)?,
+        None => pods::quarantines(host.node)?
+            .pop()
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no quarantine"))?,
     };
-    let found = found.ok_or_else(|| match folder {
-        Some(folder) => Error::new(ErrorKind::NotFound, format!("{} is no quarantine", folder.display())),
-        None => Error::new(ErrorKind::NotFound, "there is no quarantine"),
-    })?;
     pods::undo(&found, deadline)?;
     Ok(found)
 }

@@ -37,9 +37,11 @@ impl<'a> Court<'a> {
         deadline: &Deadline,
     ) -> Self {
         let runtime = match (state, runtime) {
-            (Observed::Present(state), Some(view)) => {
-                Ok(RuntimeFacts { pids: pids(state, view, deadline), state: state.clone() })
-            }
+            (Observed::Present(state), Some(view)) => Ok(RuntimeFacts {
+                name: Some(view.name().to_owned()),
+                pids: pids(state, view, deadline),
+                state: state.clone(),
+            }),
             (Observed::Unknown(why), _) => Err(why.clone()),
             _ => Err("there is no container runtime to ask".into()),
         };
