@@ -226,15 +226,7 @@ func TestContextEndsCalls(t *testing.T) {
 		t.Fatalf("have %v", err)
 	}
 	// Cancelled while it waits for a container runtime that takes connections and never answers.
-	socket := filepath.Join(file, "../../../../run/containerd/containerd.sock")
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	silent, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
+	silentRuntime(t, file)
 	ctx, cancel = context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	begun := time.Now()
@@ -246,6 +238,45 @@ func TestContextEndsCalls(t *testing.T) {
 	defer cancel()
 	if _, err := node.Backup(ctx, BackupOptions{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("have %v", err)
+	}
+}
+
+// silentRuntime lets a container runtime take connections and never answer.
+func silentRuntime(t *testing.T, manifest string) {
+	t.Helper()
+	socket := filepath.Join(manifest, "../../../../run/containerd/containerd.sock")
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	silent, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+}
+
+func TestADeadlineThatPassesIsExceeded(t *testing.T) {
+	quiet, _ := site(t)
+	node, file := site(t)
+	silentRuntime(t, file)
+	soon := func() context.Context {
+		// Not a whole number of milliseconds: what is left must not be cut.
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond+700*time.Microsecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	for i := 0; i < 5; i++ {
+		err := quiet.Watch(soon(), nil, WatchOptions{}, func(json.RawMessage) bool { return true })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("watch: %v", err)
+		}
+		if _, err := node.Pods(soon()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("pods: %v", err)
+		}
+		report, err := node.Recover(soon(), nil, RecoverOptions{DryRun: true})
+		if !errors.Is(err, context.DeadlineExceeded) || report == nil || report.Healthy() {
+			t.Fatalf("recover: %v, %v", report, err)
+		}
 	}
 }
 
