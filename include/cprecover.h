@@ -946,6 +946,9 @@ cpr_status cpr_plan_json(const struct cpr_plan *plan, struct cpr_buf *json, stru
  the node did not become healthy: that is `ending.state`, no error. Takes 5 min at most unless `call`
  says otherwise.
 
+ A step on a member of an etcd cluster of several is refused while another node of the cluster is worked
+ on, as far as the node's API server can be asked (the lease `kube-system/cprecover`).
+
  Errors: `CPR_E_BUSY` when another engine works on the node, `CPR_E_CORRUPT` when its audit log is broken,
  and the kinds of a failed write to it: an effect that cannot be recorded is not begun.
  */

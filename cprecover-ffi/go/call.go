@@ -50,11 +50,11 @@ func (n *Node) start(ctx context.Context) (*running, error) {
 	}
 	r := &running{}
 	if deadline, ok := ctx.Deadline(); ok {
-		left := time.Until(deadline).Milliseconds()
-		if left < 1 {
-			left = 1
+		// 0 would be the function's own default.
+		r.call.timeout_ms = 1
+		if left := milliseconds(time.Until(deadline)); left > 1 {
+			r.call.timeout_ms = left
 		}
-		r.call.timeout_ms = C.uint64_t(left)
 	}
 	if ctx.Done() != nil {
 		var object *C.cpr_error
@@ -80,6 +80,21 @@ func (n *Node) start(ctx context.Context) (*running, error) {
 		r.call.level = C.int32_t(n.level)
 	}
 	return r, nil
+}
+
+// ended returns why the context ended a call that has just returned, nil when it did not. The library looks at
+// a clock of its own, which may be ahead of the context's timer.
+func ended(ctx context.Context) error {
+	if ctx == nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= time.Millisecond {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // finish ends the waiting goroutine and passes a panic of the log callback on.

@@ -226,15 +226,7 @@ func TestContextEndsCalls(t *testing.T) {
 		t.Fatalf("have %v", err)
 	}
 	// Cancelled while it waits for a container runtime that takes connections and never answers.
-	socket := filepath.Join(file, "../../../../run/containerd/containerd.sock")
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	silent, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
+	silentRuntime(t, file)
 	ctx, cancel = context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	begun := time.Now()

@@ -87,8 +87,8 @@ func take(ctx context.Context, status C.cpr_status, object *C.cpr_error) error {
 		err.Message = C.GoString(C.cpr_error_message(object))
 		C.cpr_error_free(object)
 	}
-	if ctx != nil && (err.Code == ErrCancelled || err.Code == ErrTimeout) {
-		err.context = ctx.Err()
+	if err.Code == ErrCancelled || err.Code == ErrTimeout {
+		err.context = ended(ctx)
 	}
 	return err
 }

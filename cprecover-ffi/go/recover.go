@@ -197,8 +197,8 @@ func report(ctx context.Context, text json.RawMessage, err error) (*Report, erro
 		return nil, fmt.Errorf("cprecover: the report is not what this package knows: %w", err)
 	}
 	done := &Report{State: parsed.Ending.State, JSON: text}
-	if !done.Healthy() && ctx.Err() != nil {
-		return done, fmt.Errorf("cprecover: the recovery ended %s: %w", done.State, ctx.Err())
+	if why := ended(ctx); why != nil && !done.Healthy() {
+		return done, fmt.Errorf("cprecover: the recovery ended %s: %w", done.State, why)
 	}
 	return done, nil
 }

@@ -64,8 +64,8 @@ func (n *Node) Watch(ctx context.Context, policy *Policy, options WatchOptions, 
 	if w.panicked != nil {
 		panic(w.panicked)
 	}
-	if err == nil && ctx.Err() != nil {
-		return ctx.Err()
+	if err == nil {
+		return ended(ctx)
 	}
 	return err
 }

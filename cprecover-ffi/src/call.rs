@@ -102,7 +102,8 @@ impl Call {
         let cancel = if call.cancel.is_null() {
             CancelToken::default()
         } else {
-            handle::peek(call.cancel, CancelToken::clone)
+            // One of the call's own: `cpr_node_cancel` ends this call, not all that the caller's ends.
+            handle::peek(call.cancel, CancelToken::child)
                 .ok_or_else(|| Failure::new(CPR_E_HANDLE, "call.cancel is no live cancel"))?
         };
         let time = if call.timeout_ms == 0 { usual } else { Duration::from_millis(call.timeout_ms) };

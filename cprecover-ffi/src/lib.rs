@@ -16,6 +16,8 @@ mod buf;
 mod bundle;
 mod call;
 mod cancel;
+#[cfg(test)]
+mod cancel_tests;
 mod error;
 mod etcd;
 mod failure;
@@ -24,6 +26,8 @@ mod guard;
 mod handle;
 mod healthz;
 mod json;
+#[cfg(test)]
+mod lease_tests;
 mod log;
 mod names;
 mod node;

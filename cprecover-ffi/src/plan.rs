@@ -1,13 +1,14 @@
 //! What would be done, and doing it.
 
 use std::ffi::c_char;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cprecover::policy::contract::{self, Consent};
 use cprecover::policy::{Policy, guard as rails};
 use cprecover::recover::{
-    AuditLog, Engine, Host, NodeLock, NodeWorld, Plan, RecoverOptions, Report, policy_view,
+    AuditLog, Engine, Host, LeaseLock, NodeLock, NodeWorld, Plan, RecoverOptions, Report, policy_view,
 };
 use cprecover::sys::SystemClock;
 
@@ -18,7 +19,7 @@ use crate::error::cpr_error;
 use crate::failure::Failure;
 use crate::frame::{describe, on_node, produce};
 use crate::guard::guard_free;
-use crate::handle::{self, Opaque};
+use crate::handle::{self, Opaque, Use};
 use crate::json;
 use crate::node::{NodeState, cpr_node};
 use crate::observe::{Seen, cpr_observation};
@@ -82,23 +83,40 @@ pub unsafe extern "C" fn cpr_plan_new(
     unsafe {
         produce(plan, err, || {
             let policy = policy_or_default(policy)?;
-            Ok(handle::create(decide(&*handle::share(observation)?, policy)?))
+            Ok(handle::create(decide(&*handle::share(observation)?, &policy)?))
         })
     }
 }
 
-fn decide(seen: &Seen, policy: Arc<Policy>) -> Result<Decided, Failure> {
+fn decide(seen: &Seen, policy: &Arc<Policy>) -> Result<Decided, Failure> {
     let view = policy_view(&seen.observation, &seen.diagnosis, seen.history.clone(), &[]);
     let outcome = policy.decide(&view);
     let guarded = rails::check(&view, &outcome.decisions);
-    Ok(Decided { plan: Plan::new(&seen.observation, &outcome, &guarded)?, policy })
+    Ok(Decided { plan: Plan::new(&seen.observation, &outcome, &guarded)?, policy: Arc::clone(policy) })
 }
 
-pub(crate) fn policy_or_default(policy: *const cpr_policy) -> Result<Arc<Policy>, Failure> {
-    if policy.is_null() {
-        return Ok(Arc::new(Policy::builtin()?));
+/// A policy for one call. The caller's stays in use as long: a panic in it poisons its handle.
+pub(crate) enum Chosen {
+    Builtin(Arc<Policy>),
+    Given(Use<Arc<Policy>>),
+}
+
+impl Deref for Chosen {
+    type Target = Arc<Policy>;
+
+    fn deref(&self) -> &Arc<Policy> {
+        match self {
+            Self::Builtin(policy) => policy,
+            Self::Given(used) => used,
+        }
     }
-    Ok(Arc::clone(&*handle::share(policy)?))
+}
+
+pub(crate) fn policy_or_default(policy: *const cpr_policy) -> Result<Chosen, Failure> {
+    if policy.is_null() {
+        return Ok(Chosen::Builtin(Arc::new(Policy::builtin()?)));
+    }
+    Ok(Chosen::Given(handle::share(policy)?))
 }
 
 /// Reads a plan that `cpr_plan_json` (or `cprecover plan -o json`) wrote, and checks its digest.
@@ -114,7 +132,7 @@ pub unsafe extern "C" fn cpr_plan_read(
     unsafe {
         produce(plan, err, || {
             let plan = Plan::from_json(args::bytes(json, json_len, "json")?)?;
-            Ok(handle::create(Decided { plan, policy: policy_or_default(policy)? }))
+            Ok(handle::create(Decided { plan, policy: Arc::clone(&*policy_or_default(policy)?) }))
         })
     }
 }
@@ -134,6 +152,9 @@ pub unsafe extern "C" fn cpr_plan_json(
 /// effect is in the node's audit log. Writes a report as JSON (`cprecover.dev/recovery/v1`), also when
 /// the node did not become healthy: that is `ending.state`, no error. Takes 5 min at most unless `call`
 /// says otherwise.
+///
+/// A step on a member of an etcd cluster of several is refused while another node of the cluster is worked
+/// on, as far as the node's API server can be asked (the lease `kube-system/cprecover`).
 ///
 /// Errors: `CPR_E_BUSY` when another engine works on the node, `CPR_E_CORRUPT` when its audit log is broken,
 /// and the kinds of a failed write to it: an effect that cannot be recorded is not begun.
@@ -209,10 +230,16 @@ fn recovery(
     json::buf("cprecover.dev/recovery/v1", &run(node, policy, options, call)?)
 }
 
+/// What the engine works on, with the lease that keeps the other members' nodes still meanwhile.
+pub(crate) fn world<'a>(host: &'a Host<'a>, options: &RecoverOptions) -> NodeWorld<'a> {
+    NodeWorld::new(Host::new(host.node), options.consents.clone()).with_cluster_lock(LeaseLock::new(host))
+}
+
 fn run(node: &NodeState, policy: &Policy, options: &RecoverOptions, call: &Call) -> Result<Report, Failure> {
     let node = node.options();
     let clock = SystemClock;
-    let mut world = NodeWorld::new(Host::new(node), options.consents.clone());
+    let host = Host::new(node);
+    let mut world = world(&host, options);
     let decide = |observation: &contract::Observation| policy.decide(observation);
     let mut silent = |_: cprecover::recover::Progress<'_>| {};
     if options.dry_run {
@@ -222,8 +249,7 @@ fn run(node: &NodeState, policy: &Policy, options: &RecoverOptions, call: &Call)
     }
     let store = node.store();
     let _lock = NodeLock::acquire(&store)?;
-    let now_unix_ms = Host::new(node).unix_ms();
-    let mut log = AuditLog::open(&store, now_unix_ms)?;
+    let mut log = AuditLog::open(&store, host.unix_ms())?;
     let mut engine = Engine::new(&mut world, &decide, &clock, Some(&mut log), options);
     Ok(engine.run(call.deadline(), &mut silent)?)
 }

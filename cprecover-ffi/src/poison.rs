@@ -199,3 +199,23 @@ fn after_a_panic_only_freeing_is_left() {
     }
     world.good.free();
 }
+
+#[test]
+fn a_policy_that_panics_is_poisoned_with_the_node() {
+    let root = tempfile::tempdir().expect("a folder");
+    let handles = Handles::new(root.path());
+    // What a call that decides does, and a policy that panics meanwhile.
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let _node = handle::share(handles.node.cast_const()).expect("free");
+        let _policy = crate::plan::policy_or_default(handles.policy).expect("free");
+        std::panic::resume_unwind(Box::new("asked for"));
+    }));
+    assert!(caught.is_err());
+    let mut buf = cpr_buf::EMPTY;
+    // SAFETY: the output is a variable.
+    unsafe {
+        assert_eq!(cpr_policy_json(handles.policy, &raw mut buf, null_mut()), CPR_E_PANIC);
+        assert_eq!(cpr_node_json(handles.node, &raw mut buf, null_mut()), CPR_E_PANIC);
+    }
+    handles.free();
+}

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::time::Duration;
 
 use cprecover::policy::contract;
-use cprecover::recover::{Host, LiveNode, RecoverOptions, WatchEvent, WatchOptions, Watcher};
+use cprecover::recover::{Host, LeaseLock, LiveNode, RecoverOptions, WatchEvent, WatchOptions, Watcher};
 use cprecover::sys::SystemClock;
 
 use crate::args::{self, Options, known_flags};
@@ -118,7 +118,8 @@ pub unsafe extern "C" fn cpr_watch(
                     listener.ok_or_else(|| Failure::new(CPR_E_ARGUMENT, "options.event is NULL"))?;
                 let decide = |seen: &contract::Observation| policy.decide(seen);
                 let host = Host::new(node.options());
-                let mut live = LiveNode::new(&host, &decide, RecoverOptions::default());
+                let mut live = LiveNode::new(&host, &decide, RecoverOptions::default())
+                    .with_cluster_lock(LeaseLock::new(&host));
                 let mut watcher = Watcher::new(node.options(), &mut live, &SystemClock, options);
                 while let Some(event) = watcher.next(call.deadline(), &mut |_| {})? {
                     if !listener.tell(&event)? {

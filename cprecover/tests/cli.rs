@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use cprecover::recover::{AUDIT_FILE, AuditLog, Event};
+
 fn cprecover(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cprecover")).args(args).output().expect("the program runs")
 }
@@ -79,6 +81,12 @@ fn what_only_looks_leaves_an_empty_root_empty_and_answers_in_json() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let code = output.status.code().expect("ends by itself");
         assert!((0..=5).contains(&code), "{args:?}: {code} {stderr}");
+        if args.first() == Some(&"healthz") {
+            let asked: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            assert_eq!((code, asked["answers"].as_array().map(Vec::len)), (3, Some(0)), "nobody was asked");
+            assert_eq!(asked["notAsked"][0]["component"], "etcd", "{asked}");
+            assert!(asked["notAsked"][0]["reason"].is_string(), "{asked}");
+        }
         assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
         if output.stdout.is_empty() {
             assert!(code != 0 && !stderr.is_empty(), "{args:?}: {code} and no word");
@@ -94,4 +102,67 @@ fn what_only_looks_leaves_an_empty_root_empty_and_answers_in_json() {
 
 fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
     folder.read_dir().expect("list").map(|entry| entry.expect("entry").path()).collect()
+}
+
+/// As when a terminal hangs up, or whoever reads has seen enough.
+#[test]
+fn nobody_who_listens_changes_no_exit_code() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().to_str().expect("UTF-8");
+    for args in [
+        &["diagnose"][..],
+        &["recover"],
+        &["recover", "--dry-run"],
+        &["healthz", "probe"],
+        &["audit", "show"],
+    ] {
+        let mut all = vec!["--root", path, "-vvv"];
+        all.extend(args);
+        let heard = cprecover(&all).status.code();
+        let closed = || std::io::pipe().expect("a pipe").1;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cprecover"));
+        let unheard =
+            command.args(&all).stdout(closed()).stderr(closed()).status().expect("the program runs");
+        assert_eq!(unheard.code(), heard, "{args:?}");
+    }
+}
+
+#[test]
+fn a_log_that_was_meddled_with_is_told_in_json_and_with_3() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().to_str().expect("UTF-8");
+    let store = root.path().join("var/lib/cprecover");
+    std::fs::create_dir_all(&store).expect("a store");
+    let mut log = AuditLog::open(&store, 1).expect("a log");
+    for at in [1, 2, 3] {
+        log.append(at, Event::Healthy).expect("written");
+    }
+    drop(log);
+    let verify = |format: &str| cprecover(&["--root", path, "-o", format, "audit", "verify"]);
+    let answer = |output: &Output| -> serde_json::Value {
+        serde_json::from_slice(&output.stdout).expect("JSON on stdout")
+    };
+    let whole = verify("json");
+    assert_eq!((whole.status.code(), &answer(&whole)["intact"]), (Some(0), &true.into()));
+    assert_eq!(answer(&whole)["entries"], 3);
+    let file = store.join(AUDIT_FILE);
+    let mut bytes = std::fs::read(&file).expect("read");
+    let at = bytes.windows(11).position(|part| part == b"atUnixMs\":2").expect("the second entry");
+    bytes[at + 10] = b'9';
+    std::fs::write(&file, bytes).expect("written");
+    let broken = verify("json");
+    assert_eq!(broken.status.code(), Some(3), "{}", String::from_utf8_lossy(&broken.stderr));
+    let told = answer(&broken);
+    assert_eq!(
+        (&told["intact"], &told["schema"]),
+        (&false.into(), &"cprecover.dev/audit-verification/v1".into())
+    );
+    assert!(told["problem"].as_str().is_some_and(|problem| problem.contains(AUDIT_FILE)), "{told}");
+    let table = verify("table");
+    assert_eq!(table.status.code(), Some(3));
+    assert!(stdout(&table).starts_with("NOT INTACT: "), "{}", stdout(&table));
+    // A log that cannot be read is no tampered one.
+    std::fs::remove_file(&file).expect("removed");
+    std::fs::create_dir(&file).expect("a folder in its place");
+    assert_eq!(verify("json").status.code(), Some(1));
 }

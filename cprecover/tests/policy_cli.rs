@@ -153,7 +153,17 @@ fn policies_are_installed_listed_and_removed() {
     let cache = node.root.path().join("var/lib/cprecover/policy-cache");
     assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 3, "two policies and the key");
     node.good(&["policy", "remove", &digest.to_string()]);
-    node.bad(&["policy", "remove", &digest.to_string()], 1);
+    let absent = node.bad(&["policy", "remove", &digest.to_string()], 1);
+    assert!(absent.contains("is not installed"), "{absent}");
+    // What cannot be removed is there: the entry of the shipped policy becomes a folder.
+    let entry = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
+    let entry = entry.filter(|path| path.extension().is_some()).max().unwrap();
+    let name = entry.file_name().unwrap().to_str().unwrap().to_owned();
+    std::fs::remove_file(&entry).unwrap();
+    std::fs::create_dir(&entry).unwrap();
+    let failed = node.bad(&["policy", "remove", &name[..64]], 1);
+    assert!(failed.contains("remove") && !failed.contains("is not installed"), "{failed}");
+    std::fs::remove_dir(&entry).unwrap();
     // A cache that others could write is told and not used.
     std::fs::set_permissions(&cache, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let output = node.run(&["policy", "check", "default"]);

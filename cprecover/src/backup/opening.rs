@@ -1,6 +1,7 @@
 //! Opening the store's folder, making it, and keeping other processes out.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Store;
@@ -9,6 +10,7 @@ use super::fs::linux::Linux;
 use super::fs::place::Place;
 use super::vault::{SYNC_EACH_UP_TO, Vault};
 use crate::error::{Error, ErrorKind, Result};
+use crate::node::NodeOptions;
 
 /// Keeps other processes out while it lives.
 pub(super) struct Lock {
@@ -23,6 +25,29 @@ impl Drop for Lock {
 }
 
 impl Store {
+    /// Opens the node's store for reading: no lock, nothing recovered, nothing written.
+    ///
+    /// Calls that write fail with [`crate::ErrorKind::Refused`].
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_read_only(node: &NodeOptions) -> Result<Self> {
+        Self::open_read_only_at(node, node.store())
+    }
+
+    /// Opens the store in the folder `dir` (not below the node's root) for reading, as
+    /// [`Store::open_read_only`] does.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_read_only_at(node: &NodeOptions, dir: impl Into<PathBuf>) -> Result<Self> {
+        let store = Self { read_only: true, ..Self::unopened(node, dir.into()) };
+        if let Some(vault) = store.look()? {
+            vault.check_format()?;
+        }
+        Ok(store)
+    }
+
     fn vault(&self, store: Arc<OwnedFd>) -> Result<Vault<'_, Linux>> {
         let root = Linux::top(&self.root).map_err(|source| Error::path("open", &self.root, source))?;
         Ok(Vault {

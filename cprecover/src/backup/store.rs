@@ -68,20 +68,6 @@ impl Store {
         Self::open_at(node, node.store())
     }
 
-    /// Opens the node's store for reading: no lock, nothing recovered, nothing written.
-    ///
-    /// Calls that write fail with [`crate::ErrorKind::Refused`].
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_read_only(node: &NodeOptions) -> Result<Self> {
-        let store = Self { read_only: true, ..Self::unopened(node, node.store()) };
-        if let Some(vault) = store.look()? {
-            vault.check_format()?;
-        }
-        Ok(store)
-    }
-
     /// Opens the store in the folder `dir` (not below the node's root) for `node`.
     ///
     /// # Errors
@@ -107,7 +93,7 @@ impl Store {
         Ok(store)
     }
 
-    fn unopened(node: &NodeOptions, path: PathBuf) -> Self {
+    pub(super) fn unopened(node: &NodeOptions, path: PathBuf) -> Self {
         Self {
             path,
             root: node.root.clone(),

@@ -95,29 +95,38 @@ impl Clock for ManualClock {
 
 /// Asks running calls to stop; clones share one flag, and any thread may set it.
 #[derive(Debug, Clone, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken {
+    flag: Arc<AtomicBool>,
+    parent: Option<Arc<Self>>,
+}
 
 impl CancelToken {
     /// Wraps a flag that something else sets, such as a signal handler of the embedding program.
     #[must_use]
     pub fn of_flag(flag: Arc<AtomicBool>) -> Self {
-        Self(flag)
+        Self { flag, parent: None }
     }
 
-    /// Asks every holder of this token to stop.
+    /// Returns a token that this one cancels too, and that can be cancelled without this one.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { flag: Arc::default(), parent: Some(Arc::new(self.clone())) }
+    }
+
+    /// Asks every holder of this token, and of its children, to stop.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.flag.store(true, Ordering::Release);
     }
 
-    /// Takes the request back, so that the token can serve a next call.
+    /// Takes this token's own request back, so that it can serve a next call; its parent's stays.
     pub fn reset(&self) {
-        self.0.store(false, Ordering::Release);
+        self.flag.store(false, Ordering::Release);
     }
 
     /// Reports whether stopping was asked for.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.flag.load(Ordering::Acquire) || self.parent.as_ref().is_some_and(|parent| parent.is_cancelled())
     }
 }
 
@@ -203,6 +212,19 @@ mod tests {
             deadline.at_most(Duration::from_secs(1)).check("x").expect_err("cancelled").kind(),
             ErrorKind::Cancelled
         );
+    }
+
+    #[test]
+    fn a_cancel_reaches_children_and_no_parent() {
+        let parent = CancelToken::default();
+        let (one, other) = (parent.child(), parent.child());
+        one.cancel();
+        assert!(one.is_cancelled() && !other.is_cancelled() && !parent.is_cancelled());
+        one.reset();
+        parent.cancel();
+        assert!(one.is_cancelled() && other.child().is_cancelled());
+        parent.reset();
+        assert!(!one.is_cancelled() && !other.is_cancelled());
     }
 
     #[test]

@@ -155,6 +155,17 @@ fn a_healthy_node_is_left_alone() {
 }
 
 #[test]
+fn a_recovery_goes_on_to_its_end_when_nobody_reads_what_it_says() {
+    let _busy = busy();
+    let node = Node::broken();
+    let closed = || std::io::pipe().expect("a pipe").1;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cprecover"));
+    command.args(["--root", node.root(), "-vv", "recover", "--yes"]).stdout(closed()).stderr(closed());
+    assert_eq!(command.status().expect("the program runs").code(), Some(0));
+    assert_eq!(node.run(&["recover", "--dry-run"]).status.code(), Some(0), "it is healthy");
+}
+
+#[test]
 fn a_second_engine_is_told_that_the_node_is_busy() {
     let _busy = busy();
     let node = Node::broken();

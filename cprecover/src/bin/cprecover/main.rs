@@ -1,6 +1,10 @@
 //! The `cprecover` program: arguments in, one library call, results out.
 
+// They panic when their reader is gone, also in the middle of a recovery; see `console`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod cmd;
+mod console;
 mod context;
 mod double;
 mod drill;
@@ -25,7 +29,7 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("cprecover: {error}");
+            console::say(format_args!("cprecover: {error}"));
             Exit::of(&error).into()
         }
     }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use cprecover::Result;
 use cprecover::recover::{AuditLog, Entry, Event};
+use cprecover::{ErrorKind, Result};
 
 use crate::{Context, Exit};
 
@@ -26,20 +26,37 @@ enum Verb {
 struct Verified {
     entries: usize,
     intact: bool,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
-    let entries = AuditLog::read(&ctx.node.store())?;
+    let read = AuditLog::read(&ctx.node.store());
     match args.verb {
-        Verb::Show => ctx.emit("cprecover.dev/audit/v1", &entries, || table(&entries))?,
-        Verb::Verify => {
-            let verified = Verified { entries: entries.len(), intact: true };
-            ctx.emit("cprecover.dev/audit-verification/v1", &verified, || {
-                format!("{} entries, the chain is intact", verified.entries)
-            })?;
+        Verb::Show => {
+            let entries = read?;
+            ctx.emit("cprecover.dev/audit/v1", &entries, || table(&entries))?;
+            Ok(Exit::Done)
         }
+        Verb::Verify => verify(ctx, read),
     }
-    Ok(Exit::Done)
+}
+
+/// A log that was meddled with is what this is for, and no failure of it; one that cannot be read is.
+fn verify(ctx: &Context, read: Result<Vec<Entry>>) -> Result<Exit> {
+    let verified = match read {
+        Ok(entries) => Verified { entries: entries.len(), intact: true, problem: None },
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            Verified { entries: 0, intact: false, problem: Some(error.to_string()) }
+        }
+        Err(error) => return Err(error),
+    };
+    ctx.emit("cprecover.dev/audit-verification/v1", &verified, || match &verified.problem {
+        Some(problem) => format!("NOT INTACT: {problem}"),
+        None => format!("{} entries, the chain is intact", verified.entries),
+    })?;
+    Ok(if verified.intact { Exit::Done } else { Exit::Unhealthy })
 }
 
 fn table(entries: &[Entry]) -> String {

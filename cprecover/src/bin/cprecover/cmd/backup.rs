@@ -14,6 +14,7 @@ use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::backup_remote::{self, RemoteArgs};
+use crate::console::say;
 use crate::{Context, Exit};
 
 /// How long one call may take.
@@ -39,16 +40,19 @@ pub(crate) struct StoreArgs {
 }
 
 impl StoreArgs {
-    /// Opens the store and says on stderr what it had to finish.
+    /// Opens the store, and finishes what a crash left half done.
     pub(crate) fn open(&self, ctx: &Context) -> Result<Store> {
-        let store = match &self.store {
-            None => Store::open(&ctx.node)?,
-            Some(dir) => {
-                let dir = std::path::absolute(dir).map_err(|source| Error::path("resolve", dir, source))?;
-                Store::open_at(&ctx.node, dir)?
-            }
-        };
-        Ok(store.with_workers(WORKERS))
+        Ok(Store::open_at(&ctx.node, self.folder(ctx)?)?.with_workers(WORKERS))
+    }
+
+    /// Opens the store to look at it; what a crash left half done stays so.
+    pub(crate) fn open_read_only(&self, ctx: &Context) -> Result<Store> {
+        Ok(Store::open_read_only_at(&ctx.node, self.folder(ctx)?)?.with_workers(WORKERS))
+    }
+
+    fn folder(&self, ctx: &Context) -> Result<PathBuf> {
+        let Some(dir) = &self.store else { return Ok(ctx.node.store()) };
+        std::path::absolute(dir).map_err(|source| Error::path("resolve", dir, source))
     }
 }
 
@@ -146,9 +150,24 @@ enum Verb {
     },
 }
 
+impl Verb {
+    /// Reports whether it leaves the store and the node as they are.
+    const fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::List { .. }
+                | Self::Show { .. }
+                | Self::Diff { .. }
+                | Self::Verify { .. }
+                | Self::Export { .. }
+        )
+    }
+}
+
 /// Runs `cprecover backup`.
 pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
-    let store = args.store.open(ctx)?;
+    let store =
+        if args.verb.only_reads() { args.store.open_read_only(ctx)? } else { args.store.open(ctx)? };
     match args.verb {
         Verb::Create { groups, label, kubeadm_path, if_changed } => {
             create(ctx, &store, &groups, &label, kubeadm_path, if_changed)
@@ -358,7 +377,7 @@ fn export(ctx: &Context, store: &Store, name: &str, file: &Path) -> Result<Exit>
     let mut writer = BufWriter::new(&out);
     store.export(&id, &mut writer, &deadline(ctx))?;
     writer.flush().and_then(|()| out.sync_all()).map_err(failed)?;
-    eprintln!("snapshot {id} written to {}", file.display());
+    say(format_args!("snapshot {id} written to {}", file.display()));
     Ok(Exit::Done)
 }
 

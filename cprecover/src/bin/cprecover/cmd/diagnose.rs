@@ -16,6 +16,7 @@ use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::policy_args::{LoadedPolicy, TrustArgs};
+use crate::console::say;
 use crate::{Context, Exit};
 
 /// Arguments of `diagnose`.
@@ -123,7 +124,7 @@ fn live(ctx: &Context, args: &Args) -> Observation {
     let deadline = Deadline::after(Duration::from_secs(args.timeout)).with_cancel(ctx.cancel.clone());
     let seen = observe(&Host::new(&ctx.node), &deadline);
     for unread in &seen.unobserved {
-        eprintln!("cprecover: {} could not be read: {}", unread.what, unread.reason);
+        say(format_args!("cprecover: {} could not be read: {}", unread.what, unread.reason));
     }
     seen
 }

@@ -15,6 +15,7 @@ use cprecover::sys::{Deadline, read_bounded};
 use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
+use crate::console::say;
 use crate::{Context, Exit};
 
 /// How large a manifest or certificate is read.
@@ -213,7 +214,7 @@ fn check(
         Ok(pod) => Some(pod),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => {
-            eprintln!("cprecover: the manifest is not compared with: {error}");
+            say(format_args!("cprecover: the manifest is not compared with: {error}"));
             None
         }
     };

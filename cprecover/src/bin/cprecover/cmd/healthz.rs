@@ -52,9 +52,35 @@ struct Answer {
     outcome: Outcome,
 }
 
+/// A component that was not asked.
 #[derive(Serialize)]
+struct NotAsked {
+    component: Component,
+    reason: String,
+    /// Whether `--insecure` is all that is missing.
+    #[serde(skip)]
+    by_choice: bool,
+}
+
+#[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
 struct Answers {
     answers: Vec<Answer>,
+    not_asked: Vec<NotAsked>,
+}
+
+impl Answers {
+    fn of(source: String, outcome: Outcome) -> Self {
+        Self { answers: vec![Answer { source, outcome }], not_asked: Vec::new() }
+    }
+
+    /// Health is what was answered; nobody asked is nothing proven.
+    fn are_healthy(&self) -> bool {
+        let healthy = |answer: &Answer| is_healthy(&answer.outcome);
+        !self.answers.is_empty()
+            && self.answers.iter().all(healthy)
+            && self.not_asked.iter().all(|skipped| skipped.by_choice)
+    }
 }
 
 /// Runs the verb.
@@ -62,14 +88,12 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
     let answers = match args.verb {
         Verb::Parse { file } => {
             let report = healthz::parse(&read(&file)?);
-            vec![Answer { source: file.display().to_string(), outcome: Outcome::answered(report) }]
+            Answers::of(file.display().to_string(), Outcome::answered(report))
         }
         Verb::Probe { target, insecure, timeout } => probe_all(ctx, target.as_deref(), insecure, timeout)?,
     };
-    let is_healthy = answers.iter().all(|answer| is_healthy(&answer.outcome));
-    let printed = Answers { answers };
-    ctx.emit("cprecover.dev/healthz/v1", &printed, || table(&printed.answers))?;
-    Ok(if is_healthy { Exit::Done } else { Exit::Unhealthy })
+    ctx.emit("cprecover.dev/healthz/v1", &answers, || table(&answers))?;
+    Ok(if answers.are_healthy() { Exit::Done } else { Exit::Unhealthy })
 }
 
 fn is_healthy(outcome: &Outcome) -> bool {
@@ -90,32 +114,38 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn probe_all(ctx: &Context, target: Option<&str>, insecure: bool, timeout: u64) -> Result<Vec<Answer>> {
+fn probe_all(ctx: &Context, target: Option<&str>, insecure: bool, timeout: u64) -> Result<Answers> {
     let mut limits = Limits::default();
     limits.whole = Duration::from_secs(timeout);
     limits.first_byte = limits.first_byte.min(limits.whole);
-    let one = |name: String, target: &Target| -> Result<Answer> {
-        let deadline = Deadline::after(limits.whole).with_cancel(ctx.cancel.clone());
-        Ok(Answer { source: name, outcome: probe(target, &limits, &deadline)? })
+    let ask = |target: &Target| {
+        probe(target, &limits, &Deadline::after(limits.whole).with_cancel(ctx.cancel.clone()))
     };
     match target {
         Some(url) if url.contains("://") => {
             let target = url_target(ctx, url, insecure)?;
-            Ok(vec![one(url.to_owned(), &target)?])
+            Ok(Answers::of(url.to_owned(), ask(&target)?))
         }
         Some(name) => {
             let component: Component = name.parse()?;
-            Ok(vec![one(component.to_string(), &target_of(component, &ctx.node, insecure)?)?])
+            let target = target_of(component, &ctx.node, insecure)?;
+            Ok(Answers::of(component.to_string(), ask(&target)?))
         }
         None => {
-            let mut answers = Vec::new();
+            let mut all = Answers::default();
             for component in Component::ALL {
                 match target_of(component, &ctx.node, insecure) {
-                    Ok(target) => answers.push(one(component.to_string(), &target)?),
-                    Err(error) => eprintln!("cprecover: {component} is not asked: {error}"),
+                    Ok(target) => {
+                        all.answers.push(Answer { source: component.to_string(), outcome: ask(&target)? });
+                    }
+                    Err(error) => all.not_asked.push(NotAsked {
+                        component,
+                        reason: error.to_string(),
+                        by_choice: error.kind() == ErrorKind::Refused,
+                    }),
                 }
             }
-            Ok(answers)
+            Ok(all)
         }
     }
 }
@@ -141,9 +171,9 @@ fn url_target(ctx: &Context, url: &str, insecure: bool) -> Result<Target> {
     Ok(target)
 }
 
-fn table(answers: &[Answer]) -> String {
+fn table(all: &Answers) -> String {
     let mut text = String::new();
-    for answer in answers {
+    for answer in &all.answers {
         let _ = match &answer.outcome {
             Outcome::Answered { report } => write!(text, "{}", describe(&answer.source, report)),
             Outcome::Refused => writeln!(text, "{}: down, nobody listens there", answer.source),
@@ -161,6 +191,9 @@ fn table(answers: &[Answer]) -> String {
             Outcome::NotHttp { reason } => writeln!(text, "{}: does not speak HTTP: {reason}", answer.source),
             other => writeln!(text, "{}: {other:?}", answer.source),
         };
+    }
+    for skipped in &all.not_asked {
+        let _ = writeln!(text, "{}: not asked: {}", skipped.component, skipped.reason);
     }
     text
 }

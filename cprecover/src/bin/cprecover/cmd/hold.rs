@@ -6,6 +6,7 @@ use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::backup::{StoreArgs, deadline};
+use crate::console::say;
 use crate::{Context, Exit};
 
 /// Arguments of `cprecover hold`.
@@ -41,10 +42,11 @@ struct Holds {
 #[allow(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
 /// Runs `cprecover hold`.
 pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
-    let store = args.store.open(ctx)?;
     let held = match &args.component {
-        Some(component) => vec![store.hold(&file_name(component), &args.reason, &deadline(ctx))?],
-        None => store.held()?,
+        Some(component) => {
+            vec![args.store.open(ctx)?.hold(&file_name(component), &args.reason, &deadline(ctx))?]
+        }
+        None => args.store.open_read_only(ctx)?.held()?,
     };
     print(ctx, held)
 }
@@ -64,7 +66,7 @@ pub(crate) fn run_release(ctx: &Context, args: ReleaseArgs) -> Result<Exit> {
         match store.release(&file, &deadline(ctx)) {
             Ok(held) => released.push(held),
             Err(error) if args.all => {
-                eprintln!("cprecover: {error}");
+                say(format_args!("cprecover: {error}"));
                 failed = failed.or(Some(Error::new(ErrorKind::Invalid, "not everything was released")));
             }
             Err(error) => return Err(error),

@@ -166,7 +166,13 @@ fn start_diagnostics(verbose: u8) {
         2 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // It would say on stderr, and panic there, that stderr cannot be written.
+        .log_internal_errors(false)
+        .init();
 }
 
 /// Lets Ctrl-C and SIGTERM end the work between two effects; a second one ends the program at once.

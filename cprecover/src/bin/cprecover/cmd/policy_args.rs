@@ -9,6 +9,8 @@ use cprecover::policy::{
 };
 use cprecover::{Error, ErrorKind, NodeOptions, Result};
 
+use crate::console::say;
+
 /// The program that compiles policies, in a process that can be killed: this one, also after an update
 /// replaced its file.
 const WORKER: &str = "/proc/self/exe";
@@ -75,7 +77,7 @@ impl TrustArgs {
             Ok(cache) => cache,
             // Only speed is lost.
             Err(error) => {
-                eprintln!("cprecover: compiled policies are not used: {error}");
+                say(format_args!("cprecover: compiled policies are not used: {error}"));
                 None
             }
         };

@@ -1,6 +1,7 @@
 //! `cprecover recover`: the whole street, on any root.
 
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use cprecover::recover::{
@@ -8,9 +9,12 @@ use cprecover::recover::{
 };
 use cprecover::sys::{CancelToken, Deadline, SystemClock};
 use cprecover::{Error, ErrorKind, NodeOptions, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::policy_args::LoadedPolicy;
 use super::{ConsentArgs, PolicyArgs};
+use crate::console::{say, say_on};
 use crate::{Context, Exit, present};
 
 /// Finds out what is wrong, decides, acts, and verifies.
@@ -61,7 +65,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
         let shown = Consented { timeout, options: shown, unsaved_is_fine: args.consent.accept_unsaved_etcd };
         let preview = recover_node(&ctx.node, &policy, &shown, &ctx.cancel)?;
         if preview.ending != Ending::Healthy {
-            confirm(&preview)?;
+            confirm(&preview, &ctx.cancel)?;
             options.approved.clone_from(&preview.plan);
         }
     }
@@ -71,17 +75,37 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     Ok(exit(&report))
 }
 
-fn confirm(preview: &Report) -> Result<()> {
-    eprintln!("{}", present::report(preview));
+/// How often a prompt looks whether Ctrl-C was pressed.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 150_000_000 };
+
+fn confirm(preview: &Report, cancel: &CancelToken) -> Result<()> {
+    say(format_args!("{}", present::report(preview)));
     if !std::io::stdin().is_terminal() {
         return Err(Error::new(ErrorKind::Refused, "nobody to ask on this terminal; run again with --yes"));
     }
-    eprint!("Apply this plan? [y/N] ");
+    say_on(format_args!("Apply this plan? [y/N] "));
+    wait_for_input(std::io::stdin(), cancel)?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(|source| Error::io("read the answer", source))?;
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Error::new(ErrorKind::Refused, "not agreed to; nothing was changed")),
+    }
+}
+
+/// Waits until there is something to read.
+///
+/// The signal handlers restart a read (`SA_RESTART`, signal(7)), so a read alone would outlast Ctrl-C.
+fn wait_for_input(from: impl AsFd, cancel: &CancelToken) -> Result<()> {
+    loop {
+        if cancel.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "cancelled; nothing was changed"));
+        }
+        match poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&LOOK_EVERY)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(source) => return Err(Error::io("wait for the answer", source)),
+        }
     }
 }
 
@@ -159,12 +183,40 @@ impl Shown {
     /// Ends a status line and prints one that stays.
     fn line(&mut self, text: &str) {
         let clear = if self.terminal && self.waiting.take().is_some() { "\r\x1b[K" } else { "" };
-        eprintln!("{clear}recover: {:5.1} s  {text}", self.started.elapsed().as_secs_f64());
+        say(format_args!("{clear}recover: {:5.1} s  {text}", self.started.elapsed().as_secs_f64()));
     }
 
     /// Prints a line that the next one replaces on a terminal.
     fn status(&self, text: &str) {
         let (start, end) = if self.terminal { ("\r\x1b[K", "") } else { ("", "\n") };
-        eprint!("{start}recover: {:5.1} s  {text}{end}", self.started.elapsed().as_secs_f64());
+        say_on(format_args!("{start}recover: {:5.1} s  {text}{end}", self.started.elapsed().as_secs_f64()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_prompt_ends_with_an_answer_or_a_cancel() {
+        let (nobody_writes, _silent) = std::io::pipe().expect("a pipe");
+        let cancel = CancelToken::default();
+        let later = cancel.clone();
+        let presses = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            later.cancel();
+        });
+        let error = wait_for_input(&nobody_writes, &cancel).expect_err("cancelled");
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        presses.join().expect("no panic");
+
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(b"y\n").expect("room");
+        wait_for_input(&reader, &CancelToken::default()).expect("an answer");
+        // Whoever would answer is gone; the read that follows says so.
+        drop(writer);
+        wait_for_input(&reader, &CancelToken::default()).expect("an end");
     }
 }

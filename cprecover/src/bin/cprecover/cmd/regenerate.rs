@@ -84,7 +84,10 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
     match args.verb {
         Verb::Certs(args) => super::certs::run(ctx, &args),
         Verb::Capture { kubectl } => capture(ctx, kubectl),
-        Verb::Plan(args) => show(ctx, &make(ctx, &args)?.0),
+        Verb::Plan(args) => {
+            let store = Store::open_read_only(&ctx.node)?;
+            show(ctx, &make(ctx, &args, &store)?.0)
+        }
         Verb::Apply { plan, accept_needs_review, accept_dangerous, accept_without_comparison } => {
             let severity = match (accept_dangerous, accept_needs_review) {
                 (true, _) => Severity::Dangerous,
@@ -105,9 +108,8 @@ fn deadline(ctx: &Context, seconds: u64) -> Deadline {
 }
 
 /// Gathers what lies on the node and in its store.
-fn sources(ctx: &Context, config: Option<&PathBuf>) -> Result<Sources> {
+fn sources(ctx: &Context, config: Option<&PathBuf>, store: &Store) -> Result<Sources> {
     let mut sources = Sources::gather(&ctx.node)?;
-    let store = Store::open(&ctx.node)?;
     let known_good = match store.last_known_good()? {
         Some(snapshot) => Some(snapshot),
         None => store.latest()?,
@@ -124,7 +126,7 @@ fn sources(ctx: &Context, config: Option<&PathBuf>) -> Result<Sources> {
     }
     sources.config = match config {
         Some(path) => Some((path.display().to_string(), read_bounded(path, MAX_CONFIG_BYTES)?)),
-        None => backed_up_config(&ctx.node, &store)?,
+        None => backed_up_config(&ctx.node, store)?,
     };
     Ok(sources)
 }
@@ -149,7 +151,7 @@ fn backed_up_config(node: &NodeOptions, store: &Store) -> Result<Option<(String,
     Ok(None)
 }
 
-fn make(ctx: &Context, args: &PlanArgs) -> Result<(RegenerationPlan, Deadline)> {
+fn make(ctx: &Context, args: &PlanArgs, store: &Store) -> Result<(RegenerationPlan, Deadline)> {
     let deadline = deadline(ctx, args.timeout);
     let mut components = args.components.clone();
     if components.is_empty() {
@@ -163,7 +165,7 @@ fn make(ctx: &Context, args: &PlanArgs) -> Result<(RegenerationPlan, Deadline)> 
     let mut options = Options::default();
     options.kubeadm.clone_from(&args.kubeadm);
     options.assume_defaults.clone_from(&args.assume_default);
-    let sources = sources(ctx, args.config.as_ref())?;
+    let sources = sources(ctx, args.config.as_ref(), store)?;
     let plan = kubeadm::plan(&ctx.node, &components, &sources, &options, &SystemCommands, &deadline)?;
     Ok((plan, deadline))
 }
@@ -261,8 +263,10 @@ impl Installer for StoreInstaller<'_> {
 }
 
 fn apply(ctx: &Context, args: &PlanArgs, acceptance: Acceptance) -> Result<Exit> {
-    let (plan, deadline) = make(ctx, args)?;
-    let installer = StoreInstaller { node: &ctx.node, store: Store::open(&ctx.node)? };
+    // First of all: what a crash left half done is finished before the manifests are compared.
+    let store = Store::open(&ctx.node)?;
+    let (plan, deadline) = make(ctx, args, &store)?;
+    let installer = StoreInstaller { node: &ctx.node, store };
     let applied = kubeadm::apply(&plan, acceptance, &installer, &deadline)?;
     ctx.emit("cprecover.dev/regeneration/v1", &applied, || {
         let line = |(component, digest): &(Component, _)| format!("installed {component} sha256 {digest}");

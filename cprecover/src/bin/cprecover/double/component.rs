@@ -19,6 +19,7 @@ use cprecover::{Error, ErrorKind, Result};
 use super::fetch::Peer;
 use super::flags::{Flags, ProgramArgs};
 use super::serve::{self, TlsFiles};
+use crate::console::say;
 
 /// How long the apiserver's etcd check may take (`--etcd-healthcheck-timeout`, default 2 s).
 const ETCD_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,7 +49,10 @@ pub(crate) fn run(component: Component, args: &ProgramArgs) -> Result<()> {
         .parse()
         .map_err(|source| Error::with_source(ErrorKind::Invalid, format!("address {address}"), source))?;
     let bound = serve::bind(address, Some(server_tls(component, &flags)?)).map_err(|message| {
-        eprintln!("E{} server.go:1] \"failed to create listener\" err=\"{message}\"", super::klog_now());
+        say(format_args!(
+            "E{} server.go:1] \"failed to create listener\" err=\"{message}\"",
+            super::klog_now()
+        ));
         Error::new(ErrorKind::AlreadyExists, message)
     })?;
     let server = Arc::new(Server { component, etcd: etcd_peers(component, &flags)? });

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use super::flags::{Flags, ProgramArgs};
 use super::serve::{self, TlsFiles};
+use crate::console::say;
 
 /// Serves until it is killed; returns only on a failed start.
 pub(crate) fn run(args: &ProgramArgs) -> Result<()> {
@@ -231,5 +232,5 @@ fn log(level: &str, caller: &str, message: &str, fields: &Value) {
     if let (Some(line), Some(fields)) = (line.as_object_mut(), fields.as_object()) {
         line.extend(fields.clone());
     }
-    eprintln!("{line}");
+    say(format_args!("{line}"));
 }

@@ -19,6 +19,7 @@ use cprecover::model::Component;
 use cprecover::{Error, ErrorKind, Result};
 
 use crate::Exit;
+use crate::console::{print_line, say};
 
 use command_line::Phase;
 use settings::Settings;
@@ -76,7 +77,9 @@ pub(crate) fn run(args: &Args) -> Exit {
     match dispatch(args) {
         Ok(()) => Exit::Done,
         Err(error) => {
-            eprintln!("error: {error}\nTo see the stack trace of this error execute with --v=5 or higher");
+            say(format_args!(
+                "error: {error}\nTo see the stack trace of this error execute with --v=5 or higher"
+            ));
             Exit::Error
         }
     }
@@ -105,15 +108,17 @@ fn version(args: &Args, rest: &[&str]) -> Result<()> {
     let version = &args.report_version;
     match rest {
         ["-o" | "--output", "short"] | ["-o=short" | "-oshort" | "--output=short"] => {
-            println!("{version}");
+            print_line(format_args!("{version}"));
         }
         ["-o" | "--output", "json"] | ["-o=json" | "-ojson" | "--output=json"] => {
             let value =
                 serde_json::json!({"clientVersion": {"gitVersion": version, "platform": "linux/amd64"}});
-            println!("{value:#}");
+            print_line(format_args!("{value:#}"));
         }
         [] => {
-            println!("kubeadm version: &version.Info{{GitVersion:\"{version}\", Platform:\"linux/amd64\"}}");
+            print_line(format_args!(
+                "kubeadm version: &version.Info{{GitVersion:\"{version}\", Platform:\"linux/amd64\"}}"
+            ));
         }
         _ => return Err(wrong("invalid output format")),
     }
@@ -126,7 +131,7 @@ fn misbehave(args: &Args, at: At) {
         std::thread::sleep(Duration::from_mins(10));
     }
     if args.garbage == Some(at) {
-        println!("\u{1}\u{fffd}not a version {}", "x".repeat(3 << 20));
+        print_line(format_args!("\u{1}\u{fffd}not a version {}", "x".repeat(3 << 20)));
     }
 }
 
@@ -142,10 +147,10 @@ fn phase(args: &Args, words: &[&str]) -> Result<()> {
         Phase::EtcdLocal => etcd(args, &settings, &folder, &shown, dry_run),
         Phase::ControlPlane(components) => {
             if components.len() > 1 {
-                println!("[control-plane] Using manifest folder \"{}\"", shown.display());
+                print_line(format_args!("[control-plane] Using manifest folder \"{}\"", shown.display()));
             }
             for component in components {
-                println!("[control-plane] Creating static Pod manifest for \"{component}\"");
+                print_line(format_args!("[control-plane] Creating static Pod manifest for \"{component}\""));
                 write(args, &settings, *component, &folder)?;
             }
             Ok(())
@@ -162,15 +167,18 @@ fn etcd(args: &Args, settings: &Settings, folder: &Path, shown: &Path, dry_run: 
     }
     let data_dir = settings.data_dir();
     if dry_run {
-        println!("[etcd] Would ensure that \"{}\" directory is present", data_dir.display());
+        print_line(format_args!("[etcd] Would ensure that \"{}\" directory is present", data_dir.display()));
     } else {
         let data_dir = below(&args.host_root, data_dir);
         std::fs::create_dir_all(&data_dir).map_err(|source| Error::path("mkdir", &data_dir, source))?;
     }
-    println!("[etcd] Creating static Pod manifest for local etcd in \"{}\"", shown.display());
+    print_line(format_args!("[etcd] Creating static Pod manifest for local etcd in \"{}\"", shown.display()));
     let text = write(args, settings, Component::Etcd, folder)?;
     if dry_run {
-        print!("[dryrun] Would write file \"{LIVE}/etcd.yaml\" with content:\n{text}");
+        print_line(format_args!(
+            "[dryrun] Would write file \"{LIVE}/etcd.yaml\" with content:\n{}",
+            text.trim_end_matches('\n')
+        ));
     }
     Ok(())
 }

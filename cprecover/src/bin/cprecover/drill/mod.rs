@@ -22,6 +22,7 @@ use self::ports::Ports;
 use self::site::{EtcdProgram, Site, find_etcd};
 use crate::cmd::PolicyArgs;
 use crate::cmd::recover::{Consented, recover_node};
+use crate::console::say;
 use crate::{Context, Exit, present};
 
 /// Builds a disposable node, breaks it as in the outage, and recovers it.
@@ -109,11 +110,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let result = drill(ctx, args, &root, etcd, started);
     let leave = args.keep || ((args.break_only || args.build_only) && result.is_ok());
     if leave {
-        eprintln!(
+        say(format_args!(
             "drill: the node is left at {}; `cprecover drill --clean {}` removes it",
             root.display(),
             root.display()
-        );
+        ));
     } else {
         clean(&root)?;
     }
@@ -126,7 +127,7 @@ fn make_root() -> Result<PathBuf> {
 }
 
 fn drill(ctx: &Context, args: &Args, root: &Path, etcd: EtcdProgram, started: Instant) -> Result<Exit> {
-    let mut tell = |text: &str| eprintln!("drill: {text}");
+    let mut tell = |text: &str| say(format_args!("drill: {text}"));
     tell(&match &etcd {
         EtcdProgram::Real(path) => {
             format!("building a node at {} with the real {}", root.display(), path.display())

@@ -92,8 +92,11 @@ fn report(installed: Installed, begun: Instant) -> Report {
 }
 
 pub(super) fn remove(ctx: &Context, args: &RemoveArgs) -> Result<Exit> {
-    let cache = PolicyCache::open(&PolicyCache::folder(&ctx.node))?;
-    if cache.is_some_and(|cache| cache.remove(&args.digest).unwrap_or(false)) {
+    let removed = match PolicyCache::open(&PolicyCache::folder(&ctx.node))? {
+        Some(cache) => cache.remove(&args.digest)?,
+        None => false,
+    };
+    if removed {
         ctx.emit("cprecover.dev/policy-removed/v1", &args.digest, || format!("removed {}", args.digest))?;
         return Ok(Exit::Done);
     }

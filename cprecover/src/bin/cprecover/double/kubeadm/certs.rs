@@ -13,6 +13,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::settings::Settings;
 use super::{Args, below, command_line, wrong};
+use crate::console::print_line;
 
 /// kubeadm's name, file, authority, and what the log calls it (`certlist.go`, `renewal/manager.go`).
 const RENEWABLE: [(&str, &str, &str, &str); 7] = [
@@ -63,7 +64,7 @@ pub(super) fn renew(args: &Args, name: &str, rest: &[&str]) -> Result<()> {
     }
     write(&pki.join(format!("{file}.crt")), &made.certificate)?;
     write(&pki.join(format!("{file}.key")), &made.key)?;
-    println!("{long} renewed");
+    print_line(format_args!("{long} renewed"));
     Ok(())
 }
 
@@ -105,7 +106,7 @@ pub(super) fn kubeconfig(args: &Args, name: &str, rest: &[&str]) -> Result<()> {
     let folder = flags
         .get("kubeconfig-dir")
         .map_or_else(|| below(&args.host_root, Path::new("/etc/kubernetes")), PathBuf::from);
-    println!("[kubeconfig] Writing \"{name}.conf\" kubeconfig file");
+    print_line(format_args!("[kubeconfig] Writing \"{name}.conf\" kubeconfig file"));
     write(&folder.join(format!("{name}.conf")), &text)
 }
 

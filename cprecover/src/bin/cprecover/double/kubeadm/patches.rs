@@ -9,6 +9,7 @@ use cprecover::{Error, Result};
 use serde_json::Value;
 
 use super::wrong;
+use crate::console::print_line;
 
 /// Applies the files `TARGET[SUFFIX][+TYPE].yaml|json` of `folder`, in the order of their names.
 pub(super) fn apply(folder: &Path, component: Component, text: String) -> Result<String> {
@@ -29,9 +30,9 @@ pub(super) fn apply(folder: &Path, component: Component, text: String) -> Result
             None => yaml::from_slice(text.as_bytes())?,
         };
         pod = Some(merge(target, patch)?);
-        println!(
+        print_line(format_args!(
             "[patches] Applied patch of type \"application/strategic-merge-patch+json\" to target \"{component}\""
-        );
+        ));
     }
     // JSON is YAML; the real one writes block style.
     Ok(pod.map_or(text, |pod| format!("{pod:#}\n")))

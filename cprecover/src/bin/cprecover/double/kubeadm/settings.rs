@@ -9,6 +9,7 @@ use cprecover::model::NodeName;
 
 use super::command_line::Flags;
 use super::{below, wrong};
+use crate::console::say;
 
 /// Everything that shapes a manifest.
 pub(super) struct Settings {
@@ -210,5 +211,5 @@ fn default_route_address() -> Option<IpAddr> {
 /// Prints a warning as klog does: `W1123 23:58:25.237740   10797 version.go:108] …`.
 fn warn(place: &str, message: &str) {
     let time = crate::double::klog_now();
-    eprintln!("W{time} {:7} {place}] {message}", std::process::id());
+    say(format_args!("W{time} {:7} {place}] {message}", std::process::id()));
 }

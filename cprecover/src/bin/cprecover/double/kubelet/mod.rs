@@ -284,7 +284,11 @@ impl<'a> Kubelet<'a> {
 
 /// Writes one line as klog does.
 fn say(level: char, line: &str) {
-    eprintln!("{level}{} {:7} kubelet.go:1] {line}", super::klog_now(), std::process::id());
+    crate::console::say(format_args!(
+        "{level}{} {:7} kubelet.go:1] {line}",
+        super::klog_now(),
+        std::process::id()
+    ));
 }
 
 fn sandbox_spec(pod: &Desired, attempt: u32) -> SandboxSpec {

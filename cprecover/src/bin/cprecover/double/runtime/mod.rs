@@ -29,6 +29,7 @@ use cprecover::{Error, ErrorKind, Result};
 use self::cgroup::Cgroups;
 use self::engine::Engine;
 use self::record::{Folder, Role, identify, read_json, write_json};
+use crate::console::say;
 
 pub(crate) use cleanup::cleanup;
 pub(crate) use shim::{ExecArgs, ShimArgs, exec, run as run_shim};
@@ -58,7 +59,7 @@ pub(crate) fn run(root: &Path, args: RuntimeArgs) -> Result<()> {
     let cgroups = args.cgroup_prefix.as_deref().and_then(|prefix| match Cgroups::claim(prefix) {
         Ok(cgroups) => Some(cgroups),
         Err(reason) => {
-            eprintln!("cprecover double runtime: containers have no cgroups: {reason}");
+            say(format_args!("cprecover double runtime: containers have no cgroups: {reason}"));
             None
         }
     });
