@@ -14,9 +14,8 @@ pub(crate) fn bytes(schema: &str, value: &impl Serialize) -> Result<Vec<u8>, Fai
     json.extend_from_slice(schema.as_bytes());
     json.push(b'"');
     let start = json.len();
-    serde_json::to_writer(&mut json, value).map_err(|error| {
-        Failure::new(CPR_E_INTERNAL, format!("{schema} does not serialise: {error}"))
-    })?;
+    serde_json::to_writer(&mut json, value)
+        .map_err(|error| Failure::new(CPR_E_INTERNAL, format!("{schema} does not serialise: {error}")))?;
     // Joined as bytes: a detour over a tree of values would cost more than parsing a health answer.
     match json.get_mut(start..) {
         Some(own) if own.starts_with(b"{\"schema\":") => drop(json.drain(..start)),

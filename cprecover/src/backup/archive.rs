@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use super::describe::stored_attributes;
 use super::fs::place::Place;
 use super::fs::{FileSystem, Rename};
+use super::proof::index_line;
 use super::snapshot::{Entry, EntryKind, Snapshot, SnapshotId};
 use super::vault::{
     BUFFER, INDEX, MAX_DEPTH, MAX_INDEX_BYTES, NEW, SNAPSHOTS, SUMS, Vault, parse_index, sums_of,
@@ -139,7 +140,13 @@ impl<'f, F: FileSystem> Vault<'f, F> {
                         unpack(known, &bytes)?;
                     }
                     Some(_) => {}
-                    None if path == Path::new(SUMS) => {}
+                    None if path == Path::new(SUMS) => {
+                        let sums = read_entry(&mut entry, MAX_INDEX_BYTES as u64)?;
+                        if index_line(&sums).is_some_and(|recorded| recorded != Digest::of(&index)) {
+                            let what = format!("{INDEX} does not have the digest that {SUMS} records");
+                            return Err(Error::new(ErrorKind::Corrupt, what));
+                        }
+                    }
                     None => {
                         let path = path.display();
                         return Err(Error::new(ErrorKind::Invalid, format!("{path} is not in the index")));

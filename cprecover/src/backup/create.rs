@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::dedup::Earlier;
+use super::describe::manifest_of;
 use super::fs::place::Place;
 use super::fs::{FileSystem, Rename};
 use super::gather::Gathered;
@@ -90,7 +91,11 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let top = snapshots.make_folder(&staged)?;
         let result = self.fill(&top, sources, &earlier, deadline).and_then(|gathered| {
             let mut snapshot = self.describe(options, id, &gathered.entries, gathered.skipped.clone());
-            if let Some(newest) = newest.as_ref().filter(|newest| can_stand_for(newest, &snapshot, options)) {
+            let stands = |newest: &&Indexed| {
+                // What the change would be undone from has to be whole.
+                can_stand_for(newest, &snapshot, options) && self.check_index(newest).is_ok()
+            };
+            if let Some(newest) = newest.as_ref().filter(stands) {
                 self.remove_staged(&snapshots, &staged)?;
                 return Ok(newest.snapshot.clone());
             }
@@ -152,8 +157,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         entries: &[Entry],
         skipped: Vec<Skipped>,
     ) -> Snapshot {
-        let views = || entries.iter().filter_map(|entry| entry.view.as_ref());
-        let of = |component| views().find(move |view| view.component == Some(component));
+        let of = |component| manifest_of(entries, component).and_then(|entry| entry.view.as_ref());
         let version = of(Component::KubeApiserver).and_then(|view| view.image.rsplit_once(':'));
         // kubeadm gives the etcd member the node's name (kubernetes cmd/kubeadm/app/phases/etcd/local.go).
         let member = of(Component::Etcd).and_then(|view| view.flags.iter().find(|(flag, _)| flag == "name"));

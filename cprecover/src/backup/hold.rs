@@ -7,7 +7,7 @@ use super::fs::{FileSystem, Rename};
 use super::group::Group;
 use super::journal::Standing;
 use super::restore::{Recovered, RecoveredOutcome, RestoreOptions, Selection};
-use super::snapshot::{Entry, NodePath, Snapshot, SnapshotId, is_plain_name, rfc3339};
+use super::snapshot::{NodePath, SnapshotId, is_plain_name, rfc3339};
 use super::vault::{BUFFER, HELD, HELD_PREFIX, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
@@ -147,34 +147,41 @@ impl<'f, F: FileSystem> Vault<'f, F> {
 
     /// Takes a manifest out of kubelet's sight, so that its pod ends.
     pub(super) fn hold(&self, file: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
-        self.take_out(file, reason, deadline, |twin, pod| match twin {
-            None => Ok(()),
-            Some(twin) => Err(Error::new(
+        self.take_out(file, reason, deadline, |pod| {
+            let Some(pod) = pod else { return Ok(()) };
+            let Some(other) = self.other_manifest(file, pod)? else { return Ok(()) };
+            let other = other.display();
+            Err(Error::new(
                 ErrorKind::Refused,
-                format!("kubelet would go on running pod {pod} from {twin}; move that file away first"),
-            )),
+                format!("kubelet would go on running pod {pod} from {other}; move that file away first"),
+            ))
         })
     }
 
     /// Takes a second manifest of a pod out of kubelet's sight, so that its pod runs from the other one.
     pub(super) fn set_aside(&self, file: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
-        self.take_out(file, reason, deadline, |twin, pod| match twin {
-            Some(_) => Ok(()),
-            None => Err(Error::new(
-                ErrorKind::Changed,
-                format!("{file} is the only manifest of pod {pod} now; nothing else would run it"),
-            )),
+        self.take_out(file, reason, deadline, |pod| {
+            let Some(pod) = pod else {
+                let why =
+                    format!("{file} cannot be read as a pod, so that no other file can be told to run it");
+                return Err(Error::new(ErrorKind::Refused, why));
+            };
+            if self.other_manifest(file, pod)?.is_some() {
+                return Ok(());
+            }
+            let why = format!("{file} is the only manifest of pod {pod} now; nothing else would run it");
+            Err(Error::new(ErrorKind::Changed, why))
         })
     }
 
-    /// Takes a file out: the record is durable before the name changes. `may` is asked with the other file
-    /// of the same pod, if there is one.
+    /// Takes a file out: the record is durable before the name changes. `may` is asked with the file's pod,
+    /// if kubelet could read one.
     fn take_out(
         &self,
         file: &str,
         reason: &str,
         deadline: &Deadline,
-        may: impl Fn(Option<&NodePath>, &str) -> Result<()>,
+        may: impl Fn(Option<&str>) -> Result<()>,
     ) -> Result<Held> {
         check_name(file)?;
         self.ensure_format()?;
@@ -202,12 +209,10 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let before = self.create_before(vec![Group::Manifests], &[], "before-hold", deadline)?;
         let on_node = self.layout.manifests.join(file);
         let kept = before.entries.iter().find(|entry| entry.path.as_path() == on_node);
-        if let Some((kept, view)) = kept.and_then(|kept| Some((kept, kept.view.as_ref()?))) {
-            may(twin(&before, kept, &view.pod), &view.pod)?;
-        }
         if kept.and_then(|entry| entry.sha256) != Some(sha256) {
             return Err(Error::new(ErrorKind::Changed, format!("{} changed meanwhile", path.display())));
         }
+        may(kept.and_then(|entry| entry.view.as_ref()).map(|view| view.pod.as_str()))?;
         let record = HeldRecord {
             schema: SCHEMA.to_owned(),
             file: file.to_owned(),
@@ -353,20 +358,6 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         }
         Ok(recovered)
     }
-}
-
-/// The other file of the folder that kubelet reads and that has the same pod.
-fn twin<'s>(before: &'s Snapshot, held: &Entry, pod: &str) -> Option<&'s NodePath> {
-    let twin = before.entries.iter().find(|entry| {
-        let runs = entry.path.as_path().parent() == held.path.as_path().parent()
-            && !entry
-                .path
-                .as_path()
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        runs && entry.path != held.path && entry.view.as_ref().is_some_and(|other| other.pod == pod)
-    });
-    twin.map(|twin| &twin.path)
 }
 
 fn state_of<F: FileSystem>(manifests: &Place<'_, F>, record: &HeldRecord) -> Result<HeldState> {

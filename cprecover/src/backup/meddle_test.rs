@@ -137,7 +137,6 @@ fn meddle(scenario: &Scenario, meddler: &Meddler, point: usize) {
     // A link is bytes of nobody; its target was never read.
     assert!(!kept.iter().any(Vec::is_empty), "{at}: an empty file");
     if let Some(written) = &meddler.writes
-        && result.is_ok()
         // Without the folder the other one could not write.
         && scenario.name != "a restore of a lost folder"
     {
@@ -185,6 +184,101 @@ fn whoever_meddles_gets_a_clear_error_and_nothing_is_lost() {
     assert_eq!(failed, 0, "of {runs}; each is told above");
     println!("{runs} changes by someone else: 0 lost, 0 left over");
     assert!(runs > 5_000);
+}
+
+/// Writes version 9 of `a.yaml` as an editor does.
+fn write_a(fs: &Simulated) {
+    (meddlers()[0].does)(fs);
+}
+
+#[test]
+fn what_someone_else_put_in_place_meanwhile_is_not_taken_back() {
+    let scenario = scenarios().into_iter().find(|s| s.name == "a restore over other files").unwrap();
+    let (mut told, mut failed) = (0, 0);
+    for point in 0.. {
+        let fs = scenario.fs.copy();
+        fs.expect(Some(Event::Meddle(point, write_a)));
+        let result = vault(&fs, 1000, 64).and_then(|vault| (scenario.run)(&vault));
+        if fs.calls() < point {
+            break;
+        }
+        fs.expect(None);
+        let Err(error) = result else { continue };
+        failed += 1;
+        told += usize::from(error.to_string().contains("stays as someone else left it"));
+        vault(&fs, 2000, 64).unwrap().recover().unwrap();
+        let now = visible(&fs);
+        assert!(now["a.yaml"] == pod("a", 9), "call {point}: {error}");
+        assert!(now["b.yaml"] == pod("b", 2), "call {point}: the other file is not taken back");
+    }
+    assert!(failed > 10 && told > 0, "{failed} failed, {told} told");
+}
+
+#[test]
+fn what_a_change_swapped_out_by_mistake_is_given_back_after_a_crash() {
+    let mut given_back = 0;
+    for (scenario, name, old) in
+        [("a restore over other files", "a.yaml", pod("a", 2)), ("an exact restore", "c.yaml", pod("c", 2))]
+    {
+        let scenario = scenarios().into_iter().find(|s| s.name == scenario).unwrap();
+        for point in 0.. {
+            let fs = scenario.fs.copy();
+            fs.expect(Some(Event::Crash(point)));
+            let done = vault(&fs, 1000, 64).and_then(|vault| (scenario.run)(&vault)).is_ok();
+            fs.expect(None);
+            if done {
+                break;
+            }
+            // The other one wrote between the look at the target and the rename.
+            let staged = fs.files(MANIFESTS).into_iter().find(|(staged, bytes)| {
+                staged.starts_with('.') && *bytes == old && visible(&fs).get(name) != Some(&old)
+            });
+            let Some((staged, _)) = staged else { continue };
+            let manifests = top(&fs).folder(MANIFESTS).unwrap();
+            manifests.remove_if_any(&staged).unwrap();
+            manifests.create(&staged, b"by someone else").unwrap();
+            vault(&fs, 2000, 64).unwrap().recover().unwrap();
+            assert_eq!(visible(&fs)[name], b"by someone else", "{}: call {point}", scenario.name);
+            assert!(vault(&fs, 2000, 64).unwrap().recover().unwrap().is_empty());
+            check_names(&fs, scenario.name);
+            given_back += 1;
+        }
+    }
+    assert!(given_back > 4, "{given_back}");
+}
+
+#[test]
+fn what_is_written_while_a_crash_is_mended_is_not_lost() {
+    let scenario = scenarios().into_iter().find(|s| s.name == "a restore over other files").unwrap();
+    let mut runs = 0;
+    for point in 0.. {
+        let crashed = scenario.fs.copy();
+        crashed.expect(Some(Event::Crash(point)));
+        let done = vault(&crashed, 1000, 64).and_then(|vault| (scenario.run)(&vault)).is_ok();
+        crashed.expect(None);
+        if done {
+            break;
+        }
+        if vault(&crashed, 2000, 64).unwrap().records().unwrap().is_empty() {
+            continue;
+        }
+        for call in 0.. {
+            let fs = crashed.copy();
+            fs.expect(Some(Event::Meddle(call, write_a)));
+            let result = vault(&fs, 2000, 64).and_then(|vault| vault.recover());
+            let calls = fs.calls();
+            fs.expect(None);
+            if calls <= call {
+                break;
+            }
+            let again = vault(&fs, 3000, 64).unwrap().recover();
+            assert!(again.is_ok(), "crash {point}, call {call}: {result:?}, then {again:?}");
+            assert!(kept(&fs).contains(&pod("a", 9)), "crash {point}, call {call}: {result:?}: lost");
+            check_names(&fs, "a crash that is mended");
+            runs += 1;
+        }
+    }
+    assert!(runs > 100, "{runs}");
 }
 
 #[test]

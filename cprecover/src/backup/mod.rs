@@ -33,6 +33,7 @@ mod meddle_test;
 pub(crate) mod memory;
 mod opening;
 mod plan;
+mod proof;
 mod prune;
 mod recover;
 mod remote;

@@ -1,9 +1,9 @@
 //! Working out what a restore or an install changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::describe::view_of;
+use super::describe::{is_dot, pod_of};
 use super::fs::place::{Place, absent_to_none, split};
 use super::fs::{Attributes, FileSystem, Kind};
 use super::group::Group;
@@ -15,6 +15,7 @@ use super::transaction::{Folders, Transaction};
 use super::vault::{BUFFER, MAX_DEPTH, OURS, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Component;
+use crate::parse::yaml::MAX_DOCUMENT_BYTES;
 use crate::sys::Deadline;
 
 /// What shall be where, before it is known what stands there.
@@ -44,9 +45,10 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         options: &RestoreOptions,
         deadline: &Deadline,
     ) -> Result<RestoreReport> {
-        let snapshot = self.load(id)?.snapshot;
-        let wish = self.wish(&snapshot, selection, options)?;
         let doing = |error: Error| error.context(format!("restore snapshot {id}"));
+        let indexed = self.load(id)?;
+        self.check_index(&indexed).map_err(doing)?;
+        let wish = self.wish(&indexed.snapshot, selection, options)?;
         self.carry_out("restore", wish, options.dry_run, options.replace_held, deadline).map_err(doing)
     }
 
@@ -60,8 +62,10 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let mut wish = Wish { files: BTreeMap::new(), folders: BTreeMap::new(), pods: BTreeMap::new() };
         for file in files {
             let attributes = self.attributes_for(file)?;
-            if let Some(view) = view_of(&file.bytes) {
-                wish.pods.insert(file.path.clone(), view.pod);
+            if file.bytes.len() <= MAX_DOCUMENT_BYTES
+                && let Some(pod) = pod_of(&file.bytes)?
+            {
+                wish.pods.insert(file.path.clone(), pod);
             }
             let put = Put { fresh: Fresh::Bytes(file.bytes.clone()), attributes };
             if wish.files.insert(file.path.clone(), Some(put)).is_some() {
@@ -144,33 +148,49 @@ impl<'f, F: FileSystem> Vault<'f, F> {
                 }
                 _ => continue,
             };
-            if let Some(view) = &entry.view {
-                wish.pods.insert(path.clone(), view.pod.clone());
+            if let Some(pod) = self.pod_in(&top, entry).map_err(|error| damaged(&snapshot.id, error))? {
+                wish.pods.insert(path.clone(), pod);
             }
             wish.files.insert(path, Some(Put { fresh, attributes }));
         }
         if options.exact {
             let groups: Vec<Group> =
                 snapshot.groups.iter().copied().filter(|group| *group != Group::Other).collect();
+            let skipped = snapshot.skipped.iter();
+            let unknown = skipped.map(|one| below(options.below.as_deref(), one.path.as_path())).collect();
             let whole = chosen.iter().any(|entry| entry.kind == EntryKind::Folder);
             for entry in
                 chosen.iter().filter(|e| whole && e.kind == EntryKind::Folder && groups.contains(&e.group))
             {
                 let path = below(options.below.as_deref(), entry.path.as_path());
-                self.wish_away(&path, &mut wish)?;
+                self.wish_away(&path, &unknown, &mut wish)?;
             }
         }
         Ok(wish)
     }
 
-    /// Adds the removal of what stands in a folder and is not wished for.
-    fn wish_away(&self, folder: &Path, wish: &mut Wish<'f, F>) -> Result<()> {
+    /// Returns the pod of a snapshot's manifest. An index from before the views were kubelet's has none for a
+    /// manifest that only kubelet can read.
+    fn pod_in(&self, top: &Place<'f, F>, entry: &Entry) -> Result<Option<String>> {
+        if let Some(view) = &entry.view {
+            return Ok(Some(view.pod.clone()));
+        }
+        let runs = entry.group == Group::Manifests
+            && entry.kind == EntryKind::File
+            && entry.size <= MAX_DOCUMENT_BYTES as u64
+            && !is_dot(entry.path.as_path());
+        if runs { pod_of(&self.stored_bytes(top, entry)?) } else { Ok(None) }
+    }
+
+    /// Adds the removal of what stands in a folder and is not wished for; what was there and could not be
+    /// taken along when the snapshot was made is not "not there".
+    fn wish_away(&self, folder: &Path, unknown: &BTreeSet<PathBuf>, wish: &mut Wish<'f, F>) -> Result<()> {
         let Some(place) = self.root.folder_if_any(folder)? else { return Ok(()) };
         for name in place.list()? {
             let path = folder.join(&name);
             let ours = name.as_encoded_bytes().starts_with(OURS.as_bytes());
             let kind = place.stat(&name)?.map(|stat| stat.kind);
-            if !ours && matches!(kind, Some(Kind::File | Kind::Symlink)) {
+            if !ours && !unknown.contains(&path) && matches!(kind, Some(Kind::File | Kind::Symlink)) {
                 wish.files.entry(path).or_insert(None);
             }
         }

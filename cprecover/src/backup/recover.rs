@@ -5,7 +5,7 @@ use super::fs::place::{absent_to_none, split};
 use super::journal::{Phase, Record, Standing, Step};
 use super::restore::{Recovered, RecoveredOutcome};
 use super::snapshot::NodePath;
-use super::stage::{remove_made, remove_staged, swap, sweep};
+use super::stage::{give_back, remove_made, remove_staged, swap, sweep};
 use super::transaction::Folders;
 use super::vault::{BUFFER, HELD, HELD_PREFIX, JOURNAL, NEW, OURS, Vault};
 use crate::error::{ErrorKind, Result};
@@ -131,16 +131,20 @@ impl<F: FileSystem> Vault<'_, F> {
         if any(Progress::Never) && !any(Progress::Done) {
             return Ok(RecoveredOutcome::TakenBack);
         }
+        let mut clean = !any(Progress::Foreign) && !any(Progress::Never);
         for (step, progress) in record.steps.iter().zip(&progress) {
+            if !matches!(progress, Progress::ToDo | Progress::Done) {
+                continue;
+            }
             let (parent, name) = split(step.path.as_path())?;
+            let place = folders.get(parent)?;
             if *progress == Progress::ToDo {
-                swap(&folders.get(parent)?, step, name)?;
+                swap(&place, step, name)?;
             }
-            if matches!(progress, Progress::ToDo | Progress::Done) {
-                folders.get(parent)?.sync()?;
-            }
+            // The sweep that follows removes whatever has one of our names.
+            clean &= !give_back(&place, step, name, buffer)?;
+            place.sync()?;
         }
-        let clean = !any(Progress::Foreign) && !any(Progress::Never);
         Ok(if clean { RecoveredOutcome::Finished } else { RecoveredOutcome::LeftAlone })
     }
 

@@ -260,13 +260,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Returns the manifest of `component`, if the snapshot holds it.
+    /// Returns the manifest that kubelet would run as `component`, if the snapshot holds one.
     #[must_use]
     pub fn manifest(&self, component: Component) -> Option<&Entry> {
-        self.entries.iter().find(|entry| {
-            entry.group == Group::Manifests
-                && entry.view.as_ref().is_some_and(|view| view.component == Some(component))
-        })
+        super::describe::manifest_of(&self.entries, component)
     }
 }
 

@@ -85,12 +85,69 @@ pub(super) fn swap<F: FileSystem>(place: &Place<'_, F>, step: &Step, name: &OsSt
     }
 }
 
-pub(super) fn unswap<F: FileSystem>(place: &Place<'_, F>, step: &Step, name: &OsStr) -> Result<()> {
-    match (&step.old, &step.new) {
-        (Standing::Absent, Standing::Absent) => Ok(()),
+/// Takes a swap back; a target that someone else has changed since stays as it is, and the answer is `false`.
+pub(super) fn unswap<F: FileSystem>(
+    place: &Place<'_, F>,
+    step: &Step,
+    name: &OsStr,
+    buffer: &mut [u8],
+) -> Result<bool> {
+    if step.old == step.new && step.old == Standing::Absent {
+        return Ok(true);
+    }
+    if !stands(place, name, &step.new, buffer)? {
+        return Ok(false);
+    }
+    let moved = match (&step.old, &step.new) {
         (Standing::Absent, _) => place.rename(name, place, &step.staged, Rename::NoReplace),
         (_, Standing::Absent) => place.rename(&step.staged, place, name, Rename::NoReplace),
         _ => place.rename(&step.staged, place, name, Rename::Exchange),
+    };
+    match moved {
+        // Someone has put a file where one was removed.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+        other => other?,
+    }
+    if step.new == Standing::Absent || stands(place, step.staged.as_ref(), &step.new, buffer)? {
+        return Ok(true);
+    }
+    // What came out was written between the look and the rename: it goes back.
+    swap(place, step, name)?;
+    Ok(false)
+}
+
+/// Gives back a file that a swap took for the old one although someone else had put it there just before;
+/// tells whether there was one.
+pub(super) fn give_back<F: FileSystem>(
+    place: &Place<'_, F>,
+    step: &Step,
+    name: &OsStr,
+    buffer: &mut [u8],
+) -> Result<bool> {
+    let staged = OsStr::new(&step.staged);
+    let kind = place.stat(staged)?.map(|stat| stat.kind);
+    let is_ours = step.old == Standing::Absent
+        || !matches!(kind, Some(Kind::File | Kind::Symlink))
+        || stands(place, staged, &step.old, buffer)?
+        || stands(place, staged, &step.new, buffer)?;
+    if is_ours {
+        return Ok(false);
+    }
+    let how = if step.new == Standing::Absent { Rename::NoReplace } else { Rename::Exchange };
+    place.rename(staged, place, name, how)?;
+    Ok(true)
+}
+
+/// Reports whether exactly this stands under `name`; a folder or device is something else.
+fn stands<F: FileSystem>(
+    place: &Place<'_, F>,
+    name: &OsStr,
+    wanted: &Standing,
+    buffer: &mut [u8],
+) -> Result<bool> {
+    match place.standing(name, buffer) {
+        Err(error) if error.kind() == ErrorKind::Refused => Ok(false),
+        other => other.map(|found| found == *wanted),
     }
 }
 

@@ -300,8 +300,8 @@ impl Store {
     /// Puts files of a snapshot back, all or nothing; what stood there is snapshotted first.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Corrupt`] when the snapshot does not verify, [`crate::ErrorKind::Refused`]
-    /// when kubelet would run a pod twice, the kinds of failed writes; then nothing is changed.
+    /// [`crate::ErrorKind::Corrupt`] when the index or a file is not the recorded one, [`crate::ErrorKind::Refused`]
+    /// when kubelet would run a pod twice or may do, the kinds of failed writes; then nothing is changed.
     pub fn restore(
         &self,
         id: &SnapshotId,
@@ -334,8 +334,8 @@ impl Store {
     /// `file_name` is the manifest's name in the manifests folder ([`crate::model::Component::manifest_file`]).
     ///
     /// # Errors
-    /// [`crate::ErrorKind::NotFound`] when there is no such manifest, [`crate::ErrorKind::AlreadyExists`]
-    /// when one of that name is held already.
+    /// [`crate::ErrorKind::NotFound`] when there is no such manifest, [`crate::ErrorKind::AlreadyExists`] when
+    /// one of that name is held, [`crate::ErrorKind::Refused`] when kubelet runs its pod from another file too.
     pub fn hold(&self, file_name: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
         let (vault, _lock) = self.change()?;
         vault.recover()?;
@@ -345,7 +345,8 @@ impl Store {
     /// Takes a file out that kubelet runs beside its pod's other manifest; [`Store::release`] undoes it.
     ///
     /// # Errors
-    /// As [`Store::hold`]; [`crate::ErrorKind::Changed`] when it is the only manifest of its pod.
+    /// As [`Store::hold`]; [`crate::ErrorKind::Changed`] when it is the only manifest of its pod, and
+    /// [`crate::ErrorKind::Refused`] when it is none.
     pub fn set_aside(&self, file_name: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
         let (vault, _lock) = self.change()?;
         vault.recover()?;

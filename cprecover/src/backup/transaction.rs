@@ -279,17 +279,19 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
 
     /// Undoes the first `done` steps and returns the error that made it necessary.
     fn take_back(mut self, done: usize, error: Error) -> Error {
-        let undone = self.undo(done).and_then(|()| {
+        let undone = self.undo(done).and_then(|left| {
             if self.record.phase == Phase::Committed {
                 // Durably, before the staged files go: a record that came back would finish the change.
                 self.vault.remove_record(&self.name, true)?;
             }
             remove_staged(self.vault, &self.record, &mut self.buffer)?;
             remove_made(self.vault, &self.record);
-            self.vault.remove_record(&self.name, false)
+            self.vault.remove_record(&self.name, false)?;
+            Ok(left)
         });
         match undone {
-            Ok(()) => error,
+            Ok(left) if left.is_empty() => error,
+            Ok(left) => error.context(self.stays(&left)),
             Err(second) => {
                 tracing::error!(%second, "the way back failed; the next open ends the change");
                 error.context("half done, ended by the next open of the store")
@@ -297,16 +299,30 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
         }
     }
 
-    fn undo(&self, done: usize) -> Result<()> {
+    /// Returns the files that someone else has changed since and that stay so.
+    fn undo(&mut self, done: usize) -> Result<Vec<NodePath>> {
+        let mut left = Vec::new();
         if done == 0 {
-            return Ok(());
+            return Ok(left);
         }
         let mut folders = Folders::new(self.vault);
         for step in self.record.steps.iter().take(done).rev() {
             let (parent, name) = split(step.path.as_path())?;
-            unswap(&folders.get(parent)?, step, name)?;
+            if !unswap(&folders.get(parent)?, step, name, &mut self.buffer)? {
+                left.push(step.path.clone());
+            }
         }
-        self.sync_folders()
+        self.sync_folders()?;
+        Ok(left)
+    }
+
+    fn stays(&self, left: &[NodePath]) -> String {
+        let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+        let before = match &self.record.before {
+            Some(before) => format!("what stood there before is in snapshot {before}"),
+            None => "nothing stood there before".to_owned(),
+        };
+        format!("{} stays as someone else left it ({before})", left.join(", "))
     }
 }
 

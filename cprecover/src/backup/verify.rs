@@ -50,6 +50,12 @@ pub enum Damage {
         /// The earlier snapshot.
         snapshot: SnapshotId,
     },
+    /// `index.json` is not the one that was written: its digest is another one than `SHA256SUMS` records,
+    /// or than the next snapshot does where that line is lost.
+    Index {
+        /// What differs.
+        what: String,
+    },
     /// `SHA256SUMS` does not say what the index says.
     Sums {
         /// What differs.
@@ -70,7 +76,7 @@ pub enum Damage {
 }
 
 impl Damage {
-    /// Reports whether a restore from the snapshot would still give the right bytes.
+    /// Reports whether a restore from the snapshot would still give the right files.
     #[must_use]
     pub const fn is_harmless(&self) -> bool {
         matches!(
@@ -127,13 +133,20 @@ impl<F: FileSystem> Vault<'_, F> {
     /// Checks one snapshot.
     pub(super) fn verify(&self, id: &SnapshotId, deadline: &Deadline) -> Result<VerifyReport> {
         let indexed = self.load(id)?;
+        let proof = self.check_index(&indexed);
         let mut check = Check {
             vault: self,
             snapshot: indexed.snapshot,
             top: self.folder_of(id)?,
             report: VerifyReport { id: id.clone(), files: 0, size_bytes: 0, damage: Vec::new() },
         };
-        check.sums(&indexed.sha256);
+        match proof {
+            Ok(()) => check.sums(&indexed.sha256),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                check.report.damage.push(Damage::Index { what: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        }
         check.entries(deadline)?;
         check.extra()?;
         check.chain();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::config::{Arg, ComponentSettings, Config, EnvVar, Etcd, ExternalEtcd, HostPathMount, LocalEtcd};
+use super::render::{KUBELET_ARGS, args_list};
 use super::version::ApiVersion;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{NodeName, Port};
@@ -40,7 +41,7 @@ impl Config {
             let Some(version) = api.strip_prefix(GROUP) else { continue };
             let version: ApiVersion = version.parse()?;
             match kind.as_str() {
-                "InitConfiguration" => read_init(&mut config, map)?,
+                "InitConfiguration" => read_init(&mut config, map, version)?,
                 "ClusterConfiguration" => read_cluster(&mut config, map, version)?,
                 _ => continue,
             }
@@ -85,7 +86,7 @@ fn documents(bytes: &[u8]) -> Result<Vec<String>> {
     Ok(documents)
 }
 
-fn read_init(config: &mut Config, mut map: Map<String, Value>) -> Result<()> {
+fn read_init(config: &mut Config, mut map: Map<String, Value>, version: ApiVersion) -> Result<()> {
     if let Some(mut endpoint) = object(&mut map, "localAPIEndpoint")? {
         config.advertise_address = text(&mut endpoint, "advertiseAddress")?
             .map(|address| {
@@ -104,6 +105,10 @@ fn read_init(config: &mut Config, mut map: Map<String, Value>) -> Result<()> {
     if let Some(mut registration) = object(&mut map, "nodeRegistration")? {
         config.node_name = text(&mut registration, "name")?.map(NodeName::new);
         config.cri_socket = text(&mut registration, "criSocket")?;
+        let args = read_args(registration.shift_remove(KUBELET_ARGS), KUBELET_ARGS, version)?;
+        if !args.is_empty() {
+            registration.insert(KUBELET_ARGS.into(), args_list(&args));
+        }
         keep(&mut map, "nodeRegistration", registration);
     }
     if let Some(mut patches) = object(&mut map, "patches")? {
@@ -171,31 +176,36 @@ fn read_etcd(etcd: &mut Map<String, Value>, version: ApiVersion) -> Result<Optio
 }
 
 fn read_settings(mut map: Map<String, Value>, version: ApiVersion) -> Result<ComponentSettings> {
-    let extra_args = match (map.shift_remove("extraArgs"), version) {
-        (None | Some(Value::Null), _) => Vec::new(),
-        (Some(Value::Object(args)), ApiVersion::V1Beta3) => {
-            args.iter().map(|(name, value)| Ok(Arg::new(name, plain(value, name)?))).collect::<Result<_>>()?
-        }
-        (Some(Value::Array(args)), ApiVersion::V1Beta4) => {
-            args.iter().map(read_arg).collect::<Result<_>>()?
-        }
-        (Some(_), ApiVersion::V1Beta3) => {
-            return Err(invalid("extraArgs is not a mapping, as v1beta3 wants it"));
-        }
-        (Some(_), _) => return Err(invalid("extraArgs is not a list, as v1beta4 wants it")),
-    };
     Ok(ComponentSettings {
-        extra_args,
+        extra_args: read_args(map.shift_remove("extraArgs"), "extraArgs", version)?,
         extra_volumes: list::<HostPathMount>(&mut map, "extraVolumes")?,
         extra_envs: list::<EnvVar>(&mut map, "extraEnvs")?,
         other: map,
     })
 }
 
-fn read_arg(value: &Value) -> Result<Arg> {
+/// Reads arguments: a map in v1beta3, a list of names and values in v1beta4 (kubernetes
+/// `cmd/kubeadm/app/apis/kubeadm/{v1beta3,v1beta4}/types.go`).
+pub(super) fn read_args(args: Option<Value>, key: &str, version: ApiVersion) -> Result<Vec<Arg>> {
+    match (args, version) {
+        (None | Some(Value::Null), _) => Ok(Vec::new()),
+        (Some(Value::Object(args)), ApiVersion::V1Beta3) => {
+            args.iter().map(|(name, value)| Ok(Arg::new(name, plain(value, name)?))).collect()
+        }
+        (Some(Value::Array(args)), ApiVersion::V1Beta4) => {
+            args.iter().map(|arg| read_arg(arg, key)).collect()
+        }
+        (Some(_), ApiVersion::V1Beta3) => {
+            Err(invalid(&format!("{key} is not a mapping, as v1beta3 wants it")))
+        }
+        (Some(_), _) => Err(invalid(&format!("{key} is not a list, as v1beta4 wants it"))),
+    }
+}
+
+fn read_arg(value: &Value, list: &str) -> Result<Arg> {
     let field = |key: &str| value.get(key).map_or(Ok(String::new()), |field| plain(field, key));
     let arg = Arg::new(field("name")?, field("value")?);
-    if arg.name.is_empty() { Err(invalid("an item of extraArgs has no name")) } else { Ok(arg) }
+    if arg.name.is_empty() { Err(invalid(&format!("an item of {list} has no name"))) } else { Ok(arg) }
 }
 
 fn list<T: serde::de::DeserializeOwned>(map: &mut Map<String, Value>, key: &str) -> Result<Vec<T>> {

@@ -1,10 +1,9 @@
 //! Writes a kubeadm config as YAML of a chosen API version.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
-use super::config::{ComponentSettings, Config, Etcd};
+use super::config::{Arg, ComponentSettings, Config, Etcd};
+use super::read::read_args;
 use super::text::yaml_text;
 use super::version::ApiVersion;
 use crate::error::{Error, ErrorKind, Result};
@@ -13,7 +12,8 @@ impl Config {
     /// Returns the config as two YAML documents of `api_version`.
     ///
     /// Fields that moved between the versions are moved: `apiServer.timeoutForControlPlane` (v1beta3)
-    /// and `timeouts.controlPlaneComponentHealthCheck` (v1beta4); kubernetes
+    /// and `timeouts.controlPlaneComponentHealthCheck` (v1beta4). Arguments are a map in v1beta3 and a list in
+    /// v1beta4, kubelet's (`nodeRegistration.kubeletExtraArgs`) too; kubernetes
     /// `cmd/kubeadm/app/apis/kubeadm/v1beta4/doc.go`.
     ///
     /// # Errors
@@ -24,7 +24,7 @@ impl Config {
         let mut other_init = self.other_init.clone();
         let mut other_cluster = self.other_cluster.clone();
         match api_version {
-            ApiVersion::V1Beta3 => to_v1beta3(&mut api_server, &mut other_init, &mut other_cluster),
+            ApiVersion::V1Beta3 => to_v1beta3(&mut api_server, &mut other_init, &mut other_cluster)?,
             _ => to_v1beta4(&mut api_server, &mut other_init, &mut other_cluster),
         }
         let init = self.init_document(api_version, other_init);
@@ -150,7 +150,9 @@ fn put(
 fn settings_value(settings: &ComponentSettings, api_version: ApiVersion) -> Result<Map<String, Value>> {
     let mut map = Map::new();
     if !settings.extra_args.is_empty() {
-        map.insert("extraArgs".into(), args_value(settings, api_version)?);
+        let args = &settings.extra_args;
+        let value = if api_version == ApiVersion::V1Beta3 { args_map(args)? } else { args_list(args) };
+        map.insert("extraArgs".into(), value);
     }
     let malformed =
         |source| Error::with_source(ErrorKind::Internal, "extra volumes or envs do not serialise", source);
@@ -171,27 +173,26 @@ fn settings_value(settings: &ComponentSettings, api_version: ApiVersion) -> Resu
     Ok(map)
 }
 
-fn args_value(settings: &ComponentSettings, api_version: ApiVersion) -> Result<Value> {
-    if api_version != ApiVersion::V1Beta3 {
-        return Ok(settings
-            .extra_args
-            .iter()
-            .map(|arg| json!({"name": arg.name, "value": arg.value}))
-            .collect());
-    }
-    let mut seen = BTreeSet::new();
+/// Writes arguments as v1beta4 does; they are kept so where this crate has no field for them.
+pub(super) fn args_list(args: &[Arg]) -> Value {
+    args.iter().map(|arg| json!({"name": arg.name, "value": arg.value})).collect()
+}
+
+fn args_map(args: &[Arg]) -> Result<Value> {
     let mut map = Map::new();
-    for arg in &settings.extra_args {
-        if !seen.insert(&arg.name) {
+    for arg in args {
+        if map.insert(arg.name.clone(), arg.value.clone().into()).is_some() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("v1beta3 cannot say --{} twice, as the manifest does", arg.name),
+                format!("v1beta3 cannot say --{} twice, as the manifest or config does", arg.name),
             ));
         }
-        map.insert(arg.name.clone(), arg.value.clone().into());
     }
     Ok(Value::Object(map))
 }
+
+/// The field of `nodeRegistration` with kubelet's arguments.
+pub(super) const KUBELET_ARGS: &str = "kubeletExtraArgs";
 
 const HEALTH_CHECK: &str = "controlPlaneComponentHealthCheck";
 const OLD_TIMEOUT: &str = "timeoutForControlPlane";
@@ -200,7 +201,14 @@ fn to_v1beta3(
     api_server: &mut ComponentSettings,
     init: &mut Map<String, Value>,
     cluster: &mut Map<String, Value>,
-) {
+) -> Result<()> {
+    if let Some(Value::Object(registration)) = init.get_mut("nodeRegistration") {
+        if let Some(args) = registration.get_mut(KUBELET_ARGS) {
+            let list = read_args(Some(args.take()), KUBELET_ARGS, ApiVersion::V1Beta4)?;
+            *args = args_map(&list).map_err(|error| error.context(KUBELET_ARGS))?;
+        }
+        registration.shift_remove("imagePullSerial");
+    }
     if let Some(Value::Object(timeouts)) = init.shift_remove("timeouts")
         && let Some(timeout) = timeouts.get(HEALTH_CHECK)
     {
@@ -211,6 +219,7 @@ fn to_v1beta3(
         cluster.shift_remove(key);
     }
     init.shift_remove("dryRun");
+    Ok(())
 }
 
 fn to_v1beta4(
@@ -229,6 +238,7 @@ fn to_v1beta4(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse::yaml;
 
     const RECORDED: &[u8] = include_bytes!("../../testdata/kubeadm-1.36/kubeadm-config.yaml");
 
@@ -255,6 +265,39 @@ mod tests {
         assert!(text.contains("certSANs:\n  - a.example"), "{text}");
         let back = Config::parse(&new).expect("v1beta4").render(ApiVersion::V1Beta3).expect("renders");
         assert_eq!(Config::parse(&back).expect("again"), config);
+    }
+
+    #[test]
+    fn kubelets_arguments_are_a_map_in_v1beta3_and_a_list_in_v1beta4() {
+        let head = |version: &str| {
+            format!("apiVersion: kubeadm.k8s.io/{version}\nkind: InitConfiguration\nnodeRegistration:\n")
+        };
+        let map = "  name: cp1\n  kubeletExtraArgs: {node-ip: 10.0.0.1, v: 2}\n";
+        let list =
+            "  name: cp1\n  kubeletExtraArgs: [{name: node-ip, value: 10.0.0.1}, {name: v, value: '2'}]\n";
+        let old = Config::parse((head("v1beta3") + map).as_bytes()).expect("v1beta3");
+        let new = Config::parse((head("v1beta4") + list).as_bytes()).expect("v1beta4");
+        assert_eq!(old, new);
+        for (version, wanted) in [
+            (ApiVersion::V1Beta3, json!({"node-ip": "10.0.0.1", "v": "2"})),
+            (
+                ApiVersion::V1Beta4,
+                json!([{"name": "node-ip", "value": "10.0.0.1"}, {"name": "v", "value": "2"}]),
+            ),
+        ] {
+            let text = String::from_utf8(old.render(version).expect("renders")).expect("text");
+            let init: Value = yaml::from_slice(yaml::first_document(&text).as_bytes()).expect("YAML");
+            assert_eq!(init.pointer("/nodeRegistration/kubeletExtraArgs"), Some(&wanted), "{version}");
+            assert_eq!(Config::parse(text.as_bytes()).expect("again"), old, "{version}");
+        }
+        let twice = list.replace("name: v,", "name: node-ip,");
+        let twice = Config::parse((head("v1beta4") + &twice).as_bytes()).expect("a list can");
+        let error = twice.render(ApiVersion::V1Beta3).expect_err("twice");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        for (version, wrong) in [("v1beta3", list), ("v1beta4", map)] {
+            let error = Config::parse((head(version) + wrong).as_bytes()).expect_err(version);
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        }
     }
 
     #[test]

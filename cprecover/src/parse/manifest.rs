@@ -13,6 +13,8 @@ use super::yaml;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Port};
 
+mod raw;
+
 /// The largest manifest that kubelet reads, in bytes (kubernetes `pkg/kubelet/config/file.go`,
 /// `maxConfigLength`).
 pub const MAX_MANIFEST_BYTES: usize = 10 << 20;
@@ -79,7 +81,7 @@ impl StaticPod {
     /// [`ErrorKind::Invalid`] when it is not YAML, not a `v1` `Pod`, or has no name or container;
     /// [`ErrorKind::Limit`] when it is larger than [`yaml::MAX_DOCUMENT_BYTES`].
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        Self::of_raw(yaml::from_slice(bytes)?)
+        Self::of_value(yaml::from_slice(bytes)?)
     }
 
     /// Reads a manifest with kubelet's own leniency ([`yaml::from_slice_as_kubelet`]).
@@ -87,10 +89,15 @@ impl StaticPod {
     /// # Errors
     /// As [`StaticPod::parse`].
     pub fn parse_as_kubelet(bytes: &[u8]) -> Result<Self> {
-        Self::of_raw(yaml::from_slice_as_kubelet(bytes)?)
+        Self::of_value(yaml::from_slice_as_kubelet(bytes)?)
     }
 
-    fn of_raw(raw: raw::Pod) -> Result<Self> {
+    /// Reads a manifest that is JSON by now. kubelet too turns YAML into JSON first (`utilyaml.ToJSON` in
+    /// kubernetes `pkg/kubelet/config/common.go`) and then takes no number or boolean for text.
+    fn of_value(value: serde_json::Value) -> Result<Self> {
+        let raw: raw::Pod = serde_json::from_value(value).map_err(|source| {
+            Error::with_source(ErrorKind::Invalid, "not a pod as kubelet decodes it", source)
+        })?;
         if raw.kind.as_deref() != Some("Pod") || raw.api_version.as_deref() != Some("v1") {
             let kind = raw.kind.unwrap_or_default();
             return Err(Error::new(ErrorKind::Invalid, format!("not a v1 Pod (kind {kind:?})")));
@@ -103,10 +110,14 @@ impl StaticPod {
         }
         Ok(Self {
             name,
-            namespace: raw.metadata.namespace.unwrap_or_else(|| "default".into()),
+            namespace: raw
+                .metadata
+                .namespace
+                .filter(|namespace| !namespace.is_empty())
+                .unwrap_or_else(|| "default".into()),
             uid: raw.metadata.uid,
-            labels: raw.metadata.labels.unwrap_or_default(),
-            annotations: raw.metadata.annotations.unwrap_or_default(),
+            labels: raw::texts(raw.metadata.labels),
+            annotations: raw::texts(raw.metadata.annotations),
             host_network: raw.spec.host_network.unwrap_or(false),
             containers: raw.spec.containers.into_iter().map(Container::from).collect(),
             host_paths: raw
@@ -234,125 +245,6 @@ impl Listener {
     }
 }
 
-/// The manifest's own shape; every optional part may be null, as Go writes it.
-mod raw {
-    use std::collections::BTreeMap;
-    use std::path::PathBuf;
-
-    use serde::Deserialize;
-
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    pub(super) struct Pod {
-        pub(super) api_version: Option<String>,
-        pub(super) kind: Option<String>,
-        #[serde(default)]
-        pub(super) metadata: Metadata,
-        #[serde(default)]
-        pub(super) spec: Spec,
-    }
-
-    #[derive(Deserialize, Default)]
-    pub(super) struct Metadata {
-        pub(super) name: Option<String>,
-        pub(super) namespace: Option<String>,
-        pub(super) uid: Option<String>,
-        pub(super) labels: Option<BTreeMap<String, String>>,
-        pub(super) annotations: Option<BTreeMap<String, String>>,
-    }
-
-    #[derive(Deserialize, Default)]
-    #[serde(rename_all = "camelCase")]
-    pub(super) struct Spec {
-        pub(super) host_network: Option<bool>,
-        #[serde(default)]
-        pub(super) containers: Vec<Container>,
-        pub(super) volumes: Option<Vec<Volume>>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    pub(super) struct Container {
-        name: String,
-        #[serde(default)]
-        image: String,
-        command: Option<Vec<String>>,
-        args: Option<Vec<String>>,
-        volume_mounts: Option<Vec<Mount>>,
-        ports: Option<Vec<ContainerPort>>,
-        liveness_probe: Option<serde_json::Value>,
-        readiness_probe: Option<serde_json::Value>,
-        startup_probe: Option<serde_json::Value>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Mount {
-        name: String,
-        mount_path: PathBuf,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct ContainerPort {
-        name: Option<String>,
-        container_port: std::num::NonZeroU16,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    pub(super) struct Volume {
-        name: String,
-        host_path: Option<HostPath>,
-    }
-
-    #[derive(Deserialize)]
-    struct HostPath {
-        path: PathBuf,
-        r#type: Option<String>,
-    }
-
-    impl Volume {
-        pub(super) fn host_path(self) -> Option<super::HostPath> {
-            let host = self.host_path?;
-            Some(super::HostPath { name: self.name, path: host.path, kind: host.r#type.unwrap_or_default() })
-        }
-    }
-
-    impl From<Container> for super::Container {
-        fn from(raw: Container) -> Self {
-            let mut argv = raw.command.unwrap_or_default();
-            argv.extend(raw.args.unwrap_or_default());
-            let probes = [
-                ("livenessProbe", raw.liveness_probe),
-                ("readinessProbe", raw.readiness_probe),
-                ("startupProbe", raw.startup_probe),
-            ];
-            Self {
-                name: raw.name,
-                image: raw.image,
-                argv,
-                mounts: raw
-                    .volume_mounts
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|m| (m.name, m.mount_path))
-                    .collect(),
-                probes: probes
-                    .into_iter()
-                    .filter_map(|(kind, probe)| Some((kind.to_owned(), probe?)))
-                    .collect(),
-                ports: raw
-                    .ports
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter_map(|p| Some((p.name?, crate::model::Port::new(p.container_port.get())?)))
-                    .collect(),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,6 +281,55 @@ mod tests {
         {
             assert_eq!(StaticPod::parse(bad).expect_err("bad").kind(), ErrorKind::Invalid);
         }
+    }
+
+    fn pod(metadata: &str, command: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: x, {metadata}}}\nspec:\n  containers:\n  - {{name: c, \
+            image: i, command: {command}}}\n"
+        )
+    }
+
+    /// As `json.Unmarshal` refuses them: "cannot unmarshal bool into Go struct field of type string".
+    #[test]
+    fn a_number_or_boolean_where_kubelet_wants_text_is_rejected() {
+        for bad in [
+            pod("annotations: {prometheus.io/scrape: true}", "[c]"),
+            pod("labels: {version: 1.36}", "[c]"),
+            pod("labels: {on: yes}", "[c]"),
+            pod("namespace: 1", "[c]"),
+            pod("uid: 12", "[c]"),
+            pod("labels: {}", "[c, 8080]"),
+            pod("labels: {}", "[c, true]"),
+            pod("labels: {}", "c"),
+            pod("labels: {}", "[c], ports: [{containerPort: '80'}]"),
+            pod("labels: {}", "[c], volumeMounts: [{name: 1, mountPath: /x}]"),
+            pod("labels: [a]", "[c]"),
+        ] {
+            for read in [StaticPod::parse, StaticPod::parse_as_kubelet] {
+                let error = read(bad.as_bytes()).expect_err(&bad);
+                assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}: {error}");
+            }
+        }
+        let quoted =
+            pod("annotations: {scrape: 'true'}, labels: {version: \"1.36\"}", "[c, '8080', !!str 1]");
+        let pod = StaticPod::parse(quoted.as_bytes()).expect("text");
+        assert_eq!(pod.labels.get("version").map(String::as_str), Some("1.36"));
+        assert_eq!(pod.main().map(|c| c.argv.join(" ")).as_deref(), Some("c 8080 1"));
+    }
+
+    /// Go decodes null into text as "no change", which leaves it empty (encoding/json, `Unmarshal`).
+    #[test]
+    fn null_is_empty_text() {
+        let text = pod("namespace: '', labels: {a: null, b: ~}, annotations: {c: }", "[c, null]");
+        let pod = StaticPod::parse(text.as_bytes()).expect("kubelet takes it");
+        let empty = [("a".to_owned(), String::new()), ("b".to_owned(), String::new())];
+        assert_eq!(pod.labels, BTreeMap::from(empty));
+        assert_eq!(pod.annotations.get("c").map(String::as_str), Some(""));
+        assert_eq!(pod.namespace, "default");
+        assert_eq!(pod.main().map(|c| c.argv.len()), Some(2));
+        let no_image = text.replace("image: i", "image: null");
+        assert_eq!(StaticPod::parse(no_image.as_bytes()).expect("pod").main().map(|c| &*c.image), Some(""));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) const DUPLICATE: &str = "kubelet would run it beside the component's 
 fn require_missing_or_invalid(node: &NodeOptions, component: Component) -> Result<()> {
     let path = node.manifests().join(component.manifest_file());
     match read_bounded(&path, MAX_MANIFEST_BYTES) {
-        Ok(bytes) if StaticPod::parse(&bytes).is_ok() => {
+        Ok(bytes) if StaticPod::parse_as_kubelet(&bytes).is_ok() => {
             Err(Error::new(ErrorKind::Changed, format!("{} is there and valid now", path.display())))
         }
         Ok(_) => Ok(()),
@@ -98,10 +98,13 @@ pub(super) fn restore(
     let id = backup_id.parse()?;
     let selection = Selection::Components(vec![component]);
     let report = store.restore(&id, &selection, &RestoreOptions::default(), deadline)?;
-    let entry = store.load(&id)?.manifest(component).and_then(|entry| entry.sha256);
-    let digest = entry.map(|digest| digest.to_string()).unwrap_or_default();
-    require_installed(host.node, component, entry)?;
-    let file = component.manifest_file();
+    let snapshot = store.load(&id)?;
+    let entry = snapshot.manifest(component).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("snapshot {id} has no manifest of {component}"))
+    })?;
+    let digest = entry.sha256.map(|digest| digest.to_string()).unwrap_or_default();
+    require_installed(host.node, entry.path.as_path(), entry.sha256)?;
+    let file = entry.path.as_path().file_name().unwrap_or_default().display();
     let done = Performed::new(format!("{file} from snapshot {backup_id}, sha256 {digest}"));
     Ok(match report.before {
         Some(id) => done.undo(format!("what stood there is in snapshot {id}: cprecover restore {id}")),
@@ -110,8 +113,8 @@ pub(super) fn restore(
 }
 
 /// Reads the installed manifest back: what kubelet reads must be what the snapshot holds.
-fn require_installed(node: &NodeOptions, component: Component, expected: Option<Digest>) -> Result<()> {
-    let path = node.manifests().join(component.manifest_file());
+fn require_installed(node: &NodeOptions, on_node: &Path, expected: Option<Digest>) -> Result<()> {
+    let path = node.resolve(on_node);
     let found = Digest::of(&read_bounded(&path, MAX_MANIFEST_BYTES)?);
     match expected {
         Some(expected) if expected != found => Err(Error::new(

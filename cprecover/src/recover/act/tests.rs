@@ -194,6 +194,32 @@ fn a_held_manifest_is_released_once_and_a_persons_hold_is_left_alone() {
 }
 
 #[test]
+fn a_manifest_that_kubelet_runs_is_not_restored_over() {
+    let node = Node::new();
+    node.put("kube-scheduler.yaml", SCHEDULER);
+    let backup_id = node.snapshot();
+    // kubelet takes the last value of a key that is there twice.
+    let twice = String::from_utf8_lossy(SCHEDULER).replacen("kind: Pod\n", "kind: Service\nkind: Pod\n", 1);
+    node.put("kube-scheduler.yaml", twice.as_bytes());
+    let restore = Action::RestoreManifest { component: Component::KubeScheduler, backup_id };
+    let error = node.perform(&restore).expect_err("it is there and runs");
+    assert_eq!(error.kind(), ErrorKind::Changed, "{error}");
+    assert_eq!(node.stands("kube-scheduler.yaml").as_deref(), Some(twice.as_bytes()));
+}
+
+#[test]
+fn what_is_restored_is_read_back_under_its_own_name() {
+    let node = Node::new();
+    node.put("scheduler.yaml", SCHEDULER);
+    let backup_id = node.snapshot();
+    std::fs::remove_file(node.manifest("scheduler.yaml")).expect("rm");
+    let restore = Action::RestoreManifest { component: Component::KubeScheduler, backup_id };
+    let done = node.perform(&restore).expect("restores");
+    assert!(done.detail.contains("scheduler.yaml from snapshot"), "{done:?}");
+    assert_eq!(node.stands("scheduler.yaml").as_deref(), Some(SCHEDULER));
+}
+
+#[test]
 fn a_duplicate_is_released_only_where_its_pods_own_manifest_is_gone_and_etcd_has_data() {
     let node = Node::new();
     for (name, bytes) in [("kube-scheduler.yaml", SCHEDULER), ("etcd.yaml", ETCD)] {

@@ -12,7 +12,8 @@ use crate::sys::Deadline;
 /// Looks through the store for the newest snapshot of each manifest: one that was taken while the
 /// node was healthy before any other, since the others may hold what broke it.
 ///
-/// Each snapshot is verified once in a while only; a restore verifies again whatever was said here.
+/// Each snapshot is verified once in a while only; whatever was said here, a restore checks again that the
+/// index and every file that it puts in place are the recorded ones.
 pub(super) fn best(
     store: &Store,
     node: &NodeName,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::backup::{self, Store};
 use crate::diagnose::{LintFact, ManifestFact};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
 use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
@@ -17,7 +17,7 @@ pub(super) fn live(node: &NodeOptions) -> Vec<ManifestFact> {
         let path = node.manifests().join(component.manifest_file());
         let mut parse_error = None;
         let pod = match read_bounded(&path, MAX_MANIFEST_BYTES) {
-            Ok(bytes) => StaticPod::parse(&bytes).map_or_else(
+            Ok(bytes) => StaticPod::parse_as_kubelet(&bytes).map_or_else(
                 |error| {
                     parse_error = Some(error.to_string());
                     Observed::Unknown(error.to_string())
@@ -55,7 +55,6 @@ pub(super) fn expected(
     facts: &[ManifestFact],
     backups: &[BackupFact],
     store: Option<&Store>,
-    node: &NodeOptions,
 ) -> Vec<ExpectedPod> {
     let mut pods = Vec::new();
     for component in Component::ALL {
@@ -66,7 +65,7 @@ pub(super) fn expected(
             continue;
         }
         let backup = backups.iter().find(|backup| backup.component == component);
-        let pod = backup.zip(store).and_then(|(backup, store)| from_backup(store, backup, node).ok());
+        let pod = backup.zip(store).and_then(|(backup, store)| from_backup(store, backup).ok());
         match (backup, pod) {
             (Some(backup), Some(pod)) => {
                 let source = Some(PodSource::Backup(backup.snapshot.clone()));
@@ -81,9 +80,13 @@ pub(super) fn expected(
     pods
 }
 
-fn from_backup(store: &Store, backup: &BackupFact, node: &NodeOptions) -> Result<StaticPod> {
-    let path = node.manifests_dir.join(backup.component.manifest_file());
-    StaticPod::parse(&store.read(&backup.snapshot.parse()?, &path)?)
+fn from_backup(store: &Store, backup: &BackupFact) -> Result<StaticPod> {
+    let id = backup.snapshot.parse()?;
+    let snapshot = store.load(&id)?;
+    let entry = snapshot.manifest(backup.component).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("snapshot {id} has no manifest of {}", backup.component))
+    })?;
+    StaticPod::parse_as_kubelet(&store.read(&id, entry.path.as_path())?)
 }
 
 /// Returns the host of `https://host:port`, an IPv6 address without its brackets.
@@ -144,5 +147,27 @@ mod tests {
         ] {
             assert!(!is_external(servers, advertised), "{servers}");
         }
+    }
+
+    const ETCD: &str = include_str!("../../../testdata/kubeadm-1.36/manifests/etcd.yaml");
+
+    #[test]
+    fn a_manifest_is_what_kubelet_makes_of_it() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let node = NodeOptions::at(dir.path()).expect("absolute");
+        std::fs::create_dir_all(node.manifests()).expect("mkdir");
+        let look = |text: &str| {
+            std::fs::write(node.manifests().join("etcd.yaml"), text).expect("write");
+            live(&node).into_iter().find(|fact| fact.component == Component::Etcd).expect("a fact")
+        };
+        // kubelet takes the last value of a key that is there twice, and the first document.
+        let twice = ETCD.replacen("kind: Pod\n", "kind: Service\nkind: Pod\n", 1);
+        for runs in [ETCD, &twice, &format!("{ETCD}---\nkind: Junk\n")] {
+            let fact = look(runs);
+            assert!(fact.pod.present().is_some() && fact.parse_error.is_none(), "{fact:?}");
+        }
+        // kubelet takes no boolean for text.
+        let fact = look(&ETCD.replacen("  labels:\n", "  labels:\n    scrape: true\n", 1));
+        assert!(fact.pod.present().is_none() && fact.parse_error.is_some(), "{fact:?}");
     }
 }

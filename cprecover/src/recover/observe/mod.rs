@@ -60,7 +60,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     }
     let known = backups.present().map(Vec::as_slice).unwrap_or_default();
     let store = store.ok();
-    let pods = manifests::expected(&manifest_facts, known, store.as_ref(), node);
+    let pods = manifests::expected(&manifest_facts, known, store.as_ref());
 
     let (runtime, runtime_info, mut state) = ask_runtime(host, deadline);
     let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);

@@ -187,7 +187,7 @@ fn known_pods(host: &Host<'_>, deadline: &Deadline) -> Vec<ExpectedPod> {
     let store = Store::open_read_only(host.node);
     let known =
         store.as_ref().ok().and_then(|store| good_backups(host, store, deadline).ok()).unwrap_or_default();
-    manifests::expected(&facts, &known, store.as_ref().ok(), host.node)
+    manifests::expected(&facts, &known, store.as_ref().ok())
 }
 
 fn wanted_by(pods: &[ExpectedPod], port: Port) -> Option<Component> {

@@ -371,12 +371,18 @@ fn export(ctx: &Context, store: &Store, name: &str, file: &Path) -> Result<Exit>
         return Ok(Exit::Done);
     }
     let failed = |source| Error::path("write", file, source);
-    let mut options = std::fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let out = options.write(true).create_new(true).open(file).map_err(failed)?;
+    if file.symlink_metadata().is_ok() {
+        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Under its own name only when it is whole, so that a failed export can be tried again.
+    let out = tempfile::Builder::new().prefix(".cprecover-export-").tempfile_in(folder).map_err(failed)?;
     let mut writer = BufWriter::new(&out);
     store.export(&id, &mut writer, &deadline(ctx))?;
-    writer.flush().and_then(|()| out.sync_all()).map_err(failed)?;
+    writer.flush().and_then(|()| out.as_file().sync_all()).map_err(failed)?;
+    drop(writer);
+    out.persist_noclobber(file).map_err(|error| failed(error.error))?;
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     say(format_args!("snapshot {id} written to {}", file.display()));
     Ok(Exit::Done)
 }
