@@ -104,7 +104,7 @@ pub(crate) fn refused(path: &str, status: u16, body: &[u8]) -> Error {
 fn address_of(node: &NodeOptions) -> Result<SocketAddr> {
     let path = node.manifests().join(Component::KubeApiserver.manifest_file());
     let pod = match read_bounded(&path, MAX_MANIFEST_BYTES) {
-        Ok(bytes) => StaticPod::parse(&bytes).ok(),
+        Ok(bytes) => StaticPod::parse_as_kubelet(&bytes).ok(),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };

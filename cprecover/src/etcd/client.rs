@@ -114,7 +114,7 @@ impl Client {
     pub fn of_manifest(node: &NodeOptions) -> Result<Self> {
         let path = node.manifests().join(Component::Etcd.manifest_file());
         let bytes = read_bounded(&path, MAX_MANIFEST_BYTES)?;
-        let etcd = StaticPod::parse(&bytes).and_then(|etcd| Self::of_node(node, &etcd));
+        let etcd = StaticPod::parse_as_kubelet(&bytes).and_then(|etcd| Self::of_node(node, &etcd));
         etcd.map_err(|error| error.context(path.display()))
     }
 

@@ -15,7 +15,7 @@ use crate::sys::read_bounded;
 pub(super) fn place(node: &NodeOptions) -> PathBuf {
     let manifest = node.manifests().join(Component::Etcd.manifest_file());
     read_bounded(&manifest, yaml::MAX_DOCUMENT_BYTES)
-        .and_then(|bytes| StaticPod::parse(&bytes))
+        .and_then(|bytes| StaticPod::parse_as_kubelet(&bytes))
         .ok()
         .and_then(|pod| pod.etcd_data_dir())
         .unwrap_or_else(|| node.etcd_data_dir.clone())

@@ -198,7 +198,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn manifest_of(component: Component, node: &NodeOptions) -> Result<Option<StaticPod>> {
     let path = node.manifests().join(component.manifest_file());
     match read_bounded(&path, yaml::MAX_DOCUMENT_BYTES) {
-        Ok(bytes) => Ok(StaticPod::parse(&bytes).ok()),
+        Ok(bytes) => Ok(StaticPod::parse_as_kubelet(&bytes).ok()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -76,6 +76,13 @@ impl<'a> NodeWorld<'a> {
         self
     }
 
+    /// Gives the cluster lock back, as far as the cluster can be asked.
+    pub(super) fn release_cluster_lock(&mut self, deadline: &Deadline) {
+        if let Some(lock) = &mut self.cluster_lock {
+            lock.release(deadline);
+        }
+    }
+
     /// Agrees to steps on an etcd member whose data could be saved first, but saving failed.
     #[must_use]
     pub fn accept_unsaved_member(mut self, agreed: bool) -> Self {

@@ -105,7 +105,7 @@ pub(in crate::recover) fn undo(
 fn standing(node: &NodeOptions, component: Component) -> Result<Observed<(Digest, bool)>> {
     let path = node.manifests().join(component.manifest_file());
     match read_bounded(&path, MAX_MANIFEST_BYTES) {
-        Ok(bytes) => Ok(Observed::Present((Digest::of(&bytes), StaticPod::parse(&bytes).is_ok()))),
+        Ok(bytes) => Ok(Observed::Present((Digest::of(&bytes), StaticPod::parse_as_kubelet(&bytes).is_ok()))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Observed::Absent),
         Err(error) => Err(error),
     }

@@ -40,7 +40,8 @@ pub(in crate::recover) fn known(
             continue;
         }
         let bytes = read_bounded(&entry.path(), MAX_MANIFEST_BYTES)?;
-        let pod = StaticPod::parse(&bytes).map_err(|error| error.context(entry.path().display()))?;
+        let pod =
+            StaticPod::parse_as_kubelet(&bytes).map_err(|error| error.context(entry.path().display()))?;
         pods.push(pod);
     }
     Ok(KnownPods::new(state, &pods, name))

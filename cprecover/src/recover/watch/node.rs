@@ -1,5 +1,7 @@
 //! A real node, watched.
 
+use std::time::Duration;
+
 use super::{Look, WatchedNode};
 use crate::backup::{CreateOptions, Group, SnapshotId, Store};
 use crate::diagnose::diagnose;
@@ -14,6 +16,9 @@ use crate::recover::report::Report;
 use crate::recover::verification::Verification;
 use crate::recover::world::{NodeWorld, World as _};
 use crate::sys::Deadline;
+
+/// How long giving the cluster lock back may take.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The node of this machine (or of a root), with the policy that decides about recoveries.
 pub struct LiveNode<'a> {
@@ -92,6 +97,45 @@ impl WatchedNode for LiveNode<'_> {
         let mut log = AuditLog::open(&store, self.host.unix_ms())?;
         let clock = self.host.clock;
         let mut engine = Engine::new(&mut self.world, self.decide, clock, Some(&mut log), &self.options);
-        engine.run(deadline, progress)
+        let report = engine.run(deadline, progress);
+        // The watch goes on; the other nodes need not wait until the lease runs out.
+        self.world.release_cluster_lock(&deadline.renewed(RELEASE_TIMEOUT));
+        report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::node::NodeOptions;
+
+    struct Counted<'a>(&'a Cell<u32>);
+
+    impl ClusterLock for Counted<'_> {
+        fn hold(&mut self, _: &Deadline) -> Result<bool> {
+            Ok(true)
+        }
+
+        fn release(&mut self, _: &Deadline) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    #[test]
+    fn each_recovery_gives_the_cluster_lock_back() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let options = NodeOptions::at(dir.path()).expect("absolute");
+        let host = Host::new(&options);
+        let policy = crate::policy::Policy::builtin().expect("embedded");
+        let decide = |seen: &contract::Observation| policy.decide(seen);
+        let released = Cell::new(0);
+        let mut node = LiveNode::new(&host, &decide, RecoverOptions::default());
+        node = node.with_cluster_lock(Counted(&released));
+        for runs in 1..=2 {
+            let _ = node.recover(&Deadline::after(Duration::from_secs(2)), &mut |_| {}).expect("runs");
+            assert_eq!(released.get(), runs);
+        }
     }
 }

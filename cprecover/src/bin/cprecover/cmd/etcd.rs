@@ -93,7 +93,7 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
 fn manifest(ctx: &Context) -> Result<StaticPod> {
     let path = ctx.node.manifests().join(Component::Etcd.manifest_file());
     let bytes = read_bounded(&path, MAX_FILE_BYTES)?;
-    StaticPod::parse(&bytes).map_err(|error| error.context(path.display()))
+    StaticPod::parse_as_kubelet(&bytes).map_err(|error| error.context(path.display()))
 }
 
 fn client(ctx: &Context, endpoint: &Endpoint) -> Result<Client> {

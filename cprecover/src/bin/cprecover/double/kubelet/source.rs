@@ -40,8 +40,8 @@ pub(super) fn read(folder: &Path, node: &str, complain: &mut dyn FnMut(String)) 
     paths.sort();
     let mut by_name = BTreeMap::new();
     for path in paths {
-        let parsed =
-            read_bounded(&path, MAX_MANIFEST_BYTES).and_then(|bytes| Ok((StaticPod::parse(&bytes)?, bytes)));
+        let parsed = read_bounded(&path, MAX_MANIFEST_BYTES)
+            .and_then(|bytes| Ok((StaticPod::parse_as_kubelet(&bytes)?, bytes)));
         match parsed {
             Ok((pod, bytes)) => {
                 let desired = desired(node, &path, pod, &bytes);
