@@ -12,11 +12,14 @@ mod walk;
 use std::fs::File;
 use std::path::Path;
 
-use super::verdict::{DataState, DbReport, Finding, FindingKind};
+use super::verdict::{DataState, DbReport, Finding, FindingKind, MemberRecord};
 use crate::error::{Error, Result};
 use crate::sys::Deadline;
 use meta::{Meta, MetaPages};
 use walk::Walk;
+
+/// How often the members are read again because the database changed meanwhile.
+const IN_USE_ATTEMPTS: usize = 4;
 
 /// What a pass over the database found.
 #[derive(Debug, Default)]
@@ -60,6 +63,29 @@ pub(super) fn scan(path: &Path, depth: Depth, limit: u64, deadline: &Deadline) -
     }
     Walk::new(&file, path, size, &meta, deadline).run(&mut out)?;
     Ok(out)
+}
+
+/// Reads the members out of a database that another process may be writing to; `None` when it changes faster
+/// than that, or is not sound so far.
+///
+/// bbolt overwrites no page that its newest transaction uses (`tx.go`, `Commit`), so that what was read is
+/// sound where no transaction was committed meanwhile.
+pub(super) fn members_in_use(path: &Path, deadline: &Deadline) -> Result<Option<Vec<MemberRecord>>> {
+    let file = File::open(path).map_err(|source| Error::path("open", path, source))?;
+    let size = file.metadata().map_err(|source| Error::path("stat", path, source))?.len();
+    let newest = || -> Result<Option<Meta>> {
+        let pages = meta::read(&file, size).map_err(|source| Error::path("read", path, source))?;
+        Ok(judge_meta(&pages, path, size, &mut Vec::new()))
+    };
+    for _ in 0..IN_USE_ATTEMPTS {
+        let Some(meta) = newest()? else { return Ok(None) };
+        let mut out = BoltScan::default();
+        Walk::new(&file, path, size, &meta, deadline).of_members().run(&mut out)?;
+        if newest()?.is_some_and(|now| now.transaction == meta.transaction) {
+            return Ok(out.findings.is_empty().then_some(out.report.members));
+        }
+    }
+    Ok(None)
 }
 
 /// Says which meta page counts, as bbolt does: the valid one with the higher transaction.

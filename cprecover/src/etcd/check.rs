@@ -210,7 +210,10 @@ impl Check<'_> {
             self.report.cluster_id = scan.cluster_id;
             self.report.wal = Observed::Present(scan.report);
         }
-        if let Ok(scan) = bolt::scan(&files.db, Depth::MetaPages, self.options.db_bytes, self.deadline) {
+        if let Ok(mut scan) = bolt::scan(&files.db, Depth::MetaPages, self.options.db_bytes, self.deadline) {
+            if let Ok(Some(members)) = bolt::members_in_use(&files.db, self.deadline) {
+                scan.report.members = members;
+            }
             self.report.db = Observed::Present(scan.report);
         }
         let mut ignored = Vec::new();

@@ -234,7 +234,8 @@ impl MemberView {
         }
     }
 
-    fn is_called(&self, wanted: &str) -> bool {
+    /// Reports whether this is the member's name or id.
+    pub(crate) fn is_called(&self, wanted: &str) -> bool {
         !wanted.is_empty() && (self.name == wanted || self.id.is_some_and(|id| id.to_string() == wanted))
     }
 

@@ -31,9 +31,10 @@ pub(crate) fn flag<'a>(file: &'a str, name: &str) -> Option<&'a str> {
 /// Returns a text of a `KubeletConfiguration`; an empty one is not given.
 ///
 /// # Errors
-/// As [`yaml::from_slice`].
+/// As [`yaml::from_slice_as_kubelet`].
 pub(crate) fn setting(config: &[u8], key: &str) -> Result<Option<String>> {
-    let config: Value = yaml::from_slice(config)?;
+    // kubelet decodes leniently where strict decoding fails (kubernetes `pkg/kubelet/kubeletconfig/util/codec`).
+    let config: Value = yaml::from_slice_as_kubelet(config)?;
     Ok(config.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned))
 }
 
@@ -72,6 +73,8 @@ mod tests {
             read("containerRuntimeEndpoint: \"\"\nkind: KubeletConfiguration\n").expect("reads"),
             None
         );
+        let twice = "maxPods: 110\ncontainerRuntimeEndpoint: unix:///x\nmaxPods: 200\n";
+        assert_eq!(read(twice).expect("kubelet takes it"), Some("unix:///x".into()));
         assert!(read("containerRuntimeEndpoint: [").is_err());
     }
 }

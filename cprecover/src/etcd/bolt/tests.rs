@@ -43,6 +43,29 @@ fn a_database_as_etcd_3_6_writes_it() {
 }
 
 #[test]
+fn the_members_of_a_database_in_use_are_read_where_it_is_sound() {
+    let read = |bytes: &[u8]| {
+        let file = tempfile::NamedTempFile::new().expect("temp file");
+        std::fs::write(file.path(), bytes).expect("write");
+        let deadline = Deadline::after(std::time::Duration::from_secs(10));
+        members_in_use(file.path(), &deadline).expect("reads")
+    };
+    let whole = scan_bytes(&sound()).report.members;
+    assert!(!whole.is_empty());
+    assert_eq!(read(&sound()), Some(whole.clone()));
+    // What another transaction is writing, in pages that this one does not need.
+    let mut torn = sound();
+    for at in (2 * PAGE..torn.len()).step_by(PAGE) {
+        let mut one = sound();
+        one[at..at + PAGE].fill(0xee);
+        assert!(read(&one).is_none_or(|found| found == whole), "page {}", at / PAGE);
+    }
+    torn[2 * PAGE..].fill(0xee);
+    assert_eq!(read(&torn), None);
+    assert_eq!(read(b""), None);
+}
+
+#[test]
 fn one_broken_meta_page_is_survived_and_two_are_not() {
     for (at, other) in [(30, 11), (PAGE + 30, 12)] {
         let mut bytes = sound();

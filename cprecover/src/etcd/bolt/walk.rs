@@ -46,6 +46,7 @@ pub(super) struct Walk<'a> {
     waiting: Vec<Task>,
     broken: usize,
     has_key_bucket: bool,
+    members_only: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -70,7 +71,13 @@ impl<'a> Walk<'a> {
             waiting: Vec::new(),
             broken: 0,
             has_key_bucket: false,
+            members_only: false,
         }
+    }
+
+    /// Visits the root bucket and that of the members only.
+    pub(super) fn of_members(self) -> Self {
+        Self { members_only: true, ..self }
     }
 
     /// Visits everything, or stops at the deadline or after enough damage.
@@ -78,7 +85,9 @@ impl<'a> Walk<'a> {
         self.seen.set(0);
         self.seen.set(1);
         let mut used = 2;
-        self.read_freelist(out, &mut used)?;
+        if !self.members_only {
+            self.read_freelist(out, &mut used)?;
+        }
         let root = Task { page: self.meta.root, bucket: Bucket::Root, nesting: 0, lower: None, upper: None };
         self.push(root, None, out);
         let mut buffer = Vec::new();
@@ -106,7 +115,7 @@ impl<'a> Walk<'a> {
         out.report.used_pages = used;
         out.report.free_pages = self.meta.pages.saturating_sub(used);
         let applied = out.report.consistent_index.unwrap_or(0);
-        if self.broken == 0 && applied > 0 && !self.has_key_bucket {
+        if self.broken == 0 && applied > 0 && !self.has_key_bucket && !self.members_only {
             let message = format!("bucket \"key\" is missing, although {applied} entries were applied");
             self.report(FindingKind::DbBucketMissing, None, message, out);
         }
@@ -262,6 +271,9 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let bucket = if task.bucket == Bucket::Root { Bucket::named(element.key) } else { Bucket::Other };
+            if self.members_only && bucket != Bucket::Members {
+                continue;
+            }
             self.has_key_bucket |= bucket == Bucket::Key;
             self.visit_bucket(task, bucket, element.value, out);
         }

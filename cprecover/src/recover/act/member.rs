@@ -14,7 +14,7 @@ use crate::probe::Outcome;
 use crate::recover::cache::member_stamps;
 use crate::recover::host::Host;
 use crate::recover::observation::Observation;
-use crate::recover::observe::etcd::{projection, survey};
+use crate::recover::observe::etcd::{LocalHealth, local_health, projection, settle, survey};
 use crate::sys::Deadline;
 
 /// Folder of saved members below the store.
@@ -39,6 +39,8 @@ pub(super) enum Touch {
     MayEnd,
     /// It starts from another manifest; its process is gone already.
     Starts,
+    /// It gets its own manifest back, which changes nothing that a saved copy would bring back.
+    Returns,
 }
 
 /// Makes sure that the step leaves a quorum and that the member's data are saved where they can be.
@@ -55,7 +57,7 @@ pub(in crate::recover) fn prepare(
     unsaved_is_fine: bool,
     deadline: &Deadline,
 ) -> Result<Option<String>> {
-    let Some(touch) = touches(action, seen) else { return Ok(None) };
+    let Some(touch) = touches(action, seen).filter(|touch| *touch != Touch::Returns) else { return Ok(None) };
     let expected = seen.pods.iter().find(|pod| pod.component == Component::Etcd);
     let manifest = expected.and_then(|pod| pod.pod.as_ref());
     let mut said = Vec::new();
@@ -112,14 +114,18 @@ pub(super) fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
             _ => true,
         },
         Action::BounceStaticPod { component } => *component == Component::Etcd,
-        Action::RegenerateComponent { component } | Action::RestoreManifest { component, .. } => {
+        Action::RegenerateComponent { component } => {
             return (*component == Component::Etcd).then_some(Touch::Starts);
+        }
+        Action::RestoreManifest { component, .. } => {
+            return (*component == Component::Etcd).then_some(Touch::Returns);
         }
         // As the guard sees it: kubelet may be running the duplicate, or ends what has no manifest.
         Action::QuarantineManifest { file } => {
             return file.starts_with(Component::Etcd.manifest_file()).then_some(Touch::MayEnd);
         }
-        Action::RestartKubelet | Action::RestartRuntime => {
+        // Pod folders are moved while kubelet is stopped.
+        Action::RestartKubelet | Action::RestartRuntime | Action::QuarantinePodDir { .. } => {
             let mut manifests = seen.facts.manifests.iter();
             let managed =
                 manifests.any(|fact| fact.component == Component::Etcd && fact.pod.present().is_some());
@@ -149,7 +155,8 @@ fn require_quorum(
 ) -> Result<Asked> {
     let report = seen.etcd_facts.data.present().map(|verdict| &verdict.report);
     let limit = deadline.at_most(SURVEY_TIMEOUT);
-    let (client, view) = match survey(host.node, manifest, report, may_answer(seen), &limit) {
+    let silent = local_health(&seen.facts.health) == LocalHealth::Silent;
+    let (client, mut view) = match survey(host.node, manifest, report, may_answer(seen), &limit) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
         Err(error) => {
@@ -168,6 +175,9 @@ fn require_quorum(
         return Ok(Asked { said, listed: true, local_answers });
     };
     let called = local.id.map_or_else(|| local.name.clone(), |id| id.to_string());
+    if silent {
+        settle(&mut view, &called);
+    }
     let projection = projection(&view, &called);
     if projection.is_allowed() {
         return Ok(Asked { said: Some(projection.to_string()), listed: true, local_answers });

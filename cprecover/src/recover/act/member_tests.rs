@@ -157,6 +157,15 @@ fn a_restart_of_kubelet_is_a_step_on_a_member_without_a_manifest() {
 }
 
 #[test]
+fn a_manifest_that_comes_back_waits_for_no_copy() {
+    let node = Node::new();
+    std::fs::write(node.options.store().join(SAVED), "in the way").expect("write");
+    let restore = Action::RestoreManifest { component: Component::Etcd, backup_id: "x".into() };
+    assert_eq!(run(&node, &restore, &seen(closed()), false).expect("nothing to save"), None);
+    assert_eq!(touches(&restore, &seen(closed())), Some(Touch::Returns), "but the cluster's lease is taken");
+}
+
+#[test]
 fn a_stopped_member_is_copied_once() {
     let node = Node::new();
     let seen = seen(closed());

@@ -153,11 +153,13 @@ fn release_duplicate(
         return Ok(TakenBack::Kept(format!("{} stands, so {file} stays held", component.manifest_file())));
     }
     let store = Store::open(host.node)?;
-    if !store.held()?.iter().any(|held| held.file == file && held.reason == manifest::DUPLICATE) {
+    let held = store.held()?.into_iter().find(|held| held.file == file && held.reason == manifest::DUPLICATE);
+    let Some(held) = held else {
         return Ok(TakenBack::Kept(format!("{file} is not held as a duplicate")));
-    }
+    };
     if component == Component::Etcd {
-        manifest::require_database(host.node, None)?;
+        let bytes = read_bounded(&host.node.manifests().join(&held.held_as), MAX_MANIFEST_BYTES)?;
+        manifest::require_database(host.node, StaticPod::parse_as_kubelet(&bytes).ok().as_ref())?;
     }
     store.release(file, deadline)?;
     Ok(TakenBack::Done(format!("{file} is released: {} is gone", component.manifest_file())))

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::from_database;
 use crate::diagnose::{HealthFact, HealthState, Subject};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{Client, ClusterView, DataReport, Effect, MemberHealth, Projection, Step, project};
+use crate::etcd::{
+    Client, ClusterView, DataReport, Effect, MemberHealth, MemberView, Projection, Step, project,
+};
 use crate::healthz;
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
@@ -33,10 +35,15 @@ pub(super) fn ask(
     deadline: &Deadline,
 ) -> Asked {
     let deadline = deadline.at_most(SURVEY_TIMEOUT);
-    match survey(node, manifest, report, health != LocalHealth::Down, &deadline) {
+    let answers = matches!(health, LocalHealth::Well | LocalHealth::Unknown);
+    match survey(node, manifest, report, answers, &deadline) {
         Ok((client, mut view)) => {
-            if health == LocalHealth::Down {
-                correct(&mut view, manifest, report, MemberHealth::Unhealthy);
+            match (health, super::local_member(&view, Some(manifest), report)) {
+                (LocalHealth::Down, Some(local)) => {
+                    view.set_health(&local, MemberHealth::Unhealthy);
+                }
+                (LocalHealth::Silent, Some(local)) => settle(&mut view, &local),
+                _ => {}
             }
             let alarms = alarms(&client, &view, &deadline);
             (Ok(view), alarms)
@@ -47,7 +54,9 @@ pub(super) fn ask(
                 .map_or_else(|| from_manifest(manifest), Ok)
                 .map(|mut view| {
                     let health = health.of_one_of(view.count().0);
-                    correct(&mut view, manifest, report, health);
+                    if let Some(local) = super::local_member(&view, Some(manifest), report) {
+                        view.set_health(&local, health);
+                    }
                     view
                 })
                 .map_err(|guess| format!("{error}; {guess}"));
@@ -119,10 +128,12 @@ fn peers(manifest: &StaticPod, report: Option<&DataReport>, local: SocketAddr) -
     once
 }
 
-/// Our own probe knows better than a peer: a member that refuses its health port may keep its peer port.
-fn correct(view: &mut ClusterView, manifest: &StaticPod, report: Option<&DataReport>, health: MemberHealth) {
-    if let Some(local) = super::local_member(view, Some(manifest), report) {
-        view.set_health(&local, health);
+/// A member that gives no answer votes for nobody where every other voter says that there is no leader.
+pub(in crate::recover) fn settle(view: &mut ClusterView, silent: &str) {
+    let is_other = |member: &&MemberView| !member.learner && !member.is_called(silent);
+    let mut others = view.members.iter().filter(is_other).peekable();
+    if others.peek().is_some() && others.all(|other| other.health == MemberHealth::Unhealthy) {
+        view.set_health(silent, MemberHealth::Unhealthy);
     }
 }
 
@@ -144,7 +155,7 @@ fn from_manifest(manifest: &StaticPod) -> std::result::Result<ClusterView, Strin
 
 /// What the probe of the local member says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LocalHealth {
+pub(in crate::recover) enum LocalHealth {
     Well,
     Down,
     /// It was asked and said nothing in its time.
@@ -171,7 +182,7 @@ pub(in crate::recover) fn projection(view: &ClusterView, local: &str) -> Project
 }
 
 /// Reads it from the health that was asked for; no fact means that nothing tells where to ask.
-pub(super) fn local_health(health: &[HealthFact]) -> LocalHealth {
+pub(in crate::recover) fn local_health(health: &[HealthFact]) -> LocalHealth {
     let mut facts = health.iter().filter(|fact| fact.subject == Some(Subject::Component(Component::Etcd)));
     match facts.next().map(|fact| &fact.state) {
         Some(HealthState::Probed(Outcome::Answered { report }) | HealthState::Recorded(report)) => {

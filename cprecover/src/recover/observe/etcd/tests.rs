@@ -157,6 +157,38 @@ fn an_etcd_without_a_manifest_is_asked_all_the_same() {
 }
 
 #[test]
+fn without_a_leader_nobody_needs_a_silent_vote() {
+    let settled = |others: [MemberHealth; 2]| {
+        let mut view = ClusterView::from_initial_cluster(INITIAL).expect("parses");
+        view.set_health("cp2", others[0]);
+        view.set_health("cp3", others[1]);
+        members::settle(&mut view, "cp1");
+        view.members.iter().find(|member| member.name == "cp1").expect("listed").health
+    };
+    assert_eq!(settled([MemberHealth::Unhealthy, MemberHealth::Unhealthy]), MemberHealth::Unhealthy);
+    for other in [MemberHealth::Healthy, MemberHealth::Unknown] {
+        assert_eq!(settled([other, MemberHealth::Unhealthy]), MemberHealth::Unknown);
+    }
+    let mut alone = ClusterView::from_initial_cluster("cp1=http://127.0.0.1:2380").expect("parses");
+    members::settle(&mut alone, "cp1");
+    assert_eq!(alone.members.first().expect("one").health, MemberHealth::Unknown);
+}
+
+#[test]
+fn a_silent_member_is_not_waited_for_before_the_others() {
+    let node = node();
+    let (_members, client) = cluster(&[1, 2], false);
+    // It accepts and says nothing, as a stopped process does.
+    let silent = std::net::TcpListener::bind(client).expect("bind");
+    let pods = pods(&manifest("cp1", client, INITIAL));
+    let hung = probed(Outcome::Hung { phase: Phase::FirstByte });
+    let seen = look(&node.options, &pods, &hung, &mut Cache::default(), &deadline());
+    assert_eq!(seen.facts.cluster.present().map(|view| view.source), Some(ViewSource::Cluster));
+    assert!(seen.facts.projection.expect("known").is_allowed(), "two others are well");
+    drop(silent);
+}
+
+#[test]
 fn a_member_that_is_silent_may_still_vote() {
     let node = node();
     for outcome in [Outcome::Timeout, Outcome::Hung { phase: Phase::FirstByte }] {
