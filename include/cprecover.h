@@ -1067,6 +1067,34 @@ cpr_status cpr_pods_undo(struct cpr_node *node,
                          struct cpr_error **err);
 
 /*
+ Asks the node's member how it and its cluster are doing and writes that as JSON
+ (`cprecover.dev/etcd-status/v1`): members, quorum, leader, alarms, sizes. Address and certificates are
+ those of the node's manifest. Takes 1 min at most unless `call` says otherwise.
+
+ Errors: `CPR_E_NOT_FOUND` without a manifest, `CPR_E_PEER`, `CPR_E_TIMEOUT`, ...; a cluster without a
+ quorum is an answer (`healthy` is false).
+ */
+cpr_status cpr_etcd_status(const struct cpr_node *node,
+                           const struct cpr_call *call,
+                           size_t call_size,
+                           struct cpr_buf *json,
+                           struct cpr_error **err);
+
+/*
+ Judges a data directory of etcd, a path of this machine, without starting etcd and without changing
+ anything, and writes the verdict as JSON (`cprecover.dev/etcd-check/v1`): state, what etcd would do with
+ it, every finding. Empty for the node's own, by its manifest. Takes 10 min at most unless `call` says
+ otherwise; what was not read by then is unfinished.
+ */
+cpr_status cpr_etcd_check(const struct cpr_node *node,
+                          const char *data_dir,
+                          size_t data_dir_len,
+                          const struct cpr_call *call,
+                          size_t call_size,
+                          struct cpr_buf *json,
+                          struct cpr_error **err);
+
+/*
  Saves a snapshot of the node's running member to the new file `to`, a path of this machine, compares
  the digest that etcd sends, walks every page, and writes what was saved as JSON
  (`cprecover.dev/etcd-snapshot/v1`). Address and certificates are those of the node's manifest. Takes

@@ -388,6 +388,12 @@ func TestPodsBundleAndSnapshot(t *testing.T) {
 	if _, err := node.SupportBundle(ctx, nil, to); !errors.Is(err, ErrAlreadyExists) {
 		t.Fatalf("the bundle's file is there: %v", err)
 	}
+	if verdict, err := node.CheckEtcd(ctx, t.TempDir()); err != nil || !strings.Contains(string(verdict), `"state":"empty"`) {
+		t.Fatalf("an empty folder: %s, %v", verdict, err)
+	}
+	if _, err := node.EtcdStatus(ctx); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("the manifest names no address of clients: %v", err)
+	}
 	if _, err := node.SnapshotEtcd(ctx, to); !errors.Is(err, ErrInvalid) {
 		t.Fatalf("the manifest names no address of clients: %v", err)
 	}

@@ -8,6 +8,21 @@ import (
 	"encoding/json"
 )
 
+// EtcdStatus asks the node's etcd member how it and its cluster are doing.
+func (n *Node) EtcdStatus(ctx context.Context) (json.RawMessage, error) {
+	return n.do(ctx, func(node *C.cpr_node, call C.go_call, buf *C.cpr_buf, err **C.cpr_error) C.cpr_status {
+		return C.go_etcd_status(node, call, buf, err)
+	})
+}
+
+// CheckEtcd judges etcd's data directory without starting etcd and without changing anything; "" is the node's own.
+func (n *Node) CheckEtcd(ctx context.Context, dataDir string) (json.RawMessage, error) {
+	ptr, length := chars(dataDir)
+	return n.do(ctx, func(node *C.cpr_node, call C.go_call, buf *C.cpr_buf, err **C.cpr_error) C.cpr_status {
+		return C.go_etcd_check(node, ptr, length, call, buf, err)
+	})
+}
+
 // SnapshotEtcd saves a snapshot of the node's running etcd member to the new file to, and verifies it.
 func (n *Node) SnapshotEtcd(ctx context.Context, to string) (json.RawMessage, error) {
 	ptr, length := chars(to)

@@ -178,6 +178,16 @@ cpr_status go_pods_undo(cpr_node *node, GO_BYTES(folder), go_call call, cpr_buf 
     return cpr_pods_undo(node, folder, folder_len, &c, sizeof c, json, err);
 }
 
+cpr_status go_etcd_status(const cpr_node *node, go_call call, cpr_buf *json, cpr_error **err) {
+    cpr_call c = call_of(call);
+    return cpr_etcd_status(node, &c, sizeof c, json, err);
+}
+
+cpr_status go_etcd_check(const cpr_node *node, GO_BYTES(data_dir), go_call call, cpr_buf *json, cpr_error **err) {
+    cpr_call c = call_of(call);
+    return cpr_etcd_check(node, data_dir, data_dir_len, &c, sizeof c, json, err);
+}
+
 cpr_status go_etcd_snapshot(const cpr_node *node, GO_BYTES(to), go_call call, cpr_buf *json, cpr_error **err) {
     cpr_call c = call_of(call);
     return cpr_etcd_snapshot(node, to, to_len, &c, sizeof c, json, err);

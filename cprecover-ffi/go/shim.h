@@ -41,6 +41,8 @@ cpr_status go_regenerate_apply(cpr_node *node, const cpr_regeneration *plan, uin
 cpr_status go_pods_list(const cpr_node *node, go_call call, cpr_buf *json, cpr_error **err);
 cpr_status go_pods_quarantine(cpr_node *node, GO_BYTES(uids), uint64_t flags, go_call call, cpr_buf *json, cpr_error **err);
 cpr_status go_pods_undo(cpr_node *node, GO_BYTES(folder), go_call call, cpr_buf *json, cpr_error **err);
+cpr_status go_etcd_status(const cpr_node *node, go_call call, cpr_buf *json, cpr_error **err);
+cpr_status go_etcd_check(const cpr_node *node, GO_BYTES(data_dir), go_call call, cpr_buf *json, cpr_error **err);
 cpr_status go_etcd_snapshot(const cpr_node *node, GO_BYTES(to), go_call call, cpr_buf *json, cpr_error **err);
 cpr_status go_support_bundle(const cpr_node *node, const cpr_policy *policy, GO_BYTES(to), go_call call, cpr_buf *json,
                              cpr_error **err);

@@ -440,6 +440,19 @@ impl Cprecover for C {
         })
     }
 
+    fn etcd_status(&self) -> Answer {
+        // SAFETY: every pointer is live for the call.
+        answer("etcd-status", |buf, error| unsafe { cpr_etcd_status(self.node, null(), 0, buf, error) })
+    }
+
+    fn check_etcd(&self, data_dir: &str) -> Answer {
+        let (data_dir, data_dir_len) = chars(data_dir);
+        // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
+        answer("etcd-check", |buf, error| unsafe {
+            cpr_etcd_check(self.node, data_dir, data_dir_len, null(), 0, buf, error)
+        })
+    }
+
     fn save_etcd(&self, to: &Path) -> Answer {
         let (to, to_len) = chars(to.to_str().expect("utf-8"));
         // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.

@@ -232,10 +232,31 @@ pub(crate) fn pod_folders_are_judged_by_the_runtime_alone<S: Cprecover>() {
     assert_eq!(kind(node.undo_quarantine("/var/lib/kubelet")), "not-found");
 }
 
+pub(crate) fn data_of_etcd_are_judged_at_rest<S: Cprecover>() {
+    let site = Site::new();
+    let node = open::<S>(&site);
+    let own = node.check_etcd("").expect("a verdict");
+    assert_eq!(own["report"]["dataDir"], json!(site.root().join("var/lib/etcd")), "{own}");
+    let empty = tempfile::tempdir().expect("a folder");
+    let other = node.check_etcd(empty.path().to_str().expect("utf-8")).expect("a verdict");
+    assert_eq!((&other["state"], &other["startup"]), (&json!("empty"), &json!("bootstraps")), "{other}");
+    let none = node.check_etcd("/no/such/folder").expect("a verdict");
+    assert_eq!(none["state"], json!("missing"), "{none}");
+}
+
 pub(crate) fn a_running_member_is_saved<S: Cprecover>() {
     let site = Site::new();
     let Some(_member) = Member::start(&site) else { return };
     let node = open::<S>(&site);
+    let status = node.etcd_status().expect("it answers");
+    assert_eq!(
+        (&status["healthy"], &status["voters"], &status["quorum"]),
+        (&json!(true), &json!(1), &json!(1))
+    );
+    let data = site.root().join("data");
+    let verdict = node.check_etcd(data.to_str().expect("utf-8")).expect("a verdict");
+    assert_eq!(verdict["state"], json!("locked"), "{verdict}");
+    assert_eq!(verdict["report"]["db"]["value"]["members"][0]["name"], json!("default"), "{verdict}");
     let to = site.root().join("saved.db");
     let saved = node.save_etcd(&to).expect("a snapshot");
     let size = std::fs::metadata(&to).expect("the file").len();
@@ -244,6 +265,7 @@ pub(crate) fn a_running_member_is_saved<S: Cprecover>() {
     assert_eq!(std::fs::metadata(&to).expect("the file").len(), size, "it was not touched");
     std::fs::remove_file(site.manifest()).expect("lost");
     assert_eq!(kind(node.save_etcd(&site.root().join("other.db"))), "not-found", "whom to ask is not known");
+    assert_eq!(kind(node.etcd_status()), "not-found", "whom to ask is not known");
 }
 
 pub(crate) fn a_support_bundle_is_a_new_file<S: Cprecover>() {

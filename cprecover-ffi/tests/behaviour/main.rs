@@ -42,6 +42,7 @@ on_every_surface!(
     a_policy_is_trusted_by_key_and_taken_from_the_cache,
     pod_folders_are_judged_by_the_runtime_alone,
     a_running_member_is_saved,
+    data_of_etcd_are_judged_at_rest,
     a_support_bundle_is_a_new_file,
     a_node_is_looked_at_and_diagnosed,
     a_plan_is_bound_by_its_digest,

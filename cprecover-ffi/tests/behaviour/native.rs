@@ -296,6 +296,19 @@ impl Cprecover for Native {
         Ok(value(&undo_quarantine(&self.host(), folder, &Bounds::usual().deadline())?))
     }
 
+    fn etcd_status(&self) -> Answer {
+        let client = etcd::Client::of_manifest(&self.node)?;
+        Ok(value(&etcd::status(&client, &Bounds::usual().deadline())?))
+    }
+
+    fn check_etcd(&self, data_dir: &str) -> Answer {
+        let deadline = Bounds::usual().deadline();
+        if data_dir.is_empty() {
+            return Ok(value(&etcd::check_node(&self.node, &deadline).1));
+        }
+        Ok(value(&etcd::check(Path::new(data_dir), &deadline)))
+    }
+
     fn save_etcd(&self, to: &Path) -> Answer {
         let client = etcd::Client::of_manifest(&self.node)?;
         Ok(value(&etcd::snapshot(&client, to, &Bounds::usual().deadline())?))

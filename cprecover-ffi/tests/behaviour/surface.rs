@@ -106,6 +106,9 @@ pub(crate) trait Cprecover: Sized {
     /// The newest for an empty one.
     fn undo_quarantine(&self, folder: &str) -> Answer;
 
+    fn etcd_status(&self) -> Answer;
+    /// The node's own directory for an empty one.
+    fn check_etcd(&self, data_dir: &str) -> Answer;
     fn save_etcd(&self, to: &Path) -> Answer;
     fn support_bundle(&self, to: &Path, bounds: Bounds) -> Answer;
 }

@@ -117,6 +117,8 @@ int main(int argc, char **argv) {
     IS(cpr_pods_undo(n, S("no-such-folder"), NULL, 0, &b, &e), CPR_E_NOT_FOUND);
     snprintf(file, sizeof file, "%s/bundle.tar", argv[1]);
     TEXT(cpr_support_bundle(n, p, file, strlen(file), NULL, 0, &b, &e), "support-bundle"); DROP();
+    TEXT(cpr_etcd_check(n, NULL, 0, NULL, 0, &b, &e), "etcd-check"); DROP();
+    CHECK(cpr_etcd_status(n, NULL, 0, &b, &e) != CPR_OK || b.len > 0); cpr_buf_free(&b); cpr_error_free(e); e = NULL;
     IS(cpr_etcd_snapshot(n, file, strlen(file), NULL, 0, &b, &e), CPR_E_ALREADY_EXISTS);
     watch.every_ms = 1000; watch.event = event; watch.event_user = &told;
     OK(cpr_watch(n, p, &watch, sizeof watch, NULL, 0, &e)); CHECK(told == 1);

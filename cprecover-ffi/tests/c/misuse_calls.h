@@ -29,8 +29,12 @@ static cpr_status call_cpr_error_message(const struct slot *s, cpr_error **e) { 
 #define ROW_cpr_error_message {"cpr_error_message", call_cpr_error_message, 0, 1, {{SHARED, ERROR, 0, "error"}}}
 static cpr_status call_cpr_error_os_error(const struct slot *s, cpr_error **e) { (void)e; (void)cpr_error_os_error((cpr_error *)s[0].ptr); return CPR_OK; }
 #define ROW_cpr_error_os_error {"cpr_error_os_error", call_cpr_error_os_error, 0, 1, {{SHARED, ERROR, 0, "error"}}}
+static cpr_status call_cpr_etcd_check(const struct slot *s, cpr_error **e) { return cpr_etcd_check((cpr_node *)s[0].ptr, (const char *)s[1].ptr, s[1].len, (const cpr_call *)s[2].ptr, s[2].len, (cpr_buf *)s[3].ptr, e); }
+#define ROW_cpr_etcd_check {"cpr_etcd_check", call_cpr_etcd_check, 1, 4, {{SHARED, NODE, 0, "node"}, {TEXT, 0, 0, "data_dir"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
 static cpr_status call_cpr_etcd_snapshot(const struct slot *s, cpr_error **e) { return cpr_etcd_snapshot((cpr_node *)s[0].ptr, (const char *)s[1].ptr, s[1].len, (const cpr_call *)s[2].ptr, s[2].len, (cpr_buf *)s[3].ptr, e); }
 #define ROW_cpr_etcd_snapshot {"cpr_etcd_snapshot", call_cpr_etcd_snapshot, 1, 4, {{SHARED, NODE, 0, "node"}, {TEXT, 0, 0, "to"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
+static cpr_status call_cpr_etcd_status(const struct slot *s, cpr_error **e) { return cpr_etcd_status((cpr_node *)s[0].ptr, (const cpr_call *)s[1].ptr, s[1].len, (cpr_buf *)s[2].ptr, e); }
+#define ROW_cpr_etcd_status {"cpr_etcd_status", call_cpr_etcd_status, 1, 3, {{SHARED, NODE, 0, "node"}, {CALL, CALL, sizeof(cpr_call), "call"}, {OUT_STRUCT, 0, sizeof(cpr_buf), "json"}}}
 static cpr_status call_cpr_healthz_brief(const struct slot *s, cpr_error **e) { return cpr_healthz_brief((uint32_t)s[0].number, (const char *)s[1].ptr, s[1].len, (cpr_health *)s[2].ptr, e); }
 #define ROW_cpr_healthz_brief {"cpr_healthz_brief", call_cpr_healthz_brief, 1, 3, {{NUMBER, 0, 0, "http_status"}, {TEXT, 0, 0, "body"}, {OUT_STRUCT, 0, sizeof(cpr_health), "health"}}}
 static cpr_status call_cpr_healthz_parse(const struct slot *s, cpr_error **e) { return cpr_healthz_parse((uint32_t)s[0].number, (const char *)s[1].ptr, s[1].len, (cpr_buf *)s[2].ptr, e); }
@@ -115,7 +119,9 @@ static const struct function FUNCTIONS[] = {
     ROW_cpr_error_free,
     ROW_cpr_error_message,
     ROW_cpr_error_os_error,
+    ROW_cpr_etcd_check,
     ROW_cpr_etcd_snapshot,
+    ROW_cpr_etcd_status,
     ROW_cpr_healthz_brief,
     ROW_cpr_healthz_parse,
     ROW_cpr_held,

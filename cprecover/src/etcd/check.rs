@@ -12,10 +12,10 @@ use super::verdict::{DataReport, DataState, DataVerdict, Finding, FindingKind};
 use super::wal::{self, WalScan};
 use super::{snap, verdict};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Observed;
+use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
-use crate::parse::manifest::StaticPod;
-use crate::sys::Deadline;
+use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
+use crate::sys::{Deadline, read_bounded};
 use files::Files;
 
 /// Whom the data directory should belong to; what is `None` or empty is not compared.
@@ -95,6 +95,22 @@ impl Default for CheckOptions {
             entries: 4096,
         }
     }
+}
+
+/// Judges the node's own data directory as [`check_with`] does, by its manifest where that can be read.
+///
+/// Returns the directory with the verdict. Without a manifest the directory is that of the node's options, and
+/// nothing is expected of what is in it.
+#[must_use]
+pub fn check_node(node: &NodeOptions, deadline: &Deadline) -> (PathBuf, DataVerdict) {
+    let path = node.manifests().join(Component::Etcd.manifest_file());
+    let manifest =
+        read_bounded(&path, MAX_MANIFEST_BYTES).and_then(|bytes| StaticPod::parse_as_kubelet(&bytes));
+    let manifest =
+        manifest.inspect_err(|error| tracing::warn!(%error, "etcd's data are judged without its manifest"));
+    let (data_dir, options) = CheckOptions::of_node(node, manifest.ok().as_ref());
+    let verdict = check_with(&data_dir, &options, deadline);
+    (data_dir, verdict)
 }
 
 /// Judges a data directory without starting etcd and without writing.

@@ -30,8 +30,10 @@ mod gateway;
 pub(crate) mod http;
 #[cfg(feature = "probe")]
 mod snapshot;
+#[cfg(feature = "probe")]
+mod status;
 
-pub use check::{CheckOptions, Expected, check, check_with};
+pub use check::{CheckOptions, Expected, check, check_node, check_with};
 pub use copy::{CopiedFile, CopyReceipt, copy_member};
 pub use ids::{ClusterId, MemberId};
 pub use lock::{DataLock, LockHolder};
@@ -54,3 +56,5 @@ pub(crate) use fuzzing::read_gateway;
 pub use gateway::{Alarm, Health, Member, MemberList, Status, Version};
 #[cfg(feature = "probe")]
 pub use snapshot::{SnapshotReceipt, snapshot};
+#[cfg(feature = "probe")]
+pub use status::{ClusterStatus, status};

@@ -26,4 +26,5 @@ pub use outcome::{Outcome, Phase};
 pub use prober::Prober;
 #[cfg(feature = "probe")]
 pub(crate) use target::target_of_pod;
+#[cfg(feature = "probe")]
 pub use target::{ClientIdentity, Limits, Target, Trust, target_of};

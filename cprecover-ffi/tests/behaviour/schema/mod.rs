@@ -20,12 +20,14 @@ use crate::node::Site;
 use crate::surface::{Bounds, Cprecover as _};
 
 /// What the C ABI returns: the schema's name, the type, and whether the document is a list of it.
-const DOCUMENTS: [(&str, &str, bool); 22] = [
+const DOCUMENTS: [(&str, &str, bool); 24] = [
     ("audit", "cprecover::recover::Entry", true),
     ("backup-list", "cprecover_ffi::backup::Listing", false),
     ("backup-report", "cprecover::backup::VerifyReport", false),
     ("diagnosis", "cprecover::diagnose::Diagnosis", false),
+    ("etcd-check", "cprecover::etcd::DataVerdict", false),
     ("etcd-snapshot", "cprecover::etcd::SnapshotReceipt", false),
+    ("etcd-status", "cprecover::etcd::ClusterStatus", false),
     ("event", "cprecover::recover::WatchEvent", false),
     ("health", "cprecover::healthz::Report", false),
     ("held", "cprecover_ffi::backup::Holds", false),

@@ -6,19 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cprecover::etcd::{
-    Alarm, CheckOptions, Client, ClientOptions, ClientTls, ClusterView, DataReport, DataState, DataVerdict,
-    Expected, MemberHealth, Startup, Status, check_with, snapshot,
+    self, CheckOptions, Client, ClientOptions, ClientTls, ClusterStatus, DataReport, DataState, DataVerdict,
+    MemberHealth, Startup, check_node, check_with, snapshot,
 };
-use cprecover::model::{Component, Observed};
-use cprecover::parse::manifest::StaticPod;
+use cprecover::model::Observed;
 use cprecover::sys::{Deadline, read_bounded};
-use cprecover::{Error, ErrorKind, Result};
-use serde::Serialize;
+use cprecover::{Error, Result};
 
-use crate::console::say;
 use crate::{Context, Exit};
 
-/// How large a manifest or certificate is read.
+/// How large a certificate is read.
 const MAX_FILE_BYTES: usize = 1 << 20;
 
 /// Arguments of `cprecover etcd`.
@@ -90,12 +87,6 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
     }
 }
 
-fn manifest(ctx: &Context) -> Result<StaticPod> {
-    let path = ctx.node.manifests().join(Component::Etcd.manifest_file());
-    let bytes = read_bounded(&path, MAX_FILE_BYTES)?;
-    StaticPod::parse_as_kubelet(&bytes).map_err(|error| error.context(path.display()))
-}
-
 fn client(ctx: &Context, endpoint: &Endpoint) -> Result<Client> {
     let Some(address) = endpoint.address else {
         return Client::of_manifest(&ctx.node)
@@ -112,45 +103,13 @@ fn client(ctx: &Context, endpoint: &Endpoint) -> Result<Client> {
     Client::new(ClientOptions::new(address, tls))
 }
 
-/// What `cprecover etcd status` prints.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StatusReport {
-    address: SocketAddr,
-    healthy: bool,
-    status: Status,
-    cluster: ClusterView,
-    voters: u32,
-    healthy_voters: u32,
-    quorum: u32,
-    alarms: Observed<Vec<Alarm>>,
-}
-
 fn status(ctx: &Context, client: &Client, deadline: &Deadline) -> Result<Exit> {
-    let status = client.status(deadline)?;
-    let cluster = client.survey(&deadline.at_most(Duration::from_secs(20)))?;
-    let (voters, healthy_voters, quorum) = cluster.count();
-    // Alarms are asked of the leader; without a quorum that only waits.
-    let alarms = match status.leader {
-        Some(_) => Observed::from_result(client.alarms(deadline)),
-        None => Observed::Unknown("no leader to ask".to_owned()),
-    };
-    let quiet = alarms.present().is_some_and(Vec::is_empty);
-    let report = StatusReport {
-        address: client.address(),
-        healthy: quiet && healthy_voters >= quorum && status.leader.is_some(),
-        status,
-        cluster,
-        voters,
-        healthy_voters,
-        quorum,
-        alarms,
-    };
+    let report = etcd::status(client, deadline)?;
     ctx.emit("cprecover.dev/etcd-status/v1", &report, || status_table(&report))?;
     Ok(if report.healthy { Exit::Done } else { Exit::Unhealthy })
 }
 
-fn status_table(report: &StatusReport) -> String {
+fn status_table(report: &ClusterStatus) -> String {
     let status = &report.status;
     let mut text =
         format!("member     {} at {}, etcd {}\n", status.member_id, report.address, status.version);
@@ -210,29 +169,20 @@ fn check(
     wal_dir: Option<PathBuf>,
     deadline: &Deadline,
 ) -> Result<Exit> {
-    let pod = match manifest(ctx) {
-        Ok(pod) => Some(pod),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => {
-            say(format_args!("cprecover: the manifest is not compared with: {error}"));
-            None
+    let (data_dir, verdict) = match data_dir {
+        None if wal_dir.is_none() => check_node(&ctx.node, deadline),
+        data_dir => {
+            let data_dir = data_dir.unwrap_or_else(|| ctx.node.resolve(&ctx.node.etcd_data_dir));
+            let data_dir =
+                std::path::absolute(&data_dir).map_err(|source| Error::path("resolve", &data_dir, source))?;
+            // A directory that was named need not be the manifest's.
+            let mut options = CheckOptions::default();
+            options.proc_dir.clone_from(&ctx.node.proc_dir);
+            options.wal_dir = wal_dir;
+            let verdict = check_with(&data_dir, &options, deadline);
+            (data_dir, verdict)
         }
     };
-    let on_node = pod.as_ref().and_then(StaticPod::etcd_data_dir);
-    let on_node = on_node.unwrap_or_else(|| ctx.node.etcd_data_dir.clone());
-    let mut options = CheckOptions::default();
-    options.proc_dir.clone_from(&ctx.node.proc_dir);
-    options.wal_dir = wal_dir;
-    // A directory that was named need not be the manifest's.
-    if data_dir.is_none()
-        && let Some(pod) = &pod
-    {
-        options.expected = Expected::of_manifest(pod);
-    }
-    let data_dir = data_dir.unwrap_or_else(|| ctx.node.resolve(on_node));
-    let data_dir =
-        std::path::absolute(&data_dir).map_err(|source| Error::path("resolve", &data_dir, source))?;
-    let verdict = check_with(&data_dir, &options, deadline);
     ctx.emit("cprecover.dev/etcd-check/v1", &verdict, || check_table(&data_dir, &verdict))?;
     Ok(match verdict.state {
         DataState::Intact => Exit::Done,
