@@ -1,10 +1,24 @@
 //! From findings to a chain of causes, and to its end.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use super::facts::Facts;
 use super::finding::{Candidate, Confidence, Diagnosis, Finding, FindingId, Link, RootCause, Severity};
 use super::rules::{Answer, Rule, rule_of};
+
+/// What is wrong with etcd itself, so that an etcd that is healthy now refutes an old log line of it.
+const ABOUT_ETCD: [FindingId; 9] = [
+    FindingId::SlowDisk,
+    FindingId::DbLocked,
+    FindingId::QuorumLost,
+    FindingId::WalCorrupt,
+    FindingId::DbCorrupt,
+    FindingId::DbSnapMismatch,
+    FindingId::EtcdNoSpace,
+    FindingId::MemberRemoved,
+    FindingId::ClusterIdMismatch,
+];
 
 /// Links what the rules answered and finds where the chain of causes ends.
 pub(super) fn conclude(facts: &Facts, answers: Vec<(&'static Rule, Answer)>) -> Diagnosis {
@@ -17,12 +31,16 @@ pub(super) fn conclude(facts: &Facts, answers: Vec<(&'static Rule, Answer)>) -> 
             Answer::Excluded => {}
         }
     }
-    if facts.is_serving() {
-        for finding in &mut findings {
-            if finding.is_from_logs_only() && finding.severity > Severity::Info {
-                finding.severity = Severity::Info;
-                finding.summary.push_str(" (in the past: etcd and the API server are healthy now)");
-            }
+    let (is_serving, is_etcd_serving) = (facts.is_serving(), facts.is_etcd_serving());
+    for finding in findings.iter_mut().filter(|finding| finding.is_from_logs_only()) {
+        let healthy = match finding.id {
+            _ if is_serving => "etcd and the API server are",
+            id if is_etcd_serving && ABOUT_ETCD.contains(&id) => "etcd is",
+            _ => continue,
+        };
+        if finding.severity > Severity::Info {
+            finding.severity = Severity::Info;
+            let _ = write!(finding.summary, " (in the past: {healthy} healthy now)");
         }
     }
     let links = link(&findings);

@@ -160,6 +160,8 @@ pub enum DataVerdict {
     Foreign(String),
     /// It is sound, but there is no room for what etcd allocates at start.
     NoSpace(String),
+    /// Its file system takes no writes.
+    ReadOnly(String),
 }
 
 /// What was observed.

@@ -6,6 +6,7 @@
 mod chain;
 mod facts;
 mod finding;
+mod log_of;
 mod query;
 mod recording;
 mod rules;
@@ -29,5 +30,7 @@ pub fn diagnose(facts: &Facts) -> Diagnosis {
     chain::conclude(facts, rules::run(facts))
 }
 
+#[cfg(test)]
+mod present_tests;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::facts::{Facts, HealthState, PortHolder, Subject};
 use super::finding::{Evidence, EvidenceKind};
+use super::log_of::LogOf;
 use crate::cri::{Container, ContainerState, Sandbox, SandboxState};
 use crate::healthz::{CheckState, Report, Verdict};
 use crate::logs::{LogMatch, SignatureId};
@@ -42,9 +43,18 @@ impl Facts {
         self.logs(ids).take(8).map(of_log).collect()
     }
 
-    /// Reports whether any log was read.
-    pub(super) fn has_logs(&self) -> bool {
-        !self.logs_read.is_empty() || !self.log_matches.is_empty()
+    /// Reports whether a log of this program was read.
+    pub(super) fn has_log(&self, of: LogOf) -> bool {
+        let matched = self.log_matches.iter().map(|found| &found.source);
+        self.logs_read.iter().chain(matched).any(|name| of.is_named(name))
+    }
+
+    /// Reports whether each of these components runs, so that it has its ports, or its log was read.
+    pub(super) fn has_logs_of_the_stopped(&self, components: &[Component]) -> bool {
+        components.iter().all(|component| {
+            self.newest_container(*component).is_some_and(|(container, _)| container.is_running())
+                || self.has_log(LogOf::Pod(*component))
+        })
     }
 
     /// Returns what is known of a component's health, with its evidence; the worst answer counts.
@@ -110,9 +120,21 @@ impl Facts {
     ///
     /// What only a log says is then the past.
     pub(super) fn is_serving(&self) -> bool {
-        let healthy = |component| self.health_of(component).map(|(health, _)| health == Health::Healthy);
-        let etcd = healthy(Component::Etcd).unwrap_or_else(|| self.has_passed("etcd"));
-        healthy(Component::KubeApiserver) == Some(true) && etcd && self.failed_check("etcd").is_none()
+        let etcd = self.says_healthy(Component::Etcd).unwrap_or_else(|| self.has_passed("etcd"));
+        self.says_healthy(Component::KubeApiserver) == Some(true)
+            && etcd
+            && self.failed_check("etcd").is_none()
+    }
+
+    /// Reports whether etcd itself says now that it is healthy, and no API server that it is not.
+    ///
+    /// What only a log says of etcd is then the past, whatever keeps the API server down.
+    pub(super) fn is_etcd_serving(&self) -> bool {
+        self.says_healthy(Component::Etcd) == Some(true) && self.failed_check("etcd").is_none()
+    }
+
+    fn says_healthy(&self, component: Component) -> Option<bool> {
+        self.health_of(component).map(|(health, _)| health == Health::Healthy)
     }
 
     /// Returns the newest container of a component and its sandbox.

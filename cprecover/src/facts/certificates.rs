@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use x509_parser::certificate::X509Certificate;
+use x509_parser::error::PEMError;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 
-use super::CertificateFact;
+use super::{CertificateFact, NO_CERTIFICATE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::NodeOptions;
 use crate::sys::read_bounded;
@@ -93,13 +94,18 @@ pub(super) fn parse_pem(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateFact
     let invalid = |what: String| Error::new(ErrorKind::Invalid, format!("{}: {what}", path.display()));
     let mut found = Vec::new();
     for block in Pem::iter_from_buffer(bytes).take(MAX_IN_FILE) {
-        let block = block.map_err(|error| invalid(error.to_string()))?;
+        let block = match block {
+            Ok(block) => block,
+            // A file that was cut off within its first block.
+            Err(PEMError::IncompletePEM) if found.is_empty() => break,
+            Err(error) => return Err(invalid(error.to_string())),
+        };
         if block.label == "CERTIFICATE" {
             let certificate = block.parse_x509().map_err(|error| invalid(error.to_string()))?;
             found.push(fact(path, &certificate));
         }
     }
-    if found.is_empty() { Err(invalid("holds no certificate".to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(invalid(NO_CERTIFICATE.to_owned())) } else { Ok(found) }
 }
 
 fn fact(path: &Path, certificate: &X509Certificate<'_>) -> CertificateFact {

@@ -162,6 +162,10 @@ pub struct DataDirFact {
     pub db: Observed<u64>,
 }
 
+/// What is said of a file that was read and holds no certificate; one that this crate cannot parse may be one
+/// for others.
+const NO_CERTIFICATE: &str = "holds no certificate";
+
 /// All facts about the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -189,6 +193,19 @@ pub struct HostFacts {
     pub addresses: Observed<Vec<IpAddr>>,
     /// The etcd data folder.
     pub data_dir: Observed<DataDirFact>,
+}
+
+impl HostFacts {
+    /// Returns the certificate files of which nothing is known, with the reason.
+    pub(crate) fn unread_certificates(&self) -> impl Iterator<Item = &(PathBuf, String)> {
+        self.unreadable_certificates.iter().filter(|(_, why)| !why.contains(NO_CERTIFICATE))
+    }
+
+    /// Returns the files that were read and hold no certificate.
+    pub(crate) fn void_certificates(&self) -> impl Iterator<Item = &Path> {
+        let void = self.unreadable_certificates.iter().filter(|(_, why)| why.contains(NO_CERTIFICATE));
+        void.map(|(path, _)| path.as_path())
+    }
 }
 
 impl Default for HostFacts {
@@ -228,6 +245,11 @@ pub(crate) fn kubeconfig_certificate(path: &Path, bytes: &[u8]) -> Result<Certif
     certificates::client_certificate(path, bytes)
 }
 
+/// Where container runtimes keep images and the containers' writable layers, each only where it exists.
+///
+/// Sources: containerd `defaults/defaults_unix.go`, containers-storage.conf(5) of CRI-O, Docker's `data-root`.
+const RUNTIME_ROOTS: [&str; 3] = ["/var/lib/containerd", "/var/lib/containers", "/var/lib/docker"];
+
 /// Collects all facts about the node's host; each that cannot be read is unknown.
 pub fn collect(
     node: &NodeOptions,
@@ -245,6 +267,8 @@ pub fn collect(
         node.manifests_dir.clone(),
         node.store_dir.clone(),
     ];
+    let runtimes = RUNTIME_ROOTS.iter().map(PathBuf::from).filter(|root| node.resolve(root).exists());
+    let folders: Vec<PathBuf> = folders.into_iter().chain(runtimes).collect();
     let disks = folders.iter().filter_map(|path| disk::read(node, path).ok()).collect();
     HostFacts {
         now_unix,

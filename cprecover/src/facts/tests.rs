@@ -21,6 +21,22 @@ fn facts_of_a_node_below_another_root() {
     node.kubelet = ServiceControl::Commands { start: say("0"), stop: say("0"), state: say("3") };
     let facts = collect(&node, &SystemClock, &SystemCommands, &Deadline::after(Duration::from_secs(30)));
     assert_eq!(facts.disks.len(), 5);
+    assert!(facts.unread_certificates().next().is_none(), "it was read");
+    assert!(facts.void_certificates().eq([Path::new("/etc/kubernetes/pki/etcd/ca.crt")]));
+    // A runtime's folder counts where there is one, and a file that was cut off holds no certificate.
+    std::fs::create_dir_all(root.path().join("var/lib/containerd")).expect("mkdir");
+    std::fs::write(pki.join("peer.crt"), "-----BEGIN CERTIFICATE-----\nMIIB\n").expect("write");
+    let strange = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    std::fs::write(pki.join("other.crt"), strange).expect("write");
+    std::fs::create_dir(pki.join("server.crt")).expect("mkdir");
+    let more = collect(&node, &SystemClock, &SystemCommands, &Deadline::after(Duration::from_secs(30)));
+    assert_eq!(more.disks.last().map(|disk| disk.path.as_path()), Some(Path::new("/var/lib/containerd")));
+    assert_eq!(more.void_certificates().count(), 2, "{:?}", more.unreadable_certificates);
+    let unread: Vec<_> = more.unread_certificates().map(|(path, _)| path.clone()).collect();
+    assert_eq!(
+        unread,
+        ["other.crt", "server.crt"].map(|name| Path::new("/etc/kubernetes/pki/etcd").join(name))
+    );
     assert!(facts.memory.present().is_some_and(|memory| memory.total_bytes > 0), "{:?}", facts.memory);
     assert!(facts.load.present().is_some_and(|load| load.processors > 0));
     let data = facts.data_dir.present().expect("data folder");

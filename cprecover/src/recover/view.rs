@@ -329,7 +329,11 @@ fn disks(observation: &Observation) -> Vec<contract::Disk> {
             path: disk.path.display().to_string(),
             total_bytes: disk.total_bytes,
             available_bytes: disk.available_bytes,
-            available_inodes: disk.available_inodes,
+            // btrfs makes inodes as needed and counts none: policies take 0 for none left.
+            available_inodes: match disk.total_inodes {
+                0 => u64::from(u32::MAX),
+                _ => disk.available_inodes,
+            },
             read_only: disk.read_only,
         })
         .collect()
@@ -366,8 +370,26 @@ pub(super) fn contract_data(verdict: &Observed<DataVerdict>) -> contract::EtcdDa
             DataVerdict::WalCorrupt(_) | DataVerdict::DbCorrupt(_) | DataVerdict::Mismatch(_),
         ) => contract::EtcdData::Damaged,
         Observed::Present(DataVerdict::Foreign(_)) => contract::EtcdData::Foreign,
-        Observed::Present(DataVerdict::NoSpace(_)) => contract::EtcdData::NoSpace,
+        // A contract of v1 has no word of its own for it; either way etcd can write nothing there.
+        Observed::Present(DataVerdict::NoSpace(_) | DataVerdict::ReadOnly(_)) => contract::EtcdData::NoSpace,
         Observed::Absent => contract::EtcdData::Missing,
         Observed::Unknown(_) => contract::EtcdData::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::DiskFact;
+
+    #[test]
+    fn a_file_system_that_counts_no_inodes_does_not_lack_them() {
+        let mut seen = Observation::blank();
+        let (path, read_only, total_bytes, available_bytes) = ("/".into(), false, 9, 9);
+        let disk =
+            DiskFact { path, total_bytes, available_bytes, total_inodes: 0, available_inodes: 0, read_only };
+        seen.facts.host.disks = vec![disk.clone(), DiskFact { total_inodes: 9, ..disk }];
+        let told: Vec<u64> = disks(&seen).iter().map(|disk| disk.available_inodes).collect();
+        assert_eq!(told, [u64::from(u32::MAX), 0]);
     }
 }

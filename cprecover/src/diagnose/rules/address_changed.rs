@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity, Targets};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::{note, of_log};
 use crate::logs::SignatureId as S;
+use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::AddressChanged,
@@ -50,7 +52,7 @@ fn check(facts: &Facts) -> Answer {
         }
     }
     if evidence.is_empty() {
-        return Answer::unless(own.is_some() || facts.has_logs(), "the addresses of this host");
+        return Answer::unless(own.is_some() || facts.has_log(LogOf::Pod(Component::Etcd)), "the addresses of this host");
     }
     let names: Vec<String> = gone.iter().map(IpAddr::to_string).collect();
     let confidence = if is_proven { Confidence::Proven } else { Confidence::Likely };

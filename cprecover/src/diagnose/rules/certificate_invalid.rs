@@ -1,5 +1,7 @@
 //! Mode 22: a certificate has expired, is not valid yet or is not trusted.
 
+use std::path::Path;
+
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity, Targets};
@@ -25,6 +27,20 @@ pub(super) const RULE: Rule = Rule {
 
 const EXPIRED: &[S] = &[S::CertificateExpired, S::CertificateNotYetValid, S::BootstrapKubeconfigMissing];
 
+/// The certificates without which kubelet or a component does not start (kubernetes
+/// `cmd/kubeadm/app/constants/constants.go`, client-go `util/certificate/certificate_store.go`).
+const NEEDED: [&str; 9] = [
+    "ca.crt",
+    "apiserver.crt",
+    "apiserver-kubelet-client.crt",
+    "apiserver-etcd-client.crt",
+    "front-proxy-ca.crt",
+    "front-proxy-client.crt",
+    "server.crt",
+    "peer.crt",
+    "kubelet-client-current.pem",
+];
+
 fn check(facts: &Facts) -> Answer {
     let now = facts.host.now_unix;
     let certificates = &facts.host.certificates;
@@ -32,34 +48,52 @@ fn check(facts: &Facts) -> Answer {
         .iter()
         .filter(|certificate| now < certificate.not_before_unix || certificate.not_after_unix < now)
         .collect();
+    let is_needed = |path: &&Path| path.file_name().is_some_and(|name| NEEDED.iter().any(|needed| name == *needed));
+    let void: Vec<&Path> = facts.host.void_certificates().filter(is_needed).collect();
+    let is_unread = facts.host.unread_certificates().next().is_some();
     let untrusted = facts.log_evidence(&[S::UnknownAuthority]);
     let mut logged = facts.log_evidence(EXPIRED);
     let has_no_bootstrap = facts.logs(&[S::BootstrapKubeconfigMissing]).next().is_some();
-    if invalid.is_empty() && !certificates.is_empty() && !has_no_bootstrap {
+    if invalid.is_empty() && !certificates.is_empty() && !is_unread && !has_no_bootstrap {
         // All certificates of the node are valid now: an expired one is somebody else's, or of the past.
         logged.clear();
     }
-    if invalid.is_empty() && logged.is_empty() && untrusted.is_empty() {
+    if invalid.is_empty() && void.is_empty() && logged.is_empty() && untrusted.is_empty() {
+        if is_unread {
+            return Answer::Open("certificates that could not be read");
+        }
         return Answer::unless(!certificates.is_empty(), "the node's certificates");
     }
-    let (confidence, summary) = match invalid.first() {
-        Some(first) => (
+    let (confidence, summary) = match (invalid.first(), void.first()) {
+        (Some(first), _) => (
             Confidence::Proven,
             format!("{} of the node's certificates are not valid now, the first is {}", invalid.len(), first.path.display()),
         ),
-        None if logged.is_empty() => {
+        (None, Some(first)) => {
+            (Confidence::Proven, format!("{} is damaged: it holds no certificate", first.display()))
+        }
+        (None, None) if logged.is_empty() => {
             (Confidence::Possible, "a certificate is not trusted by the one that it is shown to".to_owned())
         }
-        None => (Confidence::Likely, "a certificate that the control plane needs is not valid".to_owned()),
+        (None, None) => (Confidence::Likely, "a certificate that the control plane needs is not valid".to_owned()),
     };
     let seen = invalid.iter().map(|certificate| {
         let text = if certificate.not_after_unix < now { "has expired" } else { "is not valid yet" };
         note(EvidenceKind::Host, certificate.path.display().to_string(), format!("{} {text}", certificate.subject))
     });
+    let damaged = void
+        .iter()
+        .map(|path| note(EvidenceKind::Host, path.display().to_string(), "was read and holds no certificate"));
+    let remedy = if invalid.is_empty() && !void.is_empty() {
+        "Restore the file from a backup, or make it anew with `kubeadm init phase certs` once it is out of the way; `kubeadm certs renew` cannot renew what it cannot read."
+    } else {
+        "`kubeadm certs renew all`, `kubeadm init phase kubeconfig kubelet` where kubelet's own has expired, then restart the static pods and kubelet."
+    };
     let mut targets = Targets::default();
+    targets.paths.extend(void.iter().map(|path| path.to_path_buf()));
     targets.paths.extend(invalid.iter().map(|certificate| certificate.path.clone()));
     draft(FindingId::CertificateInvalid, Severity::Critical, confidence, summary)
-        .evidence(seen.chain(logged).chain(untrusted))
+        .evidence(seen.chain(damaged).chain(logged).chain(untrusted))
         .targets(targets)
-        .remedy("`kubeadm certs renew all`, `kubeadm init phase kubeconfig kubelet` where kubelet's own has expired, then restart the static pods and kubelet.")
+        .remedy(remedy)
 }

@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::note;
 use crate::logs::SignatureId as S;
 
@@ -35,7 +36,7 @@ fn check(facts: &Facts) -> Answer {
     let early = facts.log_evidence(&[S::CertificateNotYetValid]);
     let drift = facts.log_evidence(&[S::ClockDrift]);
     if behind.is_none() && early.is_empty() && drift.is_empty() {
-        return Answer::unless(clock.is_some() || facts.has_logs(), "the node's clock");
+        return Answer::unless(clock.is_some() || facts.has_log(LogOf::Kubelet), "the node's clock");
     }
     let (severity, confidence) = if behind.is_some() {
         (Severity::Critical, Confidence::Proven)

@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::{DataVerdict, Facts};
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity, Targets};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::note;
 use crate::logs::SignatureId as S;
 use crate::model::{Component, Observed};
@@ -22,7 +23,7 @@ fn check(facts: &Facts) -> Answer {
         _ => None,
     };
     if logged.is_empty() && holder.is_none() {
-        return Answer::unless(facts.etcd_data.present().is_some() || facts.has_logs(), "the lock of etcd's database");
+        return Answer::unless(facts.etcd_data.present().is_some() || facts.has_log(LogOf::Pod(Component::Etcd)), "the lock of etcd's database");
     }
     let seen = holder.map(|pid| {
         let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("pid {pid}"));

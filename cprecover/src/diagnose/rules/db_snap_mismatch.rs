@@ -3,8 +3,10 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::{DataVerdict, Facts};
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::note;
 use crate::logs::SignatureId as S;
+use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::DbSnapMismatch,
@@ -22,7 +24,7 @@ fn check(facts: &Facts) -> Answer {
     let confidence = if seen.is_some() { Confidence::Proven } else { Confidence::Likely };
     evidence.splice(0..0, seen);
     if evidence.is_empty() {
-        return Answer::unless(facts.has_logs(), "the log of etcd, and its data folder");
+        return Answer::unless(facts.has_log(LogOf::Pod(Component::Etcd)), "the log of etcd, and its data folder");
     }
     draft(FindingId::DbSnapMismatch, Severity::Critical, confidence, "etcd's database and snapshot do not belong together, so etcd does not start")
         .evidence(evidence)

@@ -1,11 +1,15 @@
 //! Mode 16: a file system is full.
 
+use std::path::{Path, PathBuf};
+
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::{DataVerdict, Facts};
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity, Targets};
-use crate::diagnose::query::note;
+use crate::diagnose::log_of::LogOf;
+use crate::diagnose::query::{note, of_log};
 use crate::facts::DiskFact;
-use crate::logs::SignatureId as S;
+use crate::logs::{LogMatch, SignatureId as S};
+use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::DiskFull,
@@ -40,20 +44,43 @@ fn is_full(disk: &DiskFact) -> bool {
         || (disk.total_inodes > 0 && disk.available_inodes < FULL_INODES.min(disk.total_inodes / 100 + 1))
 }
 
+/// etcd's data folder by kubeadm (kubernetes `cmd/kubeadm/app/apis/kubeadm/v1beta4/defaults.go`).
+const ETCD_DATA_DIR: &str = "/var/lib/etcd";
+
+/// Returns where a log line says that there was no room; etcd names no path when it allocates its next log
+/// file (etcd `server/storage/wal/wal.go`).
+fn place(facts: &Facts, found: &LogMatch) -> Option<PathBuf> {
+    let path = found.param("path").map(Path::new).filter(|path| path.is_absolute());
+    path.map(Path::to_owned).or_else(|| {
+        let data_dir = facts.host.data_dir.present().map_or(Path::new(ETCD_DATA_DIR), |fact| fact.path.as_path());
+        LogOf::Pod(Component::Etcd).is_named(&found.source).then(|| data_dir.to_owned())
+    })
+}
+
 fn check(facts: &Facts) -> Answer {
     let disks = &facts.host.disks;
-    let full: Vec<&DiskFact> = disks.iter().filter(|disk| is_full(disk)).collect();
-    let logged = facts.log_evidence(&[S::DiskFull]);
+    // Space on a read-only file system is of no use, and that it has none, as on any image, is no fault.
+    let full: Vec<&DiskFact> = disks.iter().filter(|disk| !disk.read_only && is_full(disk)).collect();
     // etcd's own file system, which need not be one of those.
     let etcd = match facts.etcd_data.present() {
         Some(DataVerdict::NoSpace(why)) => Some(note(EvidenceKind::Data, "etcd data folder", why.as_str())),
         _ => None,
     };
-    if full.is_empty() && etcd.is_none() && (logged.is_empty() || !disks.is_empty()) {
-        // With space free now, a log line of the past is no finding.
+    let is_seen = !full.is_empty() || etcd.is_some();
+    // With space free now where it was missing, a log line is of the past.
+    let is_refuted = |found: &LogMatch| {
+        place(facts, found).is_some_and(|place| disks.iter().any(|disk| place.starts_with(&disk.path)))
+    };
+    let logged: Vec<_> = facts
+        .logs(&[S::DiskFull])
+        .filter(|found| is_seen || !is_refuted(found))
+        .take(8)
+        .map(of_log)
+        .collect();
+    if !is_seen && logged.is_empty() {
         return Answer::unless(!disks.is_empty(), "free space and inodes of the node's file systems");
     }
-    let confidence = if full.is_empty() && etcd.is_none() { Confidence::Likely } else { Confidence::Proven };
+    let confidence = if is_seen { Confidence::Proven } else { Confidence::Likely };
     let seen = full.iter().map(|disk| {
         let text = format!(
             "{} of {} MiB and {} of {} inodes available",

@@ -1,9 +1,10 @@
 //! Mode 4: two files in the manifest folder describe the same pod.
 
 use super::{Answer, Rule, draft};
-use crate::diagnose::facts::Facts;
+use crate::diagnose::facts::{Facts, LintFact};
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity, Targets};
 use crate::diagnose::query::note;
+use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::DuplicateManifest,
@@ -25,12 +26,31 @@ pub(super) const RULE: Rule = Rule {
     check,
 };
 
+/// Reports whether a copy is one of a component's manifest: by its name, or by the pod that the linter names.
+fn is_of_component(lint: &LintFact) -> bool {
+    let name = lint.path.file_name().unwrap_or_default().to_string_lossy();
+    Component::ALL.into_iter().any(|component| {
+        let pod = format!("kube-system/{component}");
+        name.starts_with(component.manifest_file())
+            || lint.message.split([' ', ',', ';']).any(|word| word == pod)
+    })
+}
+
 fn check(facts: &Facts) -> Answer {
-    let double: Vec<_> =
-        facts.lint.iter().filter(|lint| matches!(lint.code.as_str(), "duplicate-pod" | "backup-copy")).collect();
-    if double.is_empty() {
+    let (of_components, of_others): (Vec<&LintFact>, Vec<&LintFact>) = facts
+        .lint
+        .iter()
+        .filter(|lint| matches!(lint.code.as_str(), "duplicate-pod" | "backup-copy"))
+        .partition(|lint| is_of_component(lint));
+    if of_components.is_empty() && of_others.is_empty() {
         return Answer::unless(!facts.manifests.is_empty(), "the files in the manifest folder");
     }
+    // A pod of a user that is there twice takes nothing from the control plane.
+    let (severity, double) = if of_components.is_empty() {
+        (Severity::Warning, of_others)
+    } else {
+        (Severity::Error, of_components)
+    };
     let mut targets = Targets::default();
     targets.paths.extend(double.iter().map(|lint| lint.path.clone()));
     let seen = double
@@ -38,7 +58,7 @@ fn check(facts: &Facts) -> Answer {
         .map(|lint| note(EvidenceKind::Manifest, lint.path.display().to_string(), lint.message.as_str()));
     draft(
         FindingId::DuplicateManifest,
-        Severity::Error,
+        severity,
         Confidence::Proven,
         "kubelet runs every file of its manifest folder, and two of them describe the same pod",
     )

@@ -3,7 +3,9 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::logs::SignatureId as S;
+use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::EtcdCorruptAlarm,
@@ -17,7 +19,7 @@ fn check(facts: &Facts) -> Answer {
         facts.failed_check("data_corruption").into_iter().chain(facts.health_message("ALARM CORRUPT")).collect();
     let logged = facts.log_evidence(&[S::CorruptAlarm]);
     if said.is_empty() && logged.is_empty() {
-        return Answer::unless(facts.has_logs(), "the log of etcd");
+        return Answer::unless(facts.has_log(LogOf::Pod(Component::Etcd)), "the log of etcd");
     }
     let confidence = if said.is_empty() { Confidence::Likely } else { Confidence::Proven };
     draft(

@@ -3,7 +3,9 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::logs::SignatureId as S;
+use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::EtcdNoSpace,
@@ -18,7 +20,7 @@ fn check(facts: &Facts) -> Answer {
     let confidence = if said.is_some() { Confidence::Proven } else { Confidence::Likely };
     evidence.splice(0..0, said);
     if evidence.is_empty() {
-        return Answer::unless(facts.has_logs(), "the log of etcd");
+        return Answer::unless(facts.has_log(LogOf::Pod(Component::Etcd)), "the log of etcd");
     }
     draft(FindingId::EtcdNoSpace, Severity::Critical, confidence, "etcd's database reached its quota and takes no more writes")
         .evidence(evidence)

@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity, Targets};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::Health;
 use crate::logs::SignatureId as S;
 use crate::model::Component;
@@ -29,7 +30,7 @@ fn check(facts: &Facts) -> Answer {
     };
     let logged = facts.log_evidence(&[S::EtcdDialRefused, S::EtcdTimeout]);
     if gone.is_none() && logged.is_empty() {
-        return Answer::unless(facts.has_logs(), "the API server's log");
+        return Answer::unless(facts.has_log(LogOf::Pod(Component::KubeApiserver)), "the API server's log");
     }
     let confidence = if gone.is_some() { Confidence::Proven } else { Confidence::Likely };
     let mut targets = Targets::default();

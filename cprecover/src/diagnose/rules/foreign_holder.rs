@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
 fn check(facts: &Facts) -> Answer {
     if facts.port_holders.present().is_none() {
         let has_conflict = Component::ALL.into_iter().any(|component| !facts.bind_conflicts(component).is_empty());
-        return Answer::unless(!has_conflict && facts.has_logs(), "who holds the port");
+        return Answer::unless(!has_conflict && facts.has_logs_of_the_stopped(&Component::ALL), "who holds the port");
     }
     let foreign: Vec<&PortHolder> = facts
         .holders()

@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity, Targets};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::{component_of_pod, of_log};
 use crate::logs::SignatureId as S;
 
@@ -27,7 +28,7 @@ fn check(facts: &Facts) -> Answer {
         }
     }
     if evidence.is_empty() {
-        return Answer::unless(facts.has_logs(), "the log of kubelet");
+        return Answer::unless(facts.has_log(LogOf::Kubelet), "the log of kubelet");
     }
     super::tidy(&mut targets);
     draft(

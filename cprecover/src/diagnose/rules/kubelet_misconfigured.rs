@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::logs::SignatureId as S;
 
 pub(super) const RULE: Rule = Rule {
@@ -15,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
 fn check(facts: &Facts) -> Answer {
     let evidence = facts.log_evidence(&[S::CgroupDriverMismatch, S::SwapOn, S::KubeletConfigUnreadable]);
     if evidence.is_empty() {
-        return Answer::unless(facts.has_logs(), "the log of kubelet");
+        return Answer::unless(facts.has_log(LogOf::Kubelet), "the log of kubelet");
     }
     draft(FindingId::KubeletMisconfigured, Severity::Critical, Confidence::Likely, "kubelet does not run with its configuration on this host")
         .evidence(evidence)

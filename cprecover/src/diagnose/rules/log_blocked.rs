@@ -3,7 +3,9 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::logs::SignatureId as S;
+use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::LogBlocked,
@@ -16,7 +18,7 @@ fn check(facts: &Facts) -> Answer {
     let said = facts.failed_check("log");
     let logged = facts.log_evidence(&[S::LoggingBlocked]);
     if said.is_none() && logged.is_empty() {
-        return Answer::unless(facts.has_logs() || !facts.health.is_empty(), "the API server's health answer");
+        return Answer::unless(facts.has_log(LogOf::Pod(Component::KubeApiserver)) || !facts.health.is_empty(), "the API server's health answer");
     }
     // It is blocked for two minutes before it is reported; it slows a server down and rarely stops it.
     let confidence = if said.is_some() { Confidence::Proven } else { Confidence::Likely };

@@ -3,7 +3,9 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::logs::SignatureId as S;
+use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::MemberRemoved,
@@ -15,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
 fn check(facts: &Facts) -> Answer {
     let evidence = facts.log_evidence(&[S::MemberRemoved]);
     if evidence.is_empty() {
-        return Answer::unless(facts.has_logs(), "the log of etcd");
+        return Answer::unless(facts.has_log(LogOf::Pod(Component::Etcd)), "the log of etcd");
     }
     draft(FindingId::MemberRemoved, Severity::Critical, Confidence::Likely, "this member was removed from the etcd cluster and may not come back with its old data")
         .evidence(evidence)

@@ -224,7 +224,7 @@ fn held_ports(facts: &Facts, components: &[Component], begin: impl FnOnce(&str) 
         }
     }
     if evidence.is_empty() {
-        return Answer::unless(facts.has_logs(), "the logs of the static pods");
+        return Answer::unless(facts.has_logs_of_the_stopped(components), "the logs of the static pods");
     }
     tidy(&mut targets);
     let ports: Vec<String> = targets.ports.iter().map(ToString::to_string).collect();

@@ -93,7 +93,7 @@ fn from_lists(facts: &Facts) -> Answer {
         }
     }
     if evidence.is_empty() {
-        return Answer::unless(facts.has_logs(), "who holds the port");
+        return Answer::unless(facts.has_logs_of_the_stopped(&Component::ALL), "who holds the port");
     }
     let shims = facts.log_evidence(&[S::ShimDisconnected]);
     if !shims.is_empty() {

@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::logs::SignatureId as S;
 
 pub(super) const RULE: Rule =
@@ -11,7 +12,7 @@ pub(super) const RULE: Rule =
 fn check(facts: &Facts) -> Answer {
     let evidence = facts.log_evidence(&[S::OrphanedPodVolumes]);
     if evidence.is_empty() {
-        return Answer::unless(facts.has_logs(), "the log of kubelet");
+        return Answer::unless(facts.has_log(LogOf::Kubelet), "the log of kubelet");
     }
     draft(FindingId::OrphanedVolumes, Severity::Info, Confidence::Likely, "folders of removed pods are left on disk")
         .evidence(evidence)

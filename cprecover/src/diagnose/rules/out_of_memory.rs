@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::of_log;
 use crate::logs::SignatureId as S;
 use crate::model::Component;
@@ -27,7 +28,7 @@ fn check(facts: &Facts) -> Answer {
     let killed: Vec<_> =
         facts.logs(&[S::OomKill]).filter(|found| names(found.param("process").unwrap_or(&found.text))).collect();
     if killed.is_empty() {
-        return Answer::unless(facts.has_logs(), "the kernel's log");
+        return Answer::unless(facts.has_log(LogOf::Kernel), "the kernel's log");
     }
     draft(
         FindingId::OutOfMemory,

@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity, Targets};
+use crate::diagnose::log_of::LogOf;
 use crate::logs::SignatureId as S;
 use crate::model::Component;
 
@@ -18,7 +19,7 @@ fn check(facts: &Facts) -> Answer {
     let said: Vec<_> = said.collect();
     let logged = facts.log_evidence(&[S::NoLeader]);
     if said.is_empty() && logged.is_empty() {
-        return Answer::unless(facts.has_logs() || facts.health_of(Component::Etcd).is_some(), "the health of etcd");
+        return Answer::unless(facts.has_log(LogOf::Pod(Component::Etcd)) || facts.health_of(Component::Etcd).is_some(), "the health of etcd");
     }
     let members = facts
         .manifests

@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::note;
 use crate::facts::UnitRole;
 use crate::logs::SignatureId as S;
@@ -41,7 +42,7 @@ fn check(facts: &Facts) -> Answer {
         evidence.extend(facts.log_evidence(&[S::CriServiceUnknown, S::RuntimeSocketMissing]));
     }
     if evidence.is_empty() || (answers_now && stopped.is_none()) {
-        return Answer::unless(answers_now || unit.is_some() || facts.has_logs(), "the state of the container runtime");
+        return Answer::unless(answers_now || unit.is_some() || facts.has_log(LogOf::Kubelet), "the state of the container runtime");
     }
     let confidence = if stopped.is_some() { Confidence::Proven } else { Confidence::Likely };
     let severity = if answers_now { Severity::Warning } else { Severity::Critical };

@@ -3,8 +3,10 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::note;
 use crate::logs::SignatureId as S;
+use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::SlowDisk,
@@ -34,16 +36,16 @@ fn check(facts: &Facts) -> Answer {
     });
     let slow = facts.log_evidence(&[S::SlowFdatasync, S::HeartbeatLate]);
     if stalled.is_none() && slow.is_empty() {
-        return Answer::unless(pressure.is_some() || facts.has_logs(), "the log of etcd, and the disk's pressure");
+        return Answer::unless(pressure.is_some() || facts.has_log(LogOf::Pod(Component::Etcd)), "the log of etcd, and the disk's pressure");
     }
     let also = facts.failed_check("log").into_iter().chain(facts.log_evidence(&[S::ApplyTookTooLong]));
     let confidence = if stalled.is_some() { Confidence::Proven } else { Confidence::Likely };
     // etcd warns from one slow write on; only with a failing etcd or API server it is an outage.
-    let hurts = !facts.is_serving()
-        && (facts.failed_check("log").is_some()
-            || facts.failed_check("etcd").is_some()
-            || facts.not_running(crate::model::Component::Etcd).is_some()
+    let etcd_fails = !facts.is_etcd_serving()
+        && (facts.failed_check("etcd").is_some()
+            || facts.not_running(Component::Etcd).is_some()
             || facts.logs(&[S::EtcdTimeout, S::NoLeader, S::LeaseFailure]).next().is_some());
+    let hurts = !facts.is_serving() && (facts.failed_check("log").is_some() || etcd_fails);
     let severity = if hurts { Severity::Error } else { Severity::Warning };
     draft(FindingId::SlowDisk, severity, confidence, "the disk is too slow for etcd, or stalls")
         .evidence(stalled.into_iter().chain(slow).chain(also).collect::<Vec<_>>())

@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity, Targets};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::{component_of_pod, of_log};
 use crate::logs::SignatureId as S;
 
@@ -24,7 +25,7 @@ fn check(facts: &Facts) -> Answer {
         })
         .collect();
     if stuck.is_empty() {
-        return Answer::unless(facts.has_logs(), "the log of kubelet");
+        return Answer::unless(facts.has_log(LogOf::Kubelet), "the log of kubelet");
     }
     let mut targets = Targets::default();
     targets.components.extend(stuck.iter().map(|(_, component)| *component));

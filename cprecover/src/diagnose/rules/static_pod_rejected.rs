@@ -3,6 +3,7 @@
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::Facts;
 use crate::diagnose::finding::{Confidence, FindingId, Severity, Targets};
+use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::{component_of_pod, of_log};
 use crate::logs::SignatureId as S;
 
@@ -20,7 +21,7 @@ fn check(facts: &Facts) -> Answer {
         .filter(|(_, component)| facts.running_containers(*component).is_empty())
         .collect();
     if rejected.is_empty() {
-        return Answer::unless(facts.has_logs(), "the log of kubelet");
+        return Answer::unless(facts.has_log(LogOf::Kubelet), "the log of kubelet");
     }
     let mut targets = Targets::default();
     targets.components.extend(rejected.iter().map(|(_, component)| *component));

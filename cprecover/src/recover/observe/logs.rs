@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cri::RuntimeState;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::logs::{LogMatch, ScanOptions, scan_bytes};
 use crate::model::{Component, Observed};
 use crate::node::{NodeOptions, ServiceControl};
-use crate::sys::{CommandSpec, Commands, Deadline, find_program};
+use crate::sys::{CommandOutput, CommandSpec, Commands, Deadline, find_program};
 
 /// How much of kubelet's log is read, in bytes.
 const KUBELET_TAIL_BYTES: u64 = 1 << 20;
@@ -80,12 +80,38 @@ fn kubelet(node: &NodeOptions, commands: &dyn Commands, deadline: &Deadline) -> 
     };
     let journalctl = find_program(&node.root, "journalctl")?;
     let mut spec = CommandSpec::new(journalctl)
-        .args(["--no-pager", "--output=short", "--lines=4000", "--since=-15min", "--unit", unit])
+        // What is over the limit of the output is dropped at its end, which has to be the oldest.
+        .args(["--no-pager", "--output=short", "--reverse", "--lines=4000", "--since=-15min", "--unit", unit])
         .timeout(Duration::from_secs(10));
     if node.root != Path::new("/") {
         spec = spec.args(["--root".as_ref(), node.root.as_os_str()]);
     }
-    Ok(commands.run(&spec, deadline)?.stdout)
+    in_order_of_time(&commands.run(&spec, deadline)?)
+}
+
+/// Turns what `journalctl --reverse` printed, the newest line first, into a log.
+fn in_order_of_time(output: &CommandOutput) -> Result<Vec<u8>> {
+    let failed = |how: String| {
+        let said = output.stderr_tail().replace('\n', " | ");
+        Error::new(ErrorKind::Peer, format!("journalctl {how}: {said}"))
+    };
+    if !output.is_success() {
+        let code = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+        return Err(failed(format!("ended with {code}")));
+    }
+    let mut lines: Vec<&[u8]> = output.stdout.split_inclusive(|byte| *byte == b'\n').collect();
+    // The last line is cut; a half line must not match.
+    if output.truncated && lines.pop_if(|line| !line.ends_with(b"\n")).is_some() {
+        tracing::info!(
+            lines = lines.len(),
+            "kubelet's journal is longer than what is read of it: the newest lines"
+        );
+    }
+    // journalctl exits with 0 when there is no journal at all (systemd `src/journal/journalctl.c`).
+    if lines.iter().all(|line| line.starts_with(b"-- ")) && !output.stderr.is_empty() {
+        return Err(failed("printed no line".to_owned()));
+    }
+    Ok(lines.into_iter().rev().collect::<Vec<_>>().concat())
 }
 
 /// The log of a component's newest container: `<ns>_<pod>_<uid>/<container>/<attempt>.log` (kubernetes
@@ -120,6 +146,64 @@ fn tail(path: &Path, limit: u64) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::SignatureId;
+
+    /// A journal, oldest line first, that is printed as journalctl prints it within the limits of the call.
+    struct Journal(Vec<String>, CommandOutput);
+
+    impl Commands for Journal {
+        fn run(&self, spec: &CommandSpec, _: &Deadline) -> Result<CommandOutput> {
+            let mut output = self.1.clone();
+            let mut lines = self.0.clone();
+            if spec.args.iter().any(|arg| arg == "--reverse") {
+                lines.reverse();
+            }
+            output.stdout.extend(lines.concat().into_bytes());
+            output.truncated = output.stdout.len() > spec.output_limit;
+            output.stdout.truncate(spec.output_limit);
+            Ok(output)
+        }
+    }
+
+    fn look(lines: Vec<String>, output: CommandOutput) -> Logs {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir_all(dir.path().join("usr/bin")).expect("mkdir");
+        std::fs::write(dir.path().join("usr/bin/journalctl"), "").expect("write");
+        let node = NodeOptions::at(dir.path()).expect("absolute");
+        let journal = Journal(lines, output);
+        let unknown = Observed::Unknown("not asked".to_owned());
+        read(&node, &unknown, &journal, &Deadline::after(Duration::from_secs(5)))
+    }
+
+    #[test]
+    fn of_a_long_journal_the_newest_lines_are_read() {
+        let line = |what: &str| format!("Jun 10 14:06:40 cp1 kubelet[1]: {what}\n");
+        let old = line("open /old: no space left on device");
+        let new = line("open /new: no space left on device");
+        let between = vec![line(&"x".repeat(1000)); 3000];
+        let lines = [vec![old], between, vec![line("open /late: no space left on device"), new]].concat();
+        let logs = look(lines, CommandOutput::exited(0, "", ""));
+        assert_eq!(logs.read, ["kubelet"]);
+        let full = logs.matches.iter().filter(|found| found.signature == SignatureId::DiskFull);
+        let paths: Vec<_> = full.filter_map(|found| found.param("path")).collect();
+        assert_eq!(paths, ["/late", "/new"], "the newest, in the order of time");
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_read_is_no_log_that_was_read() {
+        let no_files = CommandOutput::exited(0, "-- No entries --\n", "No journal files were found.\n");
+        let failed = CommandOutput::exited(1, "", "Failed to add match: Invalid argument\n");
+        let cases =
+            [(no_files, "No journal files were found."), (failed, "exit code 1: Failed to add match")];
+        for (output, said) in cases {
+            let logs = look(Vec::new(), output);
+            assert!(logs.read.is_empty() && logs.matches.is_empty(), "{:?}", logs.read);
+            assert!(logs.unread.iter().any(|(what, why)| what == "log of kubelet" && why.contains(said)));
+        }
+        // An empty journal was read.
+        let logs = look(Vec::new(), CommandOutput::exited(0, "-- No entries --\n", ""));
+        assert_eq!((logs.read.as_slice(), logs.unread.len()), (&["kubelet".to_owned()][..], 0));
+    }
 
     #[test]
     fn a_tail_begins_with_a_whole_line() {

@@ -152,6 +152,37 @@ mod tests {
     const ETCD: &str = include_str!("../../../testdata/kubeadm-1.36/manifests/etcd.yaml");
 
     #[test]
+    fn what_lies_in_the_folder_besides_the_components_is_no_outage() {
+        use crate::diagnose::{Facts, FindingId, Severity, diagnose};
+        let dir = tempfile::tempdir().expect("temp dir");
+        let node = NodeOptions::at(dir.path()).expect("absolute");
+        std::fs::create_dir_all(node.manifests()).expect("mkdir");
+        let write =
+            |name: &str, text: &str| std::fs::write(node.manifests().join(name), text).expect("write");
+        let severities = || {
+            let lint = lint(&node).expect("lints");
+            let diagnosis = diagnose(&Facts { manifests: live(&node), lint, ..Facts::default() });
+            [FindingId::ManifestInvalid, FindingId::DuplicateManifest]
+                .map(|id| diagnosis.finding(id).map(|finding| finding.severity))
+        };
+        let app = ETCD.replace("name: etcd\n", "name: app\n").replace("component: etcd", "component: app");
+        let app = app.replace("kube-system", "default");
+        for (name, text) in [("etcd.yaml", ETCD), ("app.yaml", &app), ("app.yaml.bak", &app), ("notes", "x")]
+        {
+            write(name, text);
+        }
+        assert_eq!(severities(), [Some(Severity::Warning), Some(Severity::Warning)]);
+        // By its name, and by the pod that is in it.
+        for copy in ["etcd.yaml.bak", "before.yaml"] {
+            write(copy, ETCD);
+            assert_eq!(severities(), [Some(Severity::Warning), Some(Severity::Error)], "{copy}");
+            std::fs::remove_file(node.manifests().join(copy)).expect("remove");
+        }
+        write("etcd.yaml", "");
+        assert_eq!(severities(), [Some(Severity::Critical), Some(Severity::Warning)]);
+    }
+
+    #[test]
     fn a_manifest_is_what_kubelet_makes_of_it() {
         let dir = tempfile::tempdir().expect("temp dir");
         let node = NodeOptions::at(dir.path()).expect("absolute");

@@ -89,12 +89,13 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
         .map(|fact| fact.component)
         .collect();
     let (health, missing) = health::ask(node, &present, &prober, deadline);
-    for (what, why) in missing {
-        unread(&what, why);
-    }
     let read_logs = logs::read(node, &state, host.commands, deadline);
-    for (what, why) in &read_logs.unread {
+    for (what, why) in missing.iter().chain(&read_logs.unread) {
         unread(what, why.clone());
+    }
+    let machine = facts::collect(node, host.clock, host.commands, deadline);
+    for (path, why) in machine.unread_certificates() {
+        unread(&format!("certificates in {}", path.display()), why.clone());
     }
     let unmanaged = health::of_unmanaged_etcd(node, &pods, &present, &prober, deadline);
     let asked: Vec<HealthFact> = health.iter().cloned().chain(unmanaged).collect();
@@ -123,7 +124,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
             process_cgroups: Vec::new(),
             manifests: manifest_facts,
             lint,
-            host: facts::collect(node, host.clock, host.commands, deadline),
+            host: machine,
             etcd_data: etcd.data,
             backups: known.iter().filter(|backup| is_good(backup)).map(|backup| backup.component).collect(),
         },
@@ -216,4 +217,26 @@ pub(super) fn node_name(host: &Host<'_>) -> NodeName {
     let text =
         hostname.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_lowercase()).unwrap_or_default();
     NodeName::new(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::ServiceControl;
+
+    #[test]
+    fn a_certificate_that_could_not_be_read_was_not_observed() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut node = NodeOptions::at(dir.path()).expect("absolute");
+        let none = vec!["/bin/false".to_owned()];
+        let control = ServiceControl::Commands { start: none.clone(), stop: none.clone(), state: none };
+        node.kubelet = control.clone();
+        node.runtime = control;
+        node.runtime_endpoint = Some("unix:///run/none.sock".into());
+        // A folder in its place stands for a file that the disk does not give back.
+        std::fs::create_dir_all(node.resolve("/etc/kubernetes/pki/etcd/server.crt")).expect("mkdir");
+        let seen = observe(&Host::new(&node), &Deadline::after(Duration::from_secs(20)));
+        let what = "certificates in /etc/kubernetes/pki/etcd/server.crt";
+        assert!(seen.unobserved.iter().any(|unread| unread.what == what), "{:?}", seen.unobserved);
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::diagnose::DataVerdict as Short;
-use crate::etcd::{CheckOptions, DataLock, DataState, DataVerdict, check_with};
+use crate::etcd::{CheckOptions, DataLock, DataState, DataVerdict, FindingKind, check_with};
 use crate::model::Observed;
 use crate::node::NodeOptions;
 use crate::parse::manifest::StaticPod;
@@ -62,6 +62,10 @@ pub(super) fn in_short(verdict: &Observed<DataVerdict>) -> Observed<Short> {
         }),
         DataState::Empty => Short::Empty,
         DataState::Foreign => Short::Foreign(why()),
+        // Nothing that is deleted there gives room.
+        DataState::NoSpace if verdict.cause().is_some_and(|cause| cause.kind == FindingKind::ReadOnly) => {
+            Short::ReadOnly(why())
+        }
         DataState::NoSpace => Short::NoSpace(why()),
         DataState::Mismatch => Short::Mismatch(why()),
         DataState::WalBroken => Short::WalCorrupt(why()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fake::{FakeMember, Listed, manifest, three_listeners, write_member};
 use super::*;
-use crate::etcd::{DataState, Refusal, ViewSource};
+use crate::etcd::{DataState, FindingKind, Refusal, ViewSource};
 use crate::healthz;
 use crate::policy::contract::EtcdData;
 use crate::probe::{Limits, Outcome, Phase, Prober};
@@ -230,6 +230,30 @@ fn data_are_judged_once_and_not_longer_than_there_is_time() {
     assert!(matches!(changed.data, Observed::Present(DataVerdict::DbCorrupt(_))), "{:?}", changed.data);
     assert_eq!(changed.contract.data, EtcdData::Damaged);
     assert_eq!(changed.facts.data.present().map(|data| data.state), Some(DataState::DbBroken));
+}
+
+#[test]
+fn data_on_a_read_only_file_system_do_not_lack_space() {
+    let node = node();
+    let (folder, options) = crate::etcd::CheckOptions::of_node(&node.options, None);
+    let mut verdict = crate::etcd::check_with(&folder, &options, &deadline());
+    let mut say = |kind, message: &str| {
+        verdict.state = DataState::NoSpace;
+        verdict.findings = vec![crate::etcd::Finding {
+            kind,
+            state: DataState::NoSpace,
+            file: folder.clone(),
+            offset: None,
+            record: None,
+            message: message.into(),
+        }];
+        data::in_short(&Observed::Present(verdict.clone()))
+    };
+    let read_only = say(FindingKind::ReadOnly, "mounted read-only");
+    assert_eq!(read_only, Observed::Present(DataVerdict::ReadOnly("mounted read-only".into())));
+    assert_eq!(contract_data(&read_only), EtcdData::NoSpace, "etcd is not started on it");
+    let full = say(FindingKind::NoSpace, "no inode left");
+    assert_eq!(full, Observed::Present(DataVerdict::NoSpace("no inode left".into())));
 }
 
 #[test]
