@@ -145,7 +145,18 @@ fn a_log_that_was_meddled_with_is_told_in_json_and_with_3() {
     let whole = verify("json");
     assert_eq!((whole.status.code(), &answer(&whole)["intact"]), (Some(0), &true.into()));
     assert_eq!(answer(&whole)["entries"], 3);
+    assert_eq!(answer(&whole)["end"], "matches");
     let file = store.join(AUDIT_FILE);
+    // A crash in the middle of a line is no meddling; a line that is gone from the end is.
+    let text = std::fs::read_to_string(&file).expect("read");
+    std::fs::write(&file, format!("{text}{{\"seq")).expect("written");
+    let torn = verify("json");
+    assert_eq!((torn.status.code(), &answer(&torn)["tornBytes"]), (Some(0), &5.into()));
+    let (first, last) = text.trim_end().rsplit_once('\n').expect("lines");
+    std::fs::write(&file, format!("{first}\n")).expect("written");
+    let cut = verify("json");
+    assert_eq!((cut.status.code(), &answer(&cut)["intact"]), (Some(3), &false.into()), "{last} is gone");
+    std::fs::write(&file, &text).expect("written");
     let mut bytes = std::fs::read(&file).expect("read");
     let at = bytes.windows(11).position(|part| part == b"atUnixMs\":2").expect("the second entry");
     bytes[at + 10] = b'9';

@@ -25,7 +25,7 @@ use crate::model::PodUid;
 
 pub use known::KnownPods;
 pub(crate) use mounts::read_any as read_mountinfo;
-pub use quarantine::{Moved, Quarantine, quarantine, quarantine_in, quarantines, undo};
+pub use quarantine::{Moved, Quarantine, judge, quarantine, quarantine_in, quarantines, undo};
 pub use survey::survey;
 
 /// What is below kubelet's `pods` folder.

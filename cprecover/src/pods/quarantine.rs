@@ -72,15 +72,7 @@ pub fn quarantine(
     deadline: &Deadline,
 ) -> Result<Quarantine> {
     let place = Place::open(node)?;
-    let mut moved = Vec::with_capacity(pods.len());
-    for uid in pods {
-        deadline.check("judge pod folders")?;
-        let standing = place.standing(OsStr::new(uid.as_str()), known, deadline)?;
-        if standing != Standing::Leftover {
-            return Err(refused(uid, &standing.to_string()));
-        }
-        moved.push(Moved { uid: uid.clone(), inode: inode_of(&place.folder, uid)? });
-    }
+    let moved = leftovers(&place, known, pods, deadline)?;
     let made_at = UnixNanos(i64::try_from(clock.unix().as_nanos()).unwrap_or(i64::MAX));
     let (folder, path) = make_folder(node, &place, made_at)?;
     let quarantine =
@@ -111,6 +103,27 @@ pub fn quarantine(
     }
     tracing::info!(folder = %quarantine.folder.display(), count = quarantine.moved.len(), "pod folders moved aside");
     Ok(quarantine)
+}
+
+/// Says whether [`quarantine`] would move the folders of these pods now; changes nothing.
+///
+/// # Errors
+/// As [`quarantine`].
+pub fn judge(node: &NodeOptions, known: &KnownPods, pods: &[PodUid], deadline: &Deadline) -> Result<()> {
+    leftovers(&Place::open(node)?, known, pods, deadline).map(drop)
+}
+
+fn leftovers(place: &Place, known: &KnownPods, pods: &[PodUid], deadline: &Deadline) -> Result<Vec<Moved>> {
+    let mut moved = Vec::with_capacity(pods.len());
+    for uid in pods {
+        deadline.check("judge pod folders")?;
+        let standing = place.standing(OsStr::new(uid.as_str()), known, deadline)?;
+        if standing != Standing::Leftover {
+            return Err(refused(uid, &standing.to_string()));
+        }
+        moved.push(Moved { uid: uid.clone(), inode: inode_of(&place.folder, uid)? });
+    }
+    Ok(moved)
 }
 
 /// Moves the folders of a quarantine back to where they were and removes the quarantine.

@@ -133,6 +133,7 @@ impl Action {
                 | Self::RemoveSandbox { .. }
                 | Self::BounceStaticPod { .. }
                 | Self::QuarantineManifest { .. }
+                | Self::QuarantinePodDir { .. }
         )
     }
 }

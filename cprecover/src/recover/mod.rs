@@ -33,7 +33,7 @@ pub use act::pod_folder::{
 pub use act::regenerate::{apply_regeneration, plan_regeneration};
 pub use act::renew::{Renewed, apply_renewal, plan_renewal};
 pub(crate) use audit::read_any as read_audit_log;
-pub use audit::{AUDIT_FILE, AuditLog, Entry, Event, history};
+pub use audit::{AUDIT_END_FILE, AUDIT_FILE, AuditLog, CheckedLog, Entry, Event, LogEnd, history};
 pub use bundle::{BundleReport, support_bundle, support_bundle_file};
 pub use cluster_lock::{ClusterLock, LeaseLock};
 pub use engine::{Engine, Progress, RecoverOptions};

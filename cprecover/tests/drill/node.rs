@@ -55,7 +55,9 @@ impl Node {
     /// Breaks the healthy node once more; the audit log of the incidents before is put away, so that
     /// their effects do not count against the rate limits.
     pub(crate) fn break_again(&mut self) {
-        let _ = std::fs::remove_file(self.root.join("var/lib/cprecover/audit.jsonl"));
+        for file in ["audit.jsonl", "audit.end.json"] {
+            let _ = std::fs::remove_file(self.root.join("var/lib/cprecover").join(file));
+        }
         let output = cprecover(&["drill", "--again", self.root(), "-o", "json"]);
         let broken = json(&output);
         self.orphan =

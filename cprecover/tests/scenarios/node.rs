@@ -219,7 +219,8 @@ impl Node {
             walk(&self.root.join(folder), &mut seen);
         }
         // The lock names its owner; taking it is no change of the node.
-        seen.retain(|path, _| !path.ends_with("engine.lock") && !path.ends_with("audit.jsonl"));
+        let changes = ["engine.lock", "audit.jsonl", "audit.end.json"];
+        seen.retain(|path, _| !changes.iter().any(|name| path.ends_with(name)));
         seen
     }
 

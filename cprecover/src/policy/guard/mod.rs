@@ -184,7 +184,10 @@ fn touches_etcd(seen: &Observation, action: &Action) -> bool {
             .any(|manifest| manifest.file == *file && manifest.component == Some(Name::Etcd)),
         // A kubelet that starts, or that finds its runtime again, ends the static pods whose manifests are gone
         // or others meanwhile (kubernetes `pkg/kubelet/config/file.go`): also an etcd that still serves.
-        Action::RestartKubelet | Action::RestartRuntime => !runs_from_its_manifest(seen),
+        // A pod folder is moved while kubelet is stopped, which is a restart.
+        Action::RestartKubelet | Action::RestartRuntime | Action::QuarantinePodDir { .. } => {
+            !runs_from_its_manifest(seen)
+        }
         _ => false,
     }
 }
@@ -214,16 +217,15 @@ fn consent(seen: &Observation, decision: &Decision) -> Passed {
 }
 
 fn rate(seen: &Observation, decision: &Decision) -> Passed {
-    let target = decision.action.target();
-    let past: Vec<_> = seen
-        .history
-        .iter()
-        .filter(|past| past.kind == decision.action.kind() && past.target == target)
-        .filter(|past| seen.now_ms.saturating_sub(past.started_ms) < WINDOW_MS)
-        .collect();
-    let allowed = decision.max_attempts.min(MAX_ATTEMPTS);
-    if past.len() >= usize::try_from(allowed).unwrap_or(usize::MAX) {
-        let why = format!("{} was tried {} times in the last hour", decision.action, past.len());
+    let past = tries(seen, &decision.action);
+    let own = past.iter().filter(|past| is_same_try(past, &decision.action)).count();
+    let limit = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    if own >= limit(decision.max_attempts.min(MAX_ATTEMPTS)) {
+        let why = format!("{} was tried {own} times in the last hour", decision.action);
+        return Err(refused(Rail::RateLimit, why));
+    }
+    if past.len() >= limit(MAX_ATTEMPTS) {
+        let why = format!("kubelet was restarted {} times in the last hour", past.len());
         return Err(refused(Rail::RateLimit, why));
     }
     // An effect in which the engine died is finished at once, not after a pause; it counts as a try.
@@ -236,6 +238,29 @@ fn rate(seen: &Observation, decision: &Decision) -> Passed {
         ));
     }
     Ok(())
+}
+
+/// What of the last hour counts for an action: its own tries, and for one that restarts kubelet all that did.
+fn tries<'a>(seen: &'a Observation, action: &Action) -> Vec<&'a PastAction> {
+    let restarts = restarts_kubelet(action.kind());
+    seen.history
+        .iter()
+        .filter(|past| is_same_try(past, action) || (restarts && restarts_kubelet(past.kind)))
+        .filter(|past| seen.now_ms.saturating_sub(past.started_ms) < WINDOW_MS)
+        .collect()
+}
+
+/// A restart of kubelet has one target, kubelet, so that every restart of it is a try of it.
+fn is_same_try(past: &PastAction, action: &Action) -> bool {
+    match action {
+        Action::RestartKubelet => restarts_kubelet(past.kind),
+        _ => past.kind == action.kind() && past.target == action.target(),
+    }
+}
+
+/// A pod folder is moved while kubelet is stopped.
+const fn restarts_kubelet(kind: ActionKind) -> bool {
+    matches!(kind, ActionKind::RestartKubelet | ActionKind::QuarantinePodDir)
 }
 
 #[cfg(test)]

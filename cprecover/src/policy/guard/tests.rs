@@ -11,6 +11,8 @@ use super::super::convert::contract_component;
 use super::*;
 use crate::model::{Pid, PodUid, Port, ProcessId, SandboxId};
 
+mod rate;
+
 fn seen() -> Observation {
     let manifest = |name: Component| Manifest {
         file: name.manifest_file().to_owned(),
@@ -102,6 +104,10 @@ fn bounce() -> Decision {
 
 fn sandbox() -> Decision {
     wants(Action::RemoveSandbox { sandbox: SandboxId::new("s1") })
+}
+
+fn folder() -> Decision {
+    wants(Action::QuarantinePodDir { uid: PodUid::new("u1") })
 }
 
 fn restore() -> Decision {
@@ -215,7 +221,7 @@ fn only_a_proven_orphan_is_ever_ended() {
 
 #[test]
 fn a_pod_folder_must_be_unknown_to_all_and_unmounted() {
-    let folder = wants(Action::QuarantinePodDir { uid: PodUid::new("u1") });
+    let folder = folder();
     guarded(Rail::UnprovenTarget, &folder, nothing, |seen| seen.pod_dirs[0].mounts.push("/m".into()));
     guarded(Rail::UnprovenTarget, &folder, nothing, |seen| {
         seen.pod_dirs[0].known_to_runtime = Verdict::Unknown;
@@ -301,7 +307,7 @@ fn kubelet_is_not_started_over_a_serving_etcd_without_a_manifest() {
     seen.etcd.members[1].healthy = Verdict::No;
     let runtime = Service { name: ServiceName::Runtime, ..seen.services[0].clone() };
     seen.services.push(runtime);
-    for action in [Action::RestartKubelet, Action::RestartRuntime] {
+    for action in [Action::RestartKubelet, Action::RestartRuntime, folder().action] {
         assert_eq!(ruling(&seen, &wants(action.clone())), Ruling::Allowed);
         for state in [ManifestState::Missing, ManifestState::Invalid, ManifestState::Unreadable] {
             let mut seen = seen.clone();
@@ -322,6 +328,8 @@ fn one_disruptive_step_at_a_time() {
     assert_eq!(rulings[0].ruling, Ruling::Allowed);
     assert!(matches!(rulings[1].ruling, Ruling::Deferred { rail: Rail::OneAtATime, .. }), "{rulings:?}");
     assert_eq!(rulings[2].ruling, Ruling::Allowed);
+    let rulings = check(&seen(), &[folder(), wants(Action::RestartKubelet)]);
+    assert_eq!((&rulings[0].ruling, rail(&rulings[1].ruling)), (&Ruling::Allowed, Some(Rail::OneAtATime)));
 }
 
 #[test]
@@ -330,42 +338,6 @@ fn a_refused_step_does_not_hold_up_the_next() {
     seen.holders[0].class = HolderClass::Foreign;
     let rulings = check(&seen, &[holder(), wants(Action::RestartKubelet)]);
     assert_eq!(rulings[1].ruling, Ruling::Allowed);
-}
-
-#[test]
-fn cool_down_and_rate_are_counted_per_target_and_hour() {
-    let mut patient = holder();
-    patient.cool_down_ms = 1000;
-    patient.max_attempts = 3;
-    guarded(
-        Rail::CoolDown,
-        &patient,
-        |seen| past(seen, 1000, Outcome::Failed),
-        |seen| {
-            past(seen, 999, Outcome::Failed);
-        },
-    );
-    guarded(
-        Rail::RateLimit,
-        &holder(),
-        |seen| past(seen, WINDOW_MS, Outcome::Done),
-        |seen| {
-            past(seen, WINDOW_MS - 1, Outcome::Done);
-        },
-    );
-    let mut greedy = holder();
-    greedy.max_attempts = u32::MAX;
-    let mut seen = seen();
-    for _ in 0..MAX_ATTEMPTS {
-        assert_eq!(ruling(&seen, &greedy), Ruling::Allowed);
-        past(&mut seen, 5, Outcome::Failed);
-    }
-    assert_eq!(rail(&ruling(&seen, &greedy)), Some(Rail::RateLimit));
-    // A clock that was set back does not empty the record.
-    for entry in &mut seen.history {
-        entry.started_ms = seen.now_ms + WINDOW_MS;
-    }
-    assert_eq!(rail(&ruling(&seen, &greedy)), Some(Rail::RateLimit));
 }
 
 #[test]

@@ -53,19 +53,25 @@ pub fn survey_pods(host: &Host<'_>, deadline: &Deadline) -> Result<pods::Survey>
 
 /// Moves the folders of these pods into a quarantine, with kubelet stopped meanwhile.
 ///
+/// They are judged before kubelet is stopped and, since it may have made a pod in between, again after.
+///
 /// # Errors
-/// As [`pods::quarantine`], and when the runtime does not answer; kubelet runs again in any case, when it
-/// ran before and its service can be started.
+/// As [`pods::quarantine`], and when the runtime does not answer: kubelet is not stopped for what is refused
+/// before. It runs again in any case, when it ran before and its service can be started.
 pub fn quarantine_pods(host: &Host<'_>, uids: &[PodUid], deadline: &Deadline) -> Result<Quarantine> {
+    let known_now = || {
+        let state = cri::connect(host.node, host.commands, deadline)?.list(deadline)?;
+        known(host.node, &node_name(host), &state)
+    };
+    // Kubelet is not stopped for a folder that stays where it is.
+    pods::judge(host.node, &known_now()?, uids, deadline)?;
     let kubelet = units::service(host.node, &host.node.kubelet, host.commands)?;
     let ran = matches!(kubelet.state(deadline)?, ServiceState::Active | ServiceState::Activating);
     if ran {
         kubelet.stop(deadline)?;
     }
-    let result = cri::connect(host.node, host.commands, deadline)
-        .and_then(|runtime| runtime.list(deadline))
-        .and_then(|state| known(host.node, &node_name(host), &state))
-        .and_then(|known| pods::quarantine(host.node, &known, uids, host.clock, deadline));
+    let result =
+        known_now().and_then(|known| pods::quarantine(host.node, &known, uids, host.clock, deadline));
     if ran {
         let started = service::start(host, "kubelet", kubelet.as_ref(), &service::own_deadline());
         if let Err(error) = started {

@@ -266,6 +266,30 @@ fn a_pod_folder_is_put_back_unless_the_pod_has_a_new_one() {
 }
 
 #[test]
+fn kubelet_is_not_stopped_for_a_pod_folder_that_stays() {
+    let mut node = Node::new();
+    let uid = PodUid::new("333ccb66-3eee-2c0b-4b9a-e7a6b3cc6b72");
+    let folder = node.path("var/lib/kubelet/pods").join(uid.as_str());
+    std::fs::create_dir_all(folder.join("volumes/kubernetes.io~empty-dir/data")).expect("mkdir");
+    std::fs::write(folder.join("volumes/kubernetes.io~empty-dir/data/file"), b"data").expect("write");
+    let stopped = node.path("kubelet.stopped");
+    let stop = format!("rm -f '{}'; : > '{}'", node.path("kubelet.up").display(), stopped.display());
+    if let ServiceControl::Commands { stop: command, .. } = &mut node.options.kubelet {
+        *command = vec!["/bin/sh".to_owned(), "-c".to_owned(), stop];
+    }
+    let action = Action::QuarantinePodDir { uid };
+    assert_eq!(node.perform(&action).expect_err("volume content").kind(), ErrorKind::Refused);
+    assert!(!stopped.exists() && folder.exists());
+    std::fs::remove_dir_all(folder.join("volumes")).expect("rm");
+    std::fs::remove_file(node.path("runtime.up")).expect("stops");
+    node.perform(&action).expect_err("the runtime does not answer");
+    assert!(!stopped.exists() && folder.exists());
+    node.write("runtime.up", b"");
+    node.perform(&action).expect("is moved");
+    assert!(stopped.exists() && !folder.exists() && node.is_up("kubelet"));
+}
+
+#[test]
 fn kubelet_is_not_started_again_where_it_would_end_what_runs() {
     let node = Node::new();
     std::fs::remove_file(node.path("kubelet.up")).expect("stops");

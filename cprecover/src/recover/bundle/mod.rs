@@ -1,5 +1,8 @@
 //! Everything that a person elsewhere needs to help, and no secret.
 
+mod keys;
+mod learn;
+mod looks;
 mod redact;
 #[cfg(test)]
 mod tests;
@@ -12,8 +15,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::looks::by_looks;
 use self::redact::Redactor;
-pub(super) use self::redact::by_looks;
 use super::audit::{AuditLog, Entry};
 use super::host::Host;
 use super::observation::Observation;
@@ -54,8 +57,8 @@ pub struct BundleReport {
 /// on this node. The plan is what `decide` would do; nothing is changed.
 ///
 /// # Errors
-/// When a file with secrets cannot be read, so that it is not known what to take out; and the kinds of a
-/// failed write to `out`.
+/// When a file with secrets cannot be read, or a folder has too many to read them all, so that it is not known
+/// what to take out; and the kinds of a failed write to `out`.
 pub fn support_bundle(
     host: &Host<'_>,
     decide: &dyn Fn(&contract::Observation) -> Outcome,

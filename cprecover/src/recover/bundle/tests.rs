@@ -134,3 +134,80 @@ fn a_key_that_cannot_be_read_makes_no_bundle() {
     assert!(error.to_string().contains("big.key"), "{error}");
     assert!(bytes.is_empty(), "nothing was written");
 }
+
+fn bundle(node: &NodeOptions) -> Result<String> {
+    let mut bytes = Vec::new();
+    let deadline = Deadline::after(Duration::from_mins(1));
+    support_bundle(&Host::new(node), &silent, &mut bytes, &deadline)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn snapshot(node: &NodeOptions) {
+    use crate::backup::{CreateOptions, Group};
+    let options = CreateOptions { groups: vec![Group::Manifests], ..CreateOptions::default() };
+    let deadline = Deadline::after(Duration::from_mins(1));
+    Store::open(node).expect("store").create(&options, &deadline).expect("snapshot");
+}
+
+#[test]
+fn the_secrets_of_a_lost_or_torn_manifest_are_known_all_the_same() {
+    let manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+    let (env, key) = ("seeded-env-value", "c2VlZGVkLWVuY3J5cHRpb24ta2V5LTEyMw==");
+    for (torn, is_saved) in [
+        (None, true),
+        (Some("kind: Pod\n"), true),
+        (Some("\"torn"), true),
+        // What is left of it tells enough.
+        (
+            Some(
+                "spec:\n  containers:\n  - env:\n    - value: seeded-env-value\n    command: [\n    - --encryption-provider-config=/etc/kubernetes/encryption.yaml\n",
+            ),
+            false,
+        ),
+        (Some("{\"value\":\"seeded-env-value-1\",\"c2VlZGVkLWVuY3J5cHRpb24ta2V5LTEyMw==\":["), false),
+    ] {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let node = node(dir.path());
+        seed(&node);
+        write(
+            &node,
+            "/var/log/kubelet.log",
+            &format!("says {env}-1 and {key}, kube-controller-manager too\n"),
+        );
+        if is_saved {
+            snapshot(&node);
+        }
+        let path = node.resolve(manifest);
+        match torn {
+            Some(torn) => std::fs::write(&path, torn).expect("write"),
+            None => std::fs::remove_file(&path).expect("rm"),
+        }
+        if !is_saved {
+            std::fs::remove_dir_all(node.store()).expect("rm");
+        }
+        let whole = bundle(&node).expect("a bundle");
+        assert!(!whole.contains(env) && !whole.contains(key), "{torn:?}");
+        assert!(whole.contains("kube-controller-manager too"), "{torn:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_learnt_makes_no_bundle() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let node = node(dir.path());
+    seed(&node);
+    bundle(&node).expect("all can be read");
+    // A folder stands for a file that cannot be read: root may read all others.
+    let encryption = node.resolve("/etc/kubernetes/encryption.yaml");
+    std::fs::remove_file(&encryption).expect("rm");
+    bundle(&node).expect("what is gone tells nothing");
+    std::fs::create_dir(&encryption).expect("mkdir");
+    let error = bundle(&node).expect_err("not known");
+    assert!(error.to_string().contains("encryption.yaml"), "{error}");
+    std::fs::remove_dir(&encryption).expect("rmdir");
+    for count in 0..512 {
+        write(&node, &format!("/etc/kubernetes/pki/{count}.crt"), "x");
+    }
+    let error = bundle(&node).expect_err("there are more");
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+}

@@ -1,11 +1,13 @@
 //! What comes next: pure, from one round's decisions and what this run has done.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::options::RecoverOptions;
 use super::stage::Stage;
 use crate::policy::guard::{Guarded, Rail, Ruling};
 use crate::policy::{Action, Decision, contract};
+use crate::recover::plan::Plan;
 use crate::recover::report::{DoneStep, Ending};
 use crate::recover::verification::Verification;
 
@@ -62,6 +64,18 @@ pub(super) fn next(state: &State<'_>, options: &RecoverOptions) -> Next {
         Next::Stop(ending) => stop(ending, state, options),
         next => next,
     }
+}
+
+/// Says why the approved plan is not for this run, whose own first plan is `made`.
+pub(super) fn another_plan(made: &Plan, options: &RecoverOptions) -> Option<String> {
+    let approved = options.approved.as_ref()?;
+    let differs = |what: &str, approved: &dyn fmt::Display, made: &dyn fmt::Display| {
+        format!("the approved plan is for {what} {approved}, this run is for {made}; make a new plan")
+    };
+    if approved.node != made.node {
+        return Some(differs("node", &approved.node, &made.node));
+    }
+    (approved.policy != made.policy).then(|| differs("policy", &approved.policy, &made.policy))
 }
 
 /// The first effect in the order of work that nothing unproven is in front of.

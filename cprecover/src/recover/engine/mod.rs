@@ -100,6 +100,8 @@ impl<'a> Engine<'a> {
     /// whatever order a policy decides in: a step that is refused, or that failed and waits for its next
     /// try, stops all that come after it.
     ///
+    /// An approved plan of another node or another policy is refused before anything is done.
+    ///
     /// # Errors
     /// The kinds of a failed write to the audit log: an effect that cannot be recorded is not begun.
     /// Everything else is an [`Ending`].
@@ -123,6 +125,13 @@ impl<'a> Engine<'a> {
             rounds: vec![round.times],
             total_ms: 0,
         };
+        if let Some(reason) = choose::another_plan(&round.plan, self.options) {
+            // Nothing was begun, so nothing of an earlier run is taken back for it, and no line of the log
+            // stands between that run and the next one.
+            report.ending = Ending::Refused { reason };
+            report.total_ms = millis(self.clock.now().duration_since(started));
+            return Ok(report);
+        }
         let mut last_effect: Option<Instant> = None;
         let mut blind_looks = 0_u32;
         let mut ending = loop {
@@ -188,7 +197,7 @@ impl<'a> Engine<'a> {
             observe_ms: millis(observed.duration_since(started)),
             decide_ms: millis(self.clock.now().duration_since(observed)),
         };
-        let policy = identity_text(&outcome);
+        let policy = outcome.policy.to_string();
         let unread = observation.unobserved.first().map(|part| format!("{}: {}", part.what, part.reason));
         Ok(Round { observation, view, diagnosis, verification, guarded, plan, unread, policy, times })
     }
@@ -261,11 +270,4 @@ impl<'a> Engine<'a> {
         let Step { action, rule, reason, .. } = step;
         Ok(DoneStep { action, rule, reason, outcome, saved, detail, undo, took_ms })
     }
-}
-
-/// Names a policy with version and digest.
-fn identity_text(outcome: &Outcome) -> String {
-    let policy = &outcome.policy;
-    let digest = policy.digest.map_or_else(|| "native".to_owned(), |digest| format!("sha256:{digest}"));
-    format!("{} {} {digest}", policy.name, policy.version)
 }

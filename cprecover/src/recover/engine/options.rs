@@ -20,7 +20,7 @@ pub struct RecoverOptions {
     pub poll: Duration,
     /// What the caller agreed to beforehand.
     pub consents: Vec<Consent>,
-    /// Only steps of this plan are done; a different decision ends the run.
+    /// Only steps of this plan are done, on its node and by its policy; anything else ends the run.
     pub approved: Option<Plan>,
 }
 

@@ -137,3 +137,85 @@ fn an_interrupted_effect_is_taken_back_once() {
     assert_eq!(run(dir.path(), &mut world).resumed, Vec::<String>::new());
     assert!(!world.calls.contains(&"undo".to_owned()));
 }
+
+fn approved(node: &str, policy: &str) -> Plan {
+    let mut outcome = policy_outcome();
+    outcome.policy.name = policy.into();
+    let mut seen = Fake::default().observe(&Deadline::after(Duration::from_secs(1)));
+    seen.node = crate::model::NodeName::new(node);
+    let guarded =
+        guard::check(&policy_view(&seen, &diagnose(&seen.facts), Vec::new(), &[]), &outcome.decisions);
+    Plan::new(&seen, &outcome, &guarded).expect("serialises")
+}
+
+fn policy_outcome() -> Outcome {
+    let blank = policy_view(&Observation::blank(), &diagnose(&Observation::blank().facts), Vec::new(), &[]);
+    policy(1)(&blank)
+}
+
+#[test]
+fn a_plan_of_another_node_or_policy_is_refused_and_nothing_is_done_or_taken_back() {
+    let own = Observation::blank().node.to_string();
+    for (node, policy_name, named) in [
+        ("another", "test", Some("node another")),
+        (&own, "else", Some("policy else 1 native")),
+        (&own, "test", None),
+    ] {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let options = RecoverOptions {
+            settle: Duration::ZERO,
+            approved: Some(approved(node, policy_name)),
+            ..RecoverOptions::default()
+        };
+        // An earlier run was killed before it could take its effect back.
+        let mut log = AuditLog::open(dir.path(), 1).expect("opens");
+        let begin = Event::Begin {
+            action: Action::RestartKubelet,
+            rule: "r".into(),
+            reason: "why".into(),
+            policy: "test".into(),
+            undo: Some(Undo::StartKubelet),
+        };
+        let begun = log.append(1, begin).expect("append");
+        let end = Event::End { begun, outcome: contract::Outcome::Failed, detail: String::new() };
+        log.append(2, end).expect("append");
+        let (mut world, decide) = (Fake::default(), policy(1));
+        let mut engine = Engine::new(&mut world, &decide, &SystemClock, Some(&mut log), &options);
+        let report = engine.run(&Deadline::after(Duration::from_secs(20)), &mut |_| {}).expect("runs");
+        match (named, &report.ending) {
+            (Some(named), Ending::Refused { reason }) => {
+                assert!(reason.contains(named) && reason.contains("make a new plan"), "{reason}");
+                assert_eq!((world.calls.len(), log.entries().len()), (0, 2));
+            }
+            (None, Ending::Escalated { .. }) => {
+                assert_eq!(world.calls, ["prepare", "perform", "undo"]);
+            }
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_policy_of_a_chain_and_its_signer_is_in_the_log() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let decide = |seen: &contract::Observation| {
+        let mut outcome = policy(1)(seen);
+        let other = crate::policy::Identity {
+            name: "careful".into(),
+            signed_by: Some("SHA256:key".into()),
+            ..outcome.policy.clone()
+        };
+        outcome.policy.agreed_with.push(other);
+        outcome
+    };
+    let mut log = AuditLog::open(dir.path(), 1).expect("opens");
+    let options = RecoverOptions { settle: Duration::ZERO, ..RecoverOptions::default() };
+    let mut world = Fake { fails: Some(("prepare", ErrorKind::Refused)), ..Fake::default() };
+    let mut engine = Engine::new(&mut world, &decide, &SystemClock, Some(&mut log), &options);
+    engine.run(&Deadline::after(Duration::from_secs(20)), &mut |_| {}).expect("runs");
+    let begun = log.entries().iter().find_map(|entry| match &entry.event {
+        Event::Begin { policy, .. } => Some(policy.as_str()),
+        _ => None,
+    });
+    assert_eq!(begun, Some("test 1 native, agreed with careful 1 native signed by SHA256:key"));
+}

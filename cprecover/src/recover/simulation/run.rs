@@ -19,7 +19,9 @@ use crate::policy::contract::Observation as Seen;
 use crate::policy::guard::{Guarded, Ruling};
 use crate::policy::{Decision, Policy};
 use crate::recover::engine::UNDO_TIMEOUT;
-use crate::recover::{AUDIT_FILE, AuditLog, Ending, Engine, Event, RecoverOptions, Report, UndoOutcome};
+use crate::recover::{
+    AUDIT_END_FILE, AUDIT_FILE, AuditLog, Ending, Engine, Event, RecoverOptions, Report, UndoOutcome,
+};
 use crate::sys::Clock as _;
 
 /// How often one run may be killed or lose its power.
@@ -102,9 +104,11 @@ fn run_node(
         undos: 0,
         left: BTreeSet::new(),
     };
-    match std::fs::remove_file(store.join(AUDIT_FILE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
-        _ => {}
+    for file in [AUDIT_FILE, AUDIT_END_FILE] {
+        match std::fs::remove_file(store.join(file)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
     }
     let (mut last, mut rounds) = (None, 0);
     // Each engine but the last one is stopped, and stops are few.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cprecover::recover::{AuditLog, Entry, Event};
+use cprecover::recover::{AuditLog, CheckedLog, Entry, Event, LogEnd};
 use cprecover::{ErrorKind, Result};
 
 use crate::{Context, Exit};
@@ -18,24 +18,31 @@ pub(crate) struct Args {
 enum Verb {
     /// Prints every effect, oldest first.
     Show,
-    /// Checks that no line was changed, added or removed.
+    /// Checks that no line was changed, added or removed, or cut off the end.
     Verify,
 }
 
 #[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Verified {
     entries: usize,
     intact: bool,
+    /// What is known of where it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<LogEnd>,
+    /// A part of a line at its end, as a crash leaves it.
+    #[serde(skip_serializing_if = "is_none")]
+    torn_bytes: u64,
     /// What is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
-    let read = AuditLog::read(&ctx.node.store());
+    let read = AuditLog::check(&ctx.node.store());
     match args.verb {
         Verb::Show => {
-            let entries = read?;
+            let entries = read?.entries;
             ctx.emit("cprecover.dev/audit/v1", &entries, || table(&entries))?;
             Ok(Exit::Done)
         }
@@ -44,19 +51,45 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
 }
 
 /// A log that was meddled with is what this is for, and no failure of it; one that cannot be read is.
-fn verify(ctx: &Context, read: Result<Vec<Entry>>) -> Result<Exit> {
+fn verify(ctx: &Context, read: Result<CheckedLog>) -> Result<Exit> {
     let verified = match read {
-        Ok(entries) => Verified { entries: entries.len(), intact: true, problem: None },
+        Ok(log) => Verified {
+            entries: log.entries.len(),
+            intact: true,
+            end: Some(log.end),
+            torn_bytes: log.torn_bytes,
+            problem: None,
+        },
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            Verified { entries: 0, intact: false, problem: Some(error.to_string()) }
+            Verified { entries: 0, intact: false, end: None, torn_bytes: 0, problem: Some(error.to_string()) }
         }
         Err(error) => return Err(error),
     };
     ctx.emit("cprecover.dev/audit-verification/v1", &verified, || match &verified.problem {
         Some(problem) => format!("NOT INTACT: {problem}"),
-        None => format!("{} entries, the chain is intact", verified.entries),
+        None => whole(&verified),
     })?;
     Ok(if verified.intact { Exit::Done } else { Exit::Unhealthy })
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+fn whole(verified: &Verified) -> String {
+    let mut text = format!("{} entries, the chain is intact", verified.entries);
+    match verified.end {
+        Some(LogEnd::OneMore) => text += "; the last one was written right before a crash",
+        Some(LogEnd::NotKept) => {
+            text += "; where it ends was not noted, as by older versions: lines cut off the end would not be seen";
+        }
+        _ => {}
+    }
+    if verified.torn_bytes > 0 {
+        let _ = write!(text, "; {} bytes of a torn last line were passed over", verified.torn_bytes);
+    }
+    text
 }
 
 fn table(entries: &[Entry]) -> String {

@@ -1,7 +1,13 @@
 //! The append-only record of everything that was done, and the engine's memory between runs.
 //!
-//! One JSON object a line; each names the SHA-256 of the line before it, so that a line that was
-//! changed or removed is found. A line is on stable storage before its effect begins and again after it.
+//! One JSON object a line; each names the SHA-256 of the line before it, and a [file beside the log](AUDIT_END_FILE)
+//! that of the last one, so that a line that was changed, removed or cut off the end is found. Whoever
+//! rewrites both is not: they are no signature. A line is on stable storage before its effect begins and again
+//! after it.
+
+mod end;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -11,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use self::end::End;
+pub use self::end::{AUDIT_END_FILE, LogEnd};
 use super::undo::{Undo, UndoOutcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
@@ -21,6 +29,8 @@ use crate::policy::contract::{self, PastAction};
 pub const AUDIT_FILE: &str = "audit.jsonl";
 /// The largest log that is read, in bytes; one effect is two lines of under 4 KiB.
 const MAX_LOG_BYTES: u64 = 256 << 20;
+/// How often a log is read that somebody else writes on meanwhile.
+const MAX_LOOKS: u32 = 8;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,39 +111,57 @@ pub struct Entry {
     pub event: Event,
 }
 
+/// A log that was read and checked.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CheckedLog {
+    /// Every whole line, oldest first.
+    pub entries: Vec<Entry>,
+    /// How many bytes of a torn last line were passed over; the next run cuts them off.
+    pub torn_bytes: u64,
+    /// What is known of where it ends.
+    pub end: LogEnd,
+}
+
 /// The log, open for appending.
 #[derive(Debug)]
 pub struct AuditLog {
+    store: PathBuf,
     path: PathBuf,
     file: File,
     entries: Vec<Entry>,
     last: Option<Digest>,
+    /// Whether the file beside the log names the last line.
+    end_is_kept: bool,
 }
 
 impl AuditLog {
     /// Opens the log in `store`, makes it (0600) where it is missing, and cuts off a torn last line.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when the chain is broken: nothing is written then.
+    /// [`ErrorKind::Corrupt`] when the chain is broken, or the log does not end where it did: nothing is
+    /// written then.
     pub fn open(store: &Path, now_unix_ms: u64) -> Result<Self> {
         let path = store.join(AUDIT_FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| Error::path("open", &path, source))?;
+        let kept = end::read(store)?;
+        let mut options = OpenOptions::new();
+        // Where a log was, no other one is begun.
+        let options = options.read(true).append(true).create(kept.is_none()).mode(0o600);
+        let mut file = options.open(&path).map_err(|source| missing(kept, &path, source))?;
         let bytes = read_all(&mut file, &path)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let (lines, torn) = bytes.split_at_checked(whole).unwrap_or((&bytes, &[]));
+        let (lines, torn) = whole_lines(&bytes);
         let (entries, last) = replay(lines, &path)?;
-        let mut log = Self { path, file, entries, last };
-        if !torn.is_empty() {
-            let length = u64::try_from(whole).unwrap_or(u64::MAX);
-            log.file.set_len(length).map_err(|source| Error::path("truncate", &log.path, source))?;
-            let bytes = u64::try_from(torn.len()).unwrap_or(u64::MAX);
-            log.append(now_unix_ms, Event::TornTail { bytes })?;
+        let end = end::compare(kept, &entries, last, &path)?;
+        if end == LogEnd::NotKept {
+            tracing::warn!(path = %path.display(), "where the audit log ends was not kept until now");
+        }
+        let (whole, cut) = (length(lines), length(torn));
+        let store = store.to_owned();
+        let mut log = Self { store, path, file, entries, last, end_is_kept: end == LogEnd::Matches };
+        log.keep_end()?;
+        if cut > 0 {
+            log.file.set_len(whole).map_err(|source| Error::path("truncate", &log.path, source))?;
+            log.append(now_unix_ms, Event::TornTail { bytes: cut })?;
         }
         Ok(log)
     }
@@ -141,14 +169,33 @@ impl AuditLog {
     /// Reads and checks the log of `store`; writes nothing. A torn last line is not part of the result.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] naming the line where the chain breaks; [`ErrorKind::NotFound`] when there is
-    /// no log.
+    /// As [`AuditLog::check`].
     pub fn read(store: &Path) -> Result<Vec<Entry>> {
+        Self::check(store).map(|checked| checked.entries)
+    }
+
+    /// Reads and checks the log of `store`, and says what is known of its end; writes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] naming the line where the chain breaks, or when the log does not end where it
+    /// did; [`ErrorKind::NotFound`] when there is no log.
+    pub fn check(store: &Path) -> Result<CheckedLog> {
         let path = store.join(AUDIT_FILE);
-        let mut file = File::open(&path).map_err(|source| Error::path("open", &path, source))?;
-        let bytes = read_all(&mut file, &path)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        replay(bytes.get(..whole).unwrap_or_default(), &path).map(|(entries, _)| entries)
+        let mut looks = 0;
+        loop {
+            let kept = end::read(store)?;
+            let mut file = File::open(&path).map_err(|source| missing(kept, &path, source))?;
+            let bytes = read_all(&mut file, &path)?;
+            let (lines, torn) = whole_lines(&bytes);
+            let (entries, last) = replay(lines, &path)?;
+            looks += 1;
+            match end::compare(kept, &entries, last, &path) {
+                Ok(end) => return Ok(CheckedLog { entries, torn_bytes: length(torn), end }),
+                // Somebody wrote on between the two reads.
+                Err(_) if looks < MAX_LOOKS && end::read(store)? != kept => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// As [`AuditLog::read`]; a store without a log, on which nothing was done yet, has no entries.
@@ -173,13 +220,25 @@ impl AuditLog {
             .map_err(|source| Error::with_source(ErrorKind::Internal, "serialise audit entry", source))?;
         let digest = Digest::of(&line);
         line.push(b'\n');
+        // Else this line would be the second one that the file beside the log does not know.
+        self.keep_end()?;
         self.file
             .write_all(&line)
             .and_then(|()| self.file.sync_data())
             .map_err(|source| Error::path("append to", &self.path, source))?;
         self.last = Some(digest);
         self.entries.push(entry);
+        self.end_is_kept = false;
+        self.keep_end()?;
         Ok(sequence)
+    }
+
+    fn keep_end(&mut self) -> Result<()> {
+        if let (false, Some(entry), Some(sha256)) = (self.end_is_kept, self.entries.last(), self.last) {
+            end::write(&self.store, &End { sequence: entry.sequence, sha256 })?;
+            self.end_is_kept = true;
+        }
+        Ok(())
     }
 
     /// Returns all entries.
@@ -240,6 +299,26 @@ fn read_all(file: &mut File, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Says that a log cannot be opened; one that is gone is not one that never was.
+fn missing(kept: Option<End>, path: &Path, source: std::io::Error) -> Error {
+    match kept {
+        Some(kept) if source.kind() == std::io::ErrorKind::NotFound => {
+            end::differs(path, &format!("it is gone, and had {} entries", kept.sequence))
+        }
+        _ => Error::path("open", path, source),
+    }
+}
+
+/// Splits a torn last line off.
+fn whole_lines(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    bytes.split_at_checked(whole).unwrap_or((bytes, &[]))
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
 /// Reads bytes as an audit log, for fuzzing.
 pub(crate) fn read_any(bytes: &[u8]) {
     let _ = replay(bytes, Path::new("fuzz"));
@@ -262,94 +341,4 @@ fn replay(bytes: &[u8], path: &Path) -> Result<(Vec<Entry>, Option<Digest>)> {
         entries.push(entry);
     }
     Ok((entries, last))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn log(dir: &Path) -> AuditLog {
-        AuditLog::open(dir, 5).expect("opens")
-    }
-
-    fn begin() -> Event {
-        Event::Begin {
-            action: Action::RestartKubelet,
-            rule: "r".into(),
-            reason: "because".into(),
-            policy: "default 1.0.0".into(),
-            undo: None,
-        }
-    }
-
-    #[test]
-    fn an_interrupted_effect_is_remembered_as_running() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let begun = log(dir.path()).append(1, begin()).expect("append");
-        let history = log(dir.path()).history(9);
-        assert_eq!(history.first().map(|past| past.outcome), Some(contract::Outcome::Running));
-        let end = Event::End { begun, outcome: contract::Outcome::Done, detail: String::new() };
-        log(dir.path()).append(9, end).expect("append");
-        let history = log(dir.path()).history(9);
-        assert_eq!(
-            history.first().map(|past| (past.outcome, past.ended_ms)),
-            Some((contract::Outcome::Done, Some(9)))
-        );
-    }
-
-    #[test]
-    fn a_long_history_is_read_from_its_end() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let mut log = log(dir.path());
-        let entries = 4000_u64;
-        for at in 0..entries {
-            // Without the file: only the reading is looked at here.
-            let event = if at % 2 == 0 {
-                begin()
-            } else {
-                Event::End { begun: at, outcome: contract::Outcome::Done, detail: String::new() }
-            };
-            log.entries.push(Entry { sequence: at + 1, at_unix_ms: at, previous: None, event });
-        }
-        assert_eq!(log.history(usize::MAX).len(), 2000);
-        let last = log.history(3);
-        assert_eq!(last.iter().map(|past| past.started_ms).collect::<Vec<_>>(), [3994, 3996, 3998]);
-        assert!(last.iter().all(|past| past.outcome == contract::Outcome::Done));
-        assert_eq!(log.history(0), []);
-    }
-
-    #[test]
-    fn a_torn_line_is_cut_off_and_said_so() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        log(dir.path()).append(1, begin()).expect("append");
-        let path = dir.path().join(AUDIT_FILE);
-        let whole = std::fs::read(&path).expect("read");
-        for cut in 1..whole.len() - 1 {
-            let mut torn = whole.clone();
-            torn.extend(whole.iter().take(cut));
-            std::fs::write(&path, torn).expect("write");
-            let log = log(dir.path());
-            assert_eq!(log.entries().len(), 2);
-            assert!(matches!(log.entries().last().map(|e| &e.event), Some(Event::TornTail { .. })));
-        }
-    }
-
-    #[test]
-    fn a_changed_or_removed_line_is_found() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        for _ in 0..3 {
-            log(dir.path()).append(1, begin()).expect("append");
-        }
-        assert_eq!(AuditLog::read(dir.path()).expect("intact").len(), 3);
-        let path = dir.path().join(AUDIT_FILE);
-        let text = std::fs::read_to_string(&path).expect("read");
-        std::fs::write(&path, text.replacen("because", "becausE", 1)).expect("write");
-        let error = AuditLog::read(dir.path()).expect_err("changed");
-        assert_eq!(error.kind(), ErrorKind::Corrupt);
-        assert!(error.to_string().contains("line 2"), "{error}");
-        let without_second: Vec<&str> =
-            text.lines().enumerate().filter(|(i, _)| *i != 1).map(|(_, l)| l).collect();
-        std::fs::write(&path, without_second.join("\n") + "\n").expect("write");
-        assert!(AuditLog::open(dir.path(), 1).is_err());
-    }
 }
