@@ -12,7 +12,8 @@ use crate::status::cpr_status;
 /// Reads the node's audit log, checks its chain, and writes every entry as JSON (`cprecover.dev/audit/v1`),
 /// oldest first. Changes nothing.
 ///
-/// Errors: `CPR_E_NOT_FOUND` when there is none, `CPR_E_CORRUPT` naming the line where the chain breaks.
+/// Errors: `CPR_E_NOT_FOUND` when there is none, `CPR_E_CORRUPT` naming the line where the chain breaks,
+/// or when the log does not end where it did.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cpr_audit(
     node: *const cpr_node,

@@ -150,8 +150,8 @@ pub unsafe extern "C" fn cpr_plan_json(
 
 /// Applies a plan: each step is decided anew right before it, nothing outside the plan is done, and every
 /// effect is in the node's audit log. Writes a report as JSON (`cprecover.dev/recovery/v1`), also when
-/// the node did not become healthy: that is `ending.state`, no error. Takes 5 min at most unless `call`
-/// says otherwise.
+/// the node did not become healthy: that is `ending.state`, no error. A plan of another node or another
+/// policy ends `refused`. Takes 5 min at most unless `call` says otherwise.
 ///
 /// A step on a member of an etcd cluster of several is refused while another node of the cluster is worked
 /// on, as far as the node's API server can be asked (the lease `kube-system/cprecover`).
