@@ -943,8 +943,8 @@ cpr_status cpr_plan_json(const struct cpr_plan *plan, struct cpr_buf *json, stru
 /*
  Applies a plan: each step is decided anew right before it, nothing outside the plan is done, and every
  effect is in the node's audit log. Writes a report as JSON (`cprecover.dev/recovery/v1`), also when
- the node did not become healthy: that is `ending.state`, no error. Takes 5 min at most unless `call`
- says otherwise.
+ the node did not become healthy: that is `ending.state`, no error. A plan of another node or another
+ policy ends `refused`. Takes 5 min at most unless `call` says otherwise.
 
  A step on a member of an etcd cluster of several is refused while another node of the cluster is worked
  on, as far as the node's API server can be asked (the lease `kube-system/cprecover`).
@@ -1147,7 +1147,8 @@ cpr_status cpr_watch(const struct cpr_node *node,
  Reads the node's audit log, checks its chain, and writes every entry as JSON (`cprecover.dev/audit/v1`),
  oldest first. Changes nothing.
 
- Errors: `CPR_E_NOT_FOUND` when there is none, `CPR_E_CORRUPT` naming the line where the chain breaks.
+ Errors: `CPR_E_NOT_FOUND` when there is none, `CPR_E_CORRUPT` naming the line where the chain breaks,
+ or when the log does not end where it did.
  */
 cpr_status cpr_audit(const struct cpr_node *node, struct cpr_buf *json, struct cpr_error **err);
 
