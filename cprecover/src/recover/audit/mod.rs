@@ -2,7 +2,8 @@
 //!
 //! One JSON object a line; each names the SHA-256 of the line before it, and a [file beside the log](AUDIT_END_FILE)
 //! that of the last one, so that a line that was changed, removed or cut off the end is found. Whoever
-//! rewrites both is not: they are no signature. A line is on stable storage before its effect begins and again
+//! rewrites both is not: they are no signature. A log that is gone as a whole is said so, and begun anew by the
+//! next run. A line is on stable storage before its effect begins and again
 //! after it.
 
 mod end;
@@ -143,11 +144,11 @@ impl AuditLog {
     /// written then.
     pub fn open(store: &Path, now_unix_ms: u64) -> Result<Self> {
         let path = store.join(AUDIT_FILE);
-        let kept = end::read(store)?;
+        // A recovery does not wait for a log that somebody moved away as a whole.
+        let kept = end::read(store)?.filter(|kept| !is_gone(&path, kept));
         let mut options = OpenOptions::new();
-        // Where a log was, no other one is begun.
-        let options = options.read(true).append(true).create(kept.is_none()).mode(0o600);
-        let mut file = options.open(&path).map_err(|source| missing(kept, &path, source))?;
+        let options = options.read(true).append(true).create(true).mode(0o600);
+        let mut file = options.open(&path).map_err(|source| Error::path("open", &path, source))?;
         let bytes = read_all(&mut file, &path)?;
         let (lines, torn) = whole_lines(&bytes);
         let (entries, last) = replay(lines, &path)?;
@@ -203,9 +204,10 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::read`].
     pub fn read_if_any(store: &Path) -> Result<Vec<Entry>> {
-        match Self::read(store) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            read => read,
+        let exists = std::fs::symlink_metadata(store.join(AUDIT_FILE));
+        match exists.map_err(|error| error.kind()) {
+            Err(std::io::ErrorKind::NotFound) => Ok(Vec::new()),
+            _ => Self::read(store),
         }
     }
 
@@ -297,6 +299,15 @@ fn read_all(file: &mut File, path: &Path) -> Result<Vec<u8>> {
         ));
     }
     Ok(bytes)
+}
+
+fn is_gone(path: &Path, kept: &End) -> bool {
+    let found = std::fs::symlink_metadata(path);
+    let gone = found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    if gone {
+        tracing::warn!(path = %path.display(), entries = kept.sequence, "the audit log is gone; it is begun anew");
+    }
+    gone
 }
 
 /// Says that a log cannot be opened; one that is gone is not one that never was.

@@ -121,11 +121,20 @@ fn an_end_that_was_cut_off_or_changed_is_found() {
         assert_eq!(std::fs::read_to_string(&path).expect("read"), spoilt, "nothing is written");
     }
     std::fs::remove_file(&path).expect("rm");
-    assert_eq!(AuditLog::read_if_any(dir.path()).expect_err("is gone").kind(), ErrorKind::Corrupt);
-    assert_eq!(AuditLog::open(dir.path(), 9).expect_err("is gone").kind(), ErrorKind::Corrupt);
-    assert!(!path.exists(), "no other log is begun");
+    assert_eq!(AuditLog::check(dir.path()).expect_err("is gone").kind(), ErrorKind::Corrupt);
     std::fs::write(&path, &text).expect("write");
     assert_eq!(AuditLog::check(dir.path()).expect("as it was").end, LogEnd::Matches);
+}
+
+#[test]
+fn a_log_that_was_moved_away_is_begun_anew() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    log(dir.path()).append(1, begin()).expect("append");
+    std::fs::remove_file(dir.path().join(AUDIT_FILE)).expect("rm");
+    assert_eq!(AuditLog::read_if_any(dir.path()).expect("none"), []);
+    log(dir.path()).append(2, begin()).expect("no recovery waits for it");
+    let checked = AuditLog::check(dir.path()).expect("a new one");
+    assert_eq!((checked.entries.len(), checked.end), (1, LogEnd::Matches));
 }
 
 #[test]
