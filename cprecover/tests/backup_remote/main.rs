@@ -177,8 +177,13 @@ fn another_snapshot_of_the_same_id_is_kept() {
     let report = rig.store().push(&snapshot.id, &remote, &minute()).expect("push");
     // The same id with another index: a clone of the node that shares the bucket.
     let index = rig.snapshot_dir(&snapshot).join("index.json");
-    let text = std::fs::read_to_string(&index).unwrap().replace("\"manual\"", "\"clone\"");
+    let sums = rig.snapshot_dir(&snapshot).join("SHA256SUMS");
+    let digest = |text: &str| cprecover::model::Digest::of(text.as_bytes()).to_string();
+    let old = std::fs::read_to_string(&index).unwrap();
+    let text = old.replace("\"manual\"", "\"clone\"");
+    let listed = std::fs::read_to_string(&sums).unwrap().replace(&digest(&old), &digest(&text));
     std::fs::write(&index, text).unwrap();
+    std::fs::write(&sums, listed).unwrap();
     let error = rig.store().push(&snapshot.id, &remote, &minute()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
     let new = Rig::new();
