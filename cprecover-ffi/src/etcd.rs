@@ -57,7 +57,7 @@ pub unsafe extern "C" fn cpr_etcd_check(
         on_node(node, call, call_size, Duration::from_mins(10), json, err, |node, call| {
             let node = node.options();
             let verdict = match args::path(data_dir, data_dir_len, "data_dir")? {
-                None => check_node(node, call.deadline()).1,
+                None => check_node(node, call.deadline()),
                 Some(data_dir) => {
                     let mut options = CheckOptions::default();
                     options.proc_dir.clone_from(&node.proc_dir);

@@ -489,6 +489,25 @@ fn the_nospace_alarm_is_seen_running_and_offline() {
 }
 
 #[test]
+fn a_check_goes_by_the_manifest_unless_told_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifests = dir.path().join("etc/kubernetes/manifests");
+    std::fs::create_dir_all(&manifests).unwrap();
+    let recorded = include_str!("../testdata/kubeadm-1.36/manifests/etcd.yaml");
+    std::fs::write(manifests.join("etcd.yaml"), recorded.replace("/var/lib/etcd", "/srv/etcd")).unwrap();
+    for args in [&[][..], &["--wal-dir", "/no/such/wal"]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_cprecover"))
+            .args(["--root".as_ref(), dir.path().as_os_str()])
+            .args(["etcd", "check", "-o", "json"])
+            .args(args)
+            .output()
+            .unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["report"]["dataDir"], dir.path().join("srv/etcd").to_str().unwrap(), "{json}");
+    }
+}
+
+#[test]
 fn the_program_prints_json_with_a_schema() {
     if !etcd_or_skip() {
         return;

@@ -304,7 +304,7 @@ impl Cprecover for Native {
     fn check_etcd(&self, data_dir: &str) -> Answer {
         let deadline = Bounds::usual().deadline();
         if data_dir.is_empty() {
-            return Ok(value(&etcd::check_node(&self.node, &deadline).1));
+            return Ok(value(&etcd::check_node(&self.node, &deadline)));
         }
         Ok(value(&etcd::check(Path::new(data_dir), &deadline)))
     }

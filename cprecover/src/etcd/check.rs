@@ -82,6 +82,17 @@ impl CheckOptions {
         };
         (node.resolve(data_dir), options)
     }
+
+    /// Returns where the node's own data are and what is expected there, by its manifest where that can be read.
+    ///
+    /// Without one the directory is that of the node's options, and nothing is expected of what is in it.
+    #[must_use]
+    pub fn by_manifest(node: &NodeOptions) -> (PathBuf, Self) {
+        let manifest = own_manifest(node);
+        let manifest = manifest
+            .inspect_err(|error| tracing::warn!(%error, "etcd's data are judged without its manifest"));
+        Self::of_node(node, manifest.ok().as_ref())
+    }
 }
 
 impl Default for CheckOptions {
@@ -97,20 +108,18 @@ impl Default for CheckOptions {
     }
 }
 
-/// Judges the node's own data directory as [`check_with`] does, by its manifest where that can be read.
-///
-/// Returns the directory with the verdict. Without a manifest the directory is that of the node's options, and
-/// nothing is expected of what is in it.
-#[must_use]
-pub fn check_node(node: &NodeOptions, deadline: &Deadline) -> (PathBuf, DataVerdict) {
+/// Reads the manifest of the node's etcd.
+pub(super) fn own_manifest(node: &NodeOptions) -> Result<StaticPod> {
     let path = node.manifests().join(Component::Etcd.manifest_file());
-    let manifest =
-        read_bounded(&path, MAX_MANIFEST_BYTES).and_then(|bytes| StaticPod::parse_as_kubelet(&bytes));
-    let manifest =
-        manifest.inspect_err(|error| tracing::warn!(%error, "etcd's data are judged without its manifest"));
-    let (data_dir, options) = CheckOptions::of_node(node, manifest.ok().as_ref());
-    let verdict = check_with(&data_dir, &options, deadline);
-    (data_dir, verdict)
+    let bytes = read_bounded(&path, MAX_MANIFEST_BYTES)?;
+    StaticPod::parse_as_kubelet(&bytes).map_err(|error| error.context(path.display()))
+}
+
+/// Judges the node's own data directory as [`check_with`] does ([`CheckOptions::by_manifest`]).
+#[must_use]
+pub fn check_node(node: &NodeOptions, deadline: &Deadline) -> DataVerdict {
+    let (data_dir, options) = CheckOptions::by_manifest(node);
+    check_with(&data_dir, &options, deadline)
 }
 
 /// Judges a data directory without starting etcd and without writing.

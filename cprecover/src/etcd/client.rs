@@ -8,13 +8,14 @@ use rustls::pki_types::ServerName;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::check::own_manifest;
 use super::gateway::{Alarm, Health, Member, MemberList, Status, Version};
 use super::http::{self, Limits, Reply, Request, Tls};
 use super::project::{ClusterView, MemberHealth, MemberView, ViewSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Component;
 use crate::node::NodeOptions;
-use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
+use crate::parse::manifest::StaticPod;
 use crate::sys::{Deadline, read_bounded};
 
 /// The certificates of a client.
@@ -112,10 +113,9 @@ impl Client {
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no `etcd.yaml`, otherwise as [`Client::of_node`].
     pub fn of_manifest(node: &NodeOptions) -> Result<Self> {
-        let path = node.manifests().join(Component::Etcd.manifest_file());
-        let bytes = read_bounded(&path, MAX_MANIFEST_BYTES)?;
-        let etcd = StaticPod::parse_as_kubelet(&bytes).and_then(|etcd| Self::of_node(node, &etcd));
-        etcd.map_err(|error| error.context(path.display()))
+        let etcd = own_manifest(node)?;
+        Self::of_node(node, &etcd)
+            .map_err(|error| error.context(node.manifests().join(Component::Etcd.manifest_file()).display()))
     }
 
     /// Makes a client for the node's own member: address from the manifest's `--listen-client-urls`

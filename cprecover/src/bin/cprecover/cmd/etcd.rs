@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cprecover::etcd::{
     self, CheckOptions, Client, ClientOptions, ClientTls, ClusterStatus, DataReport, DataState, DataVerdict,
-    MemberHealth, Startup, check_node, check_with, snapshot,
+    MemberHealth, Startup, check_with, snapshot,
 };
 use cprecover::model::Observed;
 use cprecover::sys::{Deadline, read_bounded};
@@ -169,20 +169,21 @@ fn check(
     wal_dir: Option<PathBuf>,
     deadline: &Deadline,
 ) -> Result<Exit> {
-    let (data_dir, verdict) = match data_dir {
-        None if wal_dir.is_none() => check_node(&ctx.node, deadline),
-        data_dir => {
-            let data_dir = data_dir.unwrap_or_else(|| ctx.node.resolve(&ctx.node.etcd_data_dir));
+    let (data_dir, mut options) = match data_dir {
+        None => CheckOptions::by_manifest(&ctx.node),
+        Some(data_dir) => {
             let data_dir =
                 std::path::absolute(&data_dir).map_err(|source| Error::path("resolve", &data_dir, source))?;
             // A directory that was named need not be the manifest's.
             let mut options = CheckOptions::default();
             options.proc_dir.clone_from(&ctx.node.proc_dir);
-            options.wal_dir = wal_dir;
-            let verdict = check_with(&data_dir, &options, deadline);
-            (data_dir, verdict)
+            (data_dir, options)
         }
     };
+    if wal_dir.is_some() {
+        options.wal_dir = wal_dir;
+    }
+    let verdict = check_with(&data_dir, &options, deadline);
     ctx.emit("cprecover.dev/etcd-check/v1", &verdict, || check_table(&data_dir, &verdict))?;
     Ok(match verdict.state {
         DataState::Intact => Exit::Done,
