@@ -168,6 +168,16 @@ impl NodeOptions {
         path
     }
 
+    /// Returns the command line that a person runs for this node: a hint that leaves the root out would be
+    /// followed on the machine that the person sits at.
+    #[must_use]
+    pub fn by_hand(&self, words: &str) -> String {
+        if self.root == Path::new("/") {
+            return format!("cprecover {words}");
+        }
+        format!("cprecover --root {} {words}", self.root.display())
+    }
+
     /// Returns the manifests folder below the root.
     #[must_use]
     pub fn manifests(&self) -> PathBuf {

@@ -19,7 +19,7 @@ pub(super) fn quarantine(host: &Host<'_>, uid: &PodUid, deadline: &Deadline) -> 
     let made = quarantine_pods(host, std::slice::from_ref(uid), deadline)?;
     let folder = made.folder.display();
     let done = Performed::new(format!("the folder of pod {uid} is in {folder}"));
-    Ok(done.undo(format!("cprecover pods undo {folder}")))
+    Ok(done.undo(host.node.by_hand(&format!("pods undo {folder}"))))
 }
 
 /// The pod folders of a node, in their place and moved aside.
