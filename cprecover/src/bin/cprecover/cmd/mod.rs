@@ -36,15 +36,18 @@ use crate::double::DoubleCommand;
 use crate::drill;
 use crate::{Context, Exit, Format};
 
+const EXIT_CODES: &str = "Exit codes: 0 healthy or done, 1 error, 2 usage, 3 unhealthy or not proven, 4 refused by a guard rail, 5 busy.\n\
+    Results go to stdout, progress and diagnostics to stderr.";
+
 /// Brings a kubeadm-style Kubernetes control-plane node back when kubectl no longer answers.
 #[derive(clap::Parser)]
-#[command(name = "cprecover", version, propagate_version = true)]
+#[command(name = "cprecover", version, propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     /// File system root of the node.
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// Output format.
-    #[arg(short = 'o', long = "format", global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(short = 'o', long = "format", alias = "output", global = true, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Print diagnostics of the library on stderr: -v info, -vv debug, -vvv trace.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

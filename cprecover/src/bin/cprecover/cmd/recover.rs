@@ -169,18 +169,18 @@ fn with_way_out(error: Error, node: &NodeOptions) -> Error {
 }
 
 /// The progress display: one line an event, a status line while waiting.
-struct Shown {
+pub(crate) struct Shown {
     started: Instant,
     terminal: bool,
     waiting: Option<String>,
 }
 
 impl Shown {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { started: Instant::now(), terminal: std::io::stderr().is_terminal(), waiting: None }
     }
 
-    fn show(&mut self, progress: &Progress<'_>) {
+    pub(crate) fn show(&mut self, progress: &Progress<'_>) {
         match progress {
             Progress::Planned(plan) if !plan.steps.is_empty() => {
                 self.line(&format!("{} step(s) decided by policy {}", plan.steps.len(), plan.policy.name));
