@@ -44,6 +44,8 @@ pub(crate) struct Simulated {
     calls: AtomicUsize,
     event: Mutex<Option<Event>>,
     has_syncfs: bool,
+    /// Whether jobs that may run in any order run the last one first.
+    backwards: bool,
 }
 
 /// An open file or folder.
@@ -62,12 +64,18 @@ impl Simulated {
     }
 
     fn of(state: State, has_syncfs: bool) -> Self {
-        Self { state: Mutex::new(state), calls: AtomicUsize::new(0), event: Mutex::new(None), has_syncfs }
+        let calls = AtomicUsize::new(0);
+        Self { state: Mutex::new(state), calls, event: Mutex::new(None), has_syncfs, backwards: false }
+    }
+
+    /// Does the last of several jobs first.
+    pub(crate) fn backwards(self) -> Self {
+        Self { backwards: true, ..self }
     }
 
     /// Returns the same file system, with nothing going to happen to it.
     pub(crate) fn copy(&self) -> Self {
-        Self::of(self.state().clone(), self.has_syncfs)
+        Self { backwards: self.backwards, ..Self::of(self.state().clone(), self.has_syncfs) }
     }
 
     pub(crate) fn top() -> Handle {
@@ -358,7 +366,7 @@ impl Durable for Simulated {
 
     fn each(&self, _work: Work, count: usize, job: &(dyn Fn(usize) + Sync)) {
         // One after the other: what a crash leaves in between is one of the states that any order leaves.
-        (0..count).for_each(job);
+        if self.backwards { (0..count).rev().for_each(job) } else { (0..count).for_each(job) }
     }
 
     fn sync_everything(&self, _of: &Handle) -> io::Result<bool> {
