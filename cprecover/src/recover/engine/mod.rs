@@ -100,38 +100,37 @@ impl<'a> Engine<'a> {
     /// whatever order a policy decides in: a step that is refused, or that failed and waits for its next
     /// try, stops all that come after it.
     ///
-    /// An approved plan of another node or another policy is refused before anything is done.
+    /// An approved plan of another node or another policy is refused before anything is done, also before
+    /// what an earlier run left half done is taken back.
     ///
     /// # Errors
     /// The kinds of a failed write to the audit log: an effect that cannot be recorded is not begun.
     /// Everything else is an [`Ending`].
     pub fn run(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
         let started = self.clock.now();
-        let resumed = self.close_interrupted(deadline)?;
-        let undone = if self.options.dry_run { Vec::new() } else { self.resume_undo(deadline)? };
-        let mut round = self.round(deadline)?;
-        progress(Progress::Diagnosed(&round.diagnosis));
-        progress(Progress::Planned(&round.plan));
-        let mut report = Report {
-            node: round.observation.node.clone(),
-            ending: Ending::TimedOut,
-            diagnosis: round.diagnosis.clone(),
-            plan: Some(round.plan.clone()),
-            resumed,
-            steps: Vec::new(),
-            undone,
-            escalations: Vec::new(),
-            verification: round.verification.clone(),
-            rounds: vec![round.times],
-            total_ms: 0,
+        let looked = match self.options.approved {
+            Some(_) => Some(self.round(deadline)?),
+            None => None,
         };
-        if let Some(reason) = choose::another_plan(&round.plan, self.options) {
+        if let Some(round) = &looked
+            && let Some(reason) = choose::another_plan(&round.plan, self.options)
+        {
             // Nothing was begun, so nothing of an earlier run is taken back for it, and no line of the log
             // stands between that run and the next one.
+            let mut report = begun_report(round);
             report.ending = Ending::Refused { reason };
             report.total_ms = millis(self.clock.now().duration_since(started));
             return Ok(report);
         }
+        let resumed = self.close_interrupted(deadline)?;
+        let undone = if self.options.dry_run { Vec::new() } else { self.resume_undo(deadline)? };
+        let mut round = match looked {
+            Some(round) if resumed.is_empty() && undone.is_empty() => round,
+            _ => self.round(deadline)?,
+        };
+        progress(Progress::Diagnosed(&round.diagnosis));
+        progress(Progress::Planned(&round.plan));
+        let mut report = Report { resumed, undone, ..begun_report(&round) };
         let mut last_effect: Option<Instant> = None;
         let mut blind_looks = 0_u32;
         let mut ending = loop {
@@ -269,5 +268,22 @@ impl<'a> Engine<'a> {
         self.append(Event::End { begun, outcome, detail: detail.clone() })?;
         let Step { action, rule, reason, .. } = step;
         Ok(DoneStep { action, rule, reason, outcome, saved, detail, undo, took_ms })
+    }
+}
+
+/// The report of a run that has done nothing yet.
+fn begun_report(round: &Round) -> Report {
+    Report {
+        node: round.observation.node.clone(),
+        ending: Ending::TimedOut,
+        diagnosis: round.diagnosis.clone(),
+        plan: Some(round.plan.clone()),
+        resumed: Vec::new(),
+        steps: Vec::new(),
+        undone: Vec::new(),
+        escalations: Vec::new(),
+        verification: round.verification.clone(),
+        rounds: vec![round.times],
+        total_ms: 0,
     }
 }

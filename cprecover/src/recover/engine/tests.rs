@@ -176,16 +176,21 @@ fn a_plan_of_another_node_or_policy_is_refused_and_nothing_is_done_or_taken_back
             policy: "test".into(),
             undo: Some(Undo::StartKubelet),
         };
-        let begun = log.append(1, begin).expect("append");
+        let begun = log.append(1, begin.clone()).expect("append");
         let end = Event::End { begun, outcome: contract::Outcome::Failed, detail: String::new() };
         log.append(2, end).expect("append");
+        if named.is_some() {
+            // And a later one in the midst of its effect.
+            log.append(3, begin).expect("append");
+        }
         let (mut world, decide) = (Fake::default(), policy(1));
         let mut engine = Engine::new(&mut world, &decide, &SystemClock, Some(&mut log), &options);
         let report = engine.run(&Deadline::after(Duration::from_secs(20)), &mut |_| {}).expect("runs");
         match (named, &report.ending) {
             (Some(named), Ending::Refused { reason }) => {
                 assert!(reason.contains(named) && reason.contains("make a new plan"), "{reason}");
-                assert_eq!((world.calls.len(), log.entries().len()), (0, 2));
+                assert_eq!((world.calls.len(), log.entries().len()), (0, 3));
+                assert_eq!(report.resumed, Vec::<String>::new());
             }
             (None, Ending::Escalated { .. }) => {
                 assert_eq!(world.calls, ["prepare", "perform", "undo"]);
