@@ -97,8 +97,8 @@ pub struct NodeOptions {
     /// How long it takes from a restart of kubelet to a running control plane, in milliseconds; a
     /// crash-loop pause that is longer is ended by a restart. Measured on a real node: 16 s.
     pub restart_ms: u64,
-    /// How long a process may take to end after SIGTERM, in seconds, before SIGKILL; at most
-    /// [`MAX_GRACE_SECONDS`].
+    /// How long a process may take to end after SIGTERM, in seconds, before SIGKILL; an hour
+    /// at most.
     pub grace_seconds: u64,
 }
 

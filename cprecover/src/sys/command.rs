@@ -181,7 +181,7 @@ impl Commands for SystemCommands {
 /// Asks until `ended`, which reaps the child, says so, but no longer than `limit`; reports whether it has.
 ///
 /// A process in uninterruptible sleep, as on a hung disk or NFS server, acts on SIGKILL only when it wakes
-/// up (signal(7), proc_pid_stat(5) state `D`), and to wait for that knows neither deadline nor cancel.
+/// up (signal(7), `proc_pid_stat(5)` state `D`), and to wait for that knows neither deadline nor cancel.
 fn has_ended(mut ended: impl FnMut() -> std::io::Result<bool>, limit: Duration) -> bool {
     let end = Instant::now() + limit;
     loop {
