@@ -115,6 +115,18 @@ fn without_its_preparation_nothing_is_done() {
 }
 
 #[test]
+fn a_step_that_meets_somebody_else_ends_the_run_as_busy_and_takes_back_what_is_half_done() {
+    for what in ["prepare", "perform"] {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut world = Fake { fails: Some((what, ErrorKind::Busy)), ..Fake::default() };
+        let report = run(dir.path(), &mut world);
+        assert_eq!(report.ending, Ending::Busy { reason: format!("{what} fails") });
+        assert_eq!(world.calls.last().map(String::as_str), Some("undo"));
+        assert_eq!(events(dir.path()).last().map(String::as_str), Some("undone"));
+    }
+}
+
+#[test]
 fn an_interrupted_effect_is_taken_back_once() {
     let dir = tempfile::tempdir().expect("temp dir");
     let begin = Event::Begin {
