@@ -275,12 +275,11 @@ fn print(ctx: &Context, answer: &Answer, exit: Exit) -> Result<Exit> {
 
 /// Reads a grace time such as `10s` or `1m`; a bare number is seconds.
 fn grace(text: &str) -> std::result::Result<Duration, String> {
-    let grace = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let read: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
-            Duration::try_from(read).map_err(|_| "a duration is not negative".to_owned())?
-        }
+    let grace = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let read: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+        Duration::try_from(read).map_err(|_| "a duration is not negative".to_owned())?
     };
     if grace > Duration::from_secs(MAX_GRACE_SECONDS) {
         return Err(format!("a grace time is at most {MAX_GRACE_SECONDS} s"));
