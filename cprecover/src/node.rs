@@ -11,6 +11,9 @@ use crate::parse::yaml;
 /// Path of the node configuration below the root.
 pub const CONFIG_PATH: &str = "/etc/cprecover/config.yaml";
 
+/// The longest grace time between SIGTERM and SIGKILL, in seconds: an hour.
+pub const MAX_GRACE_SECONDS: u64 = 3600;
+
 /// Says which proof ties a port holder to a static pod of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -94,7 +97,8 @@ pub struct NodeOptions {
     /// How long it takes from a restart of kubelet to a running control plane, in milliseconds; a
     /// crash-loop pause that is longer is ended by a restart. Measured on a real node: 16 s.
     pub restart_ms: u64,
-    /// How long a process may take to end after SIGTERM, in seconds, before SIGKILL.
+    /// How long a process may take to end after SIGTERM, in seconds, before SIGKILL; an hour
+    /// at most.
     pub grace_seconds: u64,
 }
 
@@ -145,8 +149,8 @@ impl NodeOptions {
     /// them; defaults where there is no such file.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a malformed file, [`ErrorKind::Limit`] for one over 1 MiB, and the
-    /// kinds of a failed read.
+    /// [`ErrorKind::Invalid`] for a malformed file or a `graceSeconds` over [`MAX_GRACE_SECONDS`],
+    /// [`ErrorKind::Limit`] for a file over 1 MiB, and the kinds of a failed read.
     pub fn load(root: impl Into<PathBuf>) -> Result<Self> {
         let base = Self::at(root)?;
         let path = base.resolve(CONFIG_PATH);
@@ -156,6 +160,11 @@ impl NodeOptions {
             Err(error) => return Err(error),
         };
         let options: Self = yaml::from_slice(&bytes).map_err(|error| error.context(path.display()))?;
+        if options.grace_seconds > MAX_GRACE_SECONDS {
+            let (path, given) = (path.display(), options.grace_seconds);
+            let message = format!("{path}: graceSeconds {given} is more than {MAX_GRACE_SECONDS}");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
         Ok(Self { root: base.root, ..options })
     }
 
@@ -204,7 +213,8 @@ impl NodeOptions {
     /// Returns the time between SIGTERM and SIGKILL.
     #[must_use]
     pub const fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace_seconds)
+        let most = self.grace_seconds > MAX_GRACE_SECONDS;
+        Duration::from_secs(if most { MAX_GRACE_SECONDS } else { self.grace_seconds })
     }
 }
 
@@ -235,5 +245,11 @@ mod tests {
         let error = NodeOptions::load(dir.path()).expect_err("unknown key");
         assert!(error.to_string().contains("config.yaml"), "{error}");
         assert_eq!(error.kind(), ErrorKind::Invalid);
+        std::fs::write(path.join("config.yaml"), "graceSeconds: 18446744073709551615\n").expect("write");
+        let error = NodeOptions::load(dir.path()).expect_err("a process would never be killed");
+        assert!(error.to_string().contains("config.yaml: graceSeconds 18446744073709551615"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let node = NodeOptions { grace_seconds: u64::MAX, ..NodeOptions::default() };
+        assert_eq!(node.grace(), Duration::from_secs(MAX_GRACE_SECONDS));
     }
 }

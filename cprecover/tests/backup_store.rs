@@ -5,6 +5,7 @@ mod backup_rig;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use backup_rig::{MANIFESTS, Rig, minute};
 use cprecover::ErrorKind;
@@ -13,6 +14,7 @@ use cprecover::backup::{
     Retention, Selection, Store,
 };
 use cprecover::model::{Component, Digest};
+use cprecover::sys::{CancelToken, Deadline};
 
 #[test]
 fn a_snapshot_can_be_used_by_hand() {
@@ -411,9 +413,18 @@ fn two_processes_do_not_meet() {
     rig.create(&[Group::Manifests]);
     let folder = std::fs::File::open(rig.node.store()).unwrap();
     folder.lock().unwrap();
-    let error = rig.store().create(&CreateOptions::default(), &minute()).unwrap_err();
+    let soon = Deadline::after(Duration::from_millis(200));
+    let error = rig.store().create(&CreateOptions::default(), &soon).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert_eq!(rig.store().list().unwrap().len(), 1, "reading goes on");
-    drop(folder);
+    let cancel = CancelToken::default();
+    cancel.cancel();
+    let error = rig.store().create(&CreateOptions::default(), &minute().with_cancel(cancel)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(folder);
+    });
     rig.create(&[Group::Manifests]);
+    other.join().unwrap();
 }

@@ -51,6 +51,24 @@ fn the_readme_says_what_every_subcommand_may_touch() {
     }
 }
 
+#[test]
+fn no_time_limit_is_too_long() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().to_str().expect("UTF-8");
+    let most = u64::MAX.to_string();
+    for args in [
+        &["observe", "--timeout", &most][..],
+        &["recover", "--dry-run", "--timeout", &most],
+        &["watch", "--timeout", "1", "--every", &most],
+        &["pods", "list", "--timeout", &most],
+    ] {
+        let output = cprecover(&[&["--root", path], args].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code().is_some_and(|code| code < 6), "{args:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    }
+}
+
 /// What only looks gives JSON that names its schema, or an error on stderr and nothing on stdout; a
 /// root with nothing in it stays so.
 #[test]

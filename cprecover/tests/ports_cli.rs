@@ -63,5 +63,7 @@ fn free_refuses_what_is_no_orphan_and_does_nothing_without_yes() {
         assert!(answer["summary"].as_str().is_some_and(|text| text.starts_with("refused")), "{answer}");
         assert!(helper.is_running());
     }
-    assert_eq!(port(&["free", &number, "--grace", "soon"]).0.status.code(), Some(2));
+    for grace in ["soon", "-1s", "2h", "9223372036854775807", "18446744073709551615"] {
+        assert_eq!(port(&["free", &number, "--grace", grace]).0.status.code(), Some(2), "{grace}");
+    }
 }

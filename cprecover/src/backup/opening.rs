@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Store;
 use super::fs::Names as _;
@@ -11,6 +12,11 @@ use super::fs::place::Place;
 use super::vault::{SYNC_EACH_UP_TO, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::NodeOptions;
+use crate::sys::Deadline;
+
+/// How long a change waits for another process's at most; less than the undo of an effect has.
+const LOCK_WAIT: Duration = Duration::from_secs(20);
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// Keeps other processes out while it lives.
 pub(super) struct Lock {
@@ -79,7 +85,10 @@ impl Store {
     }
 
     /// Opens the store for writing, makes its folder where it is missing, and keeps others out.
-    pub(super) fn change(&self) -> Result<(Vault<'_, Linux>, Lock)> {
+    ///
+    /// Waits for whoever changes it, up to [`LOCK_WAIT`] and within the deadline: a change takes moments, and
+    /// what has to be put back must not stay away for one.
+    pub(super) fn change(&self, deadline: &Deadline) -> Result<(Vault<'_, Linux>, Lock)> {
         if self.read_only {
             let path = self.path.display();
             return Err(Error::new(ErrorKind::Refused, format!("store {path} was opened for reading only")));
@@ -93,14 +102,32 @@ impl Store {
         // A handle of its own: the lock ends with the last copy of the handle that took it.
         let folder =
             Linux::top(&self.path).map_err(|source| Error::path("open store", &self.path, source))?;
-        Linux::lock(&folder).map_err(|source| match source.kind() {
-            std::io::ErrorKind::WouldBlock => Error::new(
-                ErrorKind::Busy,
-                format!("store {} is in use by another process", self.path.display()),
-            ),
-            _ => Error::path("lock store", &self.path, source),
-        })?;
+        self.lock(&folder, deadline)?;
         Ok((vault, Lock { folder }))
+    }
+
+    fn lock(&self, folder: &OwnedFd, deadline: &Deadline) -> Result<()> {
+        let path = self.path.display();
+        // By the machine's clock: it is another process that is waited for.
+        let end = Instant::now() + deadline.remaining().min(LOCK_WAIT);
+        loop {
+            match Linux::lock(folder) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                    return Err(Error::path("lock store", &self.path, error));
+                }
+                Err(_) if deadline.is_cancelled() => deadline.check(&format!("wait for store {path}"))?,
+                Err(_) => {}
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("store {path} is in use by another process"),
+                ));
+            }
+            std::thread::sleep(LOCK_POLL.min(left));
+        }
     }
 
     /// Makes the store's folder, mode 0700, and the folders that it is in.

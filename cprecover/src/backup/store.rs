@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -23,11 +24,14 @@ use crate::sys::{Clock, Deadline, SystemClock};
 
 /// Threads of one call, at most.
 const MAX_WORKERS: usize = 64;
+/// How long a call without a deadline waits for another process's change.
+const UNBOUNDED_WAIT: Duration = Duration::from_secs(5);
 
 /// The snapshots of one node.
 ///
-/// Calls that write take the store's lock and fail with [`crate::ErrorKind::Busy`] while another
-/// process holds it. Opening makes nothing; the first write makes the folder.
+/// Calls that write take the store's lock; while another process holds it they wait, 20 s and their deadline
+/// at most (5 s where they have none), and then fail with [`crate::ErrorKind::Busy`]. Opening makes nothing
+/// and waits for nobody; the first write makes the folder.
 pub struct Store {
     pub(super) path: PathBuf,
     pub(super) root: PathBuf,
@@ -79,7 +83,7 @@ impl Store {
             && vault.check_format()?
             && vault.has_pending()?
         {
-            match store.recover_pending() {
+            match store.recover_by(&Deadline::after(Duration::ZERO)) {
                 // Whoever holds the lock has done or will do it.
                 Err(error) if error.kind() == ErrorKind::Busy => {}
                 // A rescue system may have mounted the node read-only to look at its snapshots.
@@ -140,7 +144,7 @@ impl Store {
     /// [`crate::ErrorKind::Changed`] when a file kept changing while it was read,
     /// [`crate::ErrorKind::Busy`], and the kinds of failed reads and writes; then the store is as it was.
     pub fn create(&self, options: &CreateOptions, deadline: &Deadline) -> Result<Snapshot> {
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
         vault.create(options, &[], deadline)
     }
@@ -237,7 +241,7 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::Busy`] and the kinds of failed writes.
     pub fn prune(&self, retention: &Retention, dry_run: bool) -> Result<PruneReport> {
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(&Deadline::after(UNBOUNDED_WAIT))?;
         vault.recover()?;
         vault.prune(retention, dry_run)
     }
@@ -293,7 +297,7 @@ impl Store {
     /// [`crate::ErrorKind::AlreadyExists`] when the store holds another snapshot of that id,
     /// [`crate::ErrorKind::Corrupt`] or [`crate::ErrorKind::Invalid`] for a bad archive.
     pub fn import(&self, from: &mut dyn Read, deadline: &Deadline) -> Result<Snapshot> {
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
         vault.import(from, deadline)
     }
@@ -310,7 +314,7 @@ impl Store {
         options: &RestoreOptions,
         deadline: &Deadline,
     ) -> Result<RestoreReport> {
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
         vault.restore(id, selection, options, deadline)
     }
@@ -325,7 +329,7 @@ impl Store {
         options: &InstallOptions,
         deadline: &Deadline,
     ) -> Result<RestoreReport> {
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
         vault.install(files, options, deadline)
     }
@@ -338,7 +342,7 @@ impl Store {
     /// [`crate::ErrorKind::NotFound`] when there is no such manifest, [`crate::ErrorKind::AlreadyExists`] when
     /// one of that name is held, [`crate::ErrorKind::Refused`] when kubelet runs its pod from another file too.
     pub fn hold(&self, file_name: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
         vault.hold(file_name, reason, deadline)
     }
@@ -349,7 +353,7 @@ impl Store {
     /// As [`Store::hold`]; [`crate::ErrorKind::Changed`] when it is the only manifest of its pod, and
     /// [`crate::ErrorKind::Refused`] when it is none.
     pub fn set_aside(&self, file_name: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
         vault.set_aside(file_name, reason, deadline)
     }
@@ -360,7 +364,7 @@ impl Store {
     /// [`crate::ErrorKind::NotFound`] when it is not held, [`crate::ErrorKind::AlreadyExists`] when a
     /// different file of that name stands there; both are kept.
     pub fn release(&self, file_name: &str, deadline: &Deadline) -> Result<Held> {
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
         vault.release(file_name, deadline)
     }
@@ -381,10 +385,14 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::Busy`], and the kinds of failed writes.
     pub fn recover_pending(&self) -> Result<Vec<Recovered>> {
+        self.recover_by(&Deadline::after(UNBOUNDED_WAIT))
+    }
+
+    fn recover_by(&self, deadline: &Deadline) -> Result<Vec<Recovered>> {
         if self.look()?.is_none() {
             return Ok(Vec::new());
         }
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(deadline)?;
         vault.recover()
     }
 }

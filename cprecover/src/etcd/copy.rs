@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use super::{lock, wal};
+use super::{lock, unfinished, wal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
 use crate::sys::Deadline;
@@ -80,9 +80,11 @@ pub fn copy_member(data_dir: &Path, to: &Path, deadline: &Deadline) -> Result<Co
     }
     let bytes = entries.iter().map(|entry| entry.size_bytes).sum::<u64>();
     let staging = tempfile::Builder::new()
-        .prefix(".etcd-copy-")
+        .prefix(unfinished::COPY)
         .tempdir_in(folder)
         .map_err(|source| Error::path("create a temporary folder in", folder, source))?;
+    let at_work = File::open(staging.path()).map_err(|source| Error::path("open", staging.path(), source))?;
+    unfinished::keep(&at_work, staging.path())?;
     let mut copy = Copy { member: &member, to: staging.path(), bytes, clones: None, deadline };
     let files = copy.everything(&entries)?;
     let reflinked = copy.clones == Some(true);
@@ -92,7 +94,7 @@ pub fn copy_member(data_dir: &Path, to: &Path, deadline: &Deadline) -> Result<Co
     // The folder has its final name; there is nothing left to remove.
     let _ = staging.keep();
     sync(folder)?;
-    drop(locked);
+    drop((at_work, locked));
     tracing::info!(from = %member.display(), to = %to.display(), bytes, reflinked, "etcd member copied");
     Ok(CopyReceipt { path: to.to_owned(), files, bytes, reflinked })
 }

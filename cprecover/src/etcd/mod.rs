@@ -18,6 +18,7 @@ mod ids;
 mod lock;
 mod project;
 mod snap;
+mod unfinished;
 mod verdict;
 mod wal;
 mod wire;
@@ -40,6 +41,7 @@ pub use lock::{DataLock, LockHolder};
 pub use project::{
     ClusterView, Effect, MemberHealth, MemberView, Projection, Refusal, Step, ViewSource, project,
 };
+pub use unfinished::remove_unfinished;
 pub use verdict::{
     AlarmKind, DataReport, DataState, DataVerdict, DbReport, Finding, FindingKind, MemberRecord, SnapFile,
     Space, Startup, WalFile, WalReport,

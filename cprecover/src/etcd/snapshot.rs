@@ -12,6 +12,7 @@ use super::bolt::{self, Depth};
 use super::client::Client;
 use super::gateway::SnapshotPart;
 use super::http::Reply;
+use super::unfinished;
 use super::verdict::DataState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
@@ -59,10 +60,11 @@ pub fn snapshot(client: &Client, to: &Path, deadline: &Deadline) -> Result<Snaps
     let size = client.status(deadline)?.db_size_bytes;
     check_room(folder, size)?;
     let mut file = tempfile::Builder::new()
-        .prefix(".snapshot-")
-        .suffix(".tmp")
+        .prefix(unfinished::SNAPSHOT.0)
+        .suffix(unfinished::SNAPSHOT.1)
         .tempfile_in(folder)
         .map_err(|source| Error::path("create a temporary file in", folder, source))?;
+    unfinished::keep(file.as_file(), file.path())?;
     let reply = client.start_snapshot(deadline)?;
     let (size_bytes, sha256) = receive(reply, &mut file, to, deadline)?;
     let scan = bolt::scan(file.path(), Depth::Everything, u64::MAX, deadline)?;

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use super::compile::{CompileJob, Compiler};
 use super::limits::over_limit;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::later;
 
 /// How much of what a worker says is kept.
 const MAX_MESSAGE_BYTES: u64 = 2_048;
@@ -138,7 +139,7 @@ impl WorkerCompiler {
 
 impl Compiler for WorkerCompiler {
     fn compile(&self, job: &CompileJob<'_>) -> Result<Vec<u8>> {
-        let deadline = Instant::now() + self.limits.time;
+        let deadline = later(Instant::now(), self.limits.time);
         let mut running = self.start(job)?;
         let status = loop {
             match running.child.try_wait() {

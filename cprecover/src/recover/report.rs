@@ -33,6 +33,11 @@ pub enum Ending {
     TimedOut,
     /// The caller cancelled.
     Cancelled,
+    /// Somebody else was at work: another process on the store, another node on the cluster.
+    Busy {
+        /// Who or where.
+        reason: String,
+    },
     /// An effect failed in a way that a retry does not mend.
     Failed {
         /// Why.

@@ -12,6 +12,15 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Farther off than any work: what a caller asks for beyond it is this.
+const FAR: Duration = Duration::from_hours(24 * 365 * 30);
+
+/// Returns `at` moved on by `by`; the standard library panics where the sum has no room.
+#[must_use]
+pub fn later(at: Instant, by: Duration) -> Instant {
+    at.checked_add(by.min(FAR)).unwrap_or(at)
+}
+
 /// The source of time and of waiting.
 pub trait Clock {
     /// Returns the monotonic time.
@@ -75,7 +84,7 @@ impl ManualClock {
     /// Returns a deadline `timeout` from now by this clock.
     #[must_use]
     pub fn deadline(&self, timeout: Duration) -> Deadline {
-        Deadline { at: self.now() + timeout, cancel: CancelToken::default(), clock: Some(self.clone()) }
+        Deadline { at: later(self.now(), timeout), cancel: CancelToken::default(), clock: Some(self.clone()) }
     }
 }
 
@@ -85,7 +94,7 @@ impl Clock for ManualClock {
     }
 
     fn unix(&self) -> Duration {
-        self.start_unix + self.elapsed()
+        self.start_unix.saturating_add(self.elapsed())
     }
 
     fn sleep(&self, duration: Duration) {
@@ -140,10 +149,10 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Returns the deadline `timeout` from now.
+    /// Returns the deadline `timeout` from now, at most 30 years.
     #[must_use]
     pub fn after(timeout: Duration) -> Self {
-        Self { at: Instant::now() + timeout, cancel: CancelToken::default(), clock: None }
+        Self { at: later(Instant::now(), timeout), cancel: CancelToken::default(), clock: None }
     }
 
     /// Lets `cancel` end the work early.
@@ -156,14 +165,15 @@ impl Deadline {
     /// Returns a deadline at most `timeout` from now that never outlasts this one.
     #[must_use]
     pub fn at_most(&self, timeout: Duration) -> Self {
-        Self { at: self.at.min(self.now() + timeout), cancel: self.cancel.clone(), clock: self.clock.clone() }
+        let at = self.at.min(later(self.now(), timeout));
+        Self { at, cancel: self.cancel.clone(), clock: self.clock.clone() }
     }
 
     /// Returns the deadline `timeout` from now by the same clock, which no cancel ends: for putting back
     /// what must not stay as it is, whatever became of the caller's time.
-    #[cfg(feature = "probe")]
     pub(crate) fn renewed(&self, timeout: Duration) -> Self {
-        Self { at: self.now() + timeout, cancel: CancelToken::default(), clock: self.clock.clone() }
+        let at = later(self.now(), timeout);
+        Self { at, cancel: CancelToken::default(), clock: self.clock.clone() }
     }
 
     /// Returns what is left, zero when the time is up.
@@ -212,6 +222,22 @@ mod tests {
             deadline.at_most(Duration::from_secs(1)).check("x").expect_err("cancelled").kind(),
             ErrorKind::Cancelled
         );
+    }
+
+    #[test]
+    fn no_time_is_too_long() {
+        let clock = ManualClock::new(Duration::MAX);
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.unix(), Duration::MAX);
+        for deadline in [
+            Deadline::after(Duration::MAX),
+            Deadline::after(Duration::MAX).at_most(Duration::MAX),
+            Deadline::after(Duration::ZERO).renewed(Duration::MAX),
+            clock.deadline(Duration::MAX),
+        ] {
+            assert!(deadline.remaining() > Duration::from_hours(24 * 365), "{deadline:?}");
+            assert!(deadline.at_most(Duration::ZERO).remaining().is_zero());
+        }
     }
 
     #[test]

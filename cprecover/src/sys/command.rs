@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid as RawPid, Signal, kill_process_group};
 
@@ -12,6 +12,9 @@ use super::clock::Deadline;
 use super::collect::{collect, wait_kept};
 use super::kept::Kept;
 use crate::error::{Error, ErrorKind, Result};
+
+/// How long a killed program may take to end.
+const KILL_WAIT: Duration = Duration::from_secs(1);
 
 /// Describes one program run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +128,8 @@ pub trait Commands {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such program, [`ErrorKind::Timeout`] when it was
-    /// killed at its deadline, [`ErrorKind::Cancelled`] when the caller cancelled.
+    /// killed at its deadline, [`ErrorKind::Cancelled`] when the caller cancelled; the message names the
+    /// pid of one that SIGKILL has not ended within a second, and that is left behind.
     fn run(&self, spec: &CommandSpec, deadline: &Deadline) -> Result<CommandOutput>;
 }
 
@@ -165,10 +169,28 @@ impl Commands for SystemCommands {
         // A program that has ended has no group any more but what it left behind on purpose.
         if result.is_err() && !matches!(child.try_wait(), Ok(Some(_))) {
             end_group(&child);
-            // Reaps the child; after SIGKILL this returns at once unless it is in D state.
-            child.wait().map_err(|source| Error::io(format!("wait for {name}"), source))?;
+            if !has_ended(|| child.try_wait().map(|status| status.is_some()), KILL_WAIT) {
+                let left = format!("run {name}: pid {} is left behind, SIGKILL has not ended it", child.id());
+                return result.map_err(|error| error.context(left));
+            }
         }
         result.map_err(|error| error.context(format!("run {name}")))
+    }
+}
+
+/// Asks until `ended`, which reaps the child, says so, but no longer than `limit`; reports whether it has.
+///
+/// A process in uninterruptible sleep, as on a hung disk or NFS server, acts on SIGKILL only when it wakes
+/// up (signal(7), `proc_pid_stat(5)` state `D`), and to wait for that knows neither deadline nor cancel.
+fn has_ended(mut ended: impl FnMut() -> std::io::Result<bool>, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        match ended() {
+            Ok(false) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+            // Without an answer nothing is known to be left, and nothing more can be done.
+            Ok(ended) => return ended,
+            Err(_) => return false,
+        }
     }
 }
 
@@ -198,8 +220,6 @@ pub fn find_program(root: &Path, name: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn sh(script: &str) -> CommandSpec {
@@ -229,6 +249,21 @@ mod tests {
         let error = run(&sh("sleep 30 & sleep 30").timeout(Duration::from_millis(200))).expect_err("hangs");
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_child_that_does_not_die_is_not_waited_for() {
+        let start = Instant::now();
+        assert!(!has_ended(|| Ok(false), Duration::from_millis(50)));
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(!has_ended(|| Err(std::io::ErrorKind::Other.into()), Duration::from_secs(30)));
+        let mut looks = 0;
+        let third_look = || {
+            looks += 1;
+            Ok(looks == 3)
+        };
+        assert!(has_ended(third_look, Duration::from_secs(30)));
+        assert_eq!(looks, 3);
     }
 
     /// Reports whether a process that a script named on stdout runs, and ends it.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub use clock::{CancelToken, Clock, Deadline, ManualClock, SystemClock, millis};
+pub use clock::{CancelToken, Clock, Deadline, ManualClock, SystemClock, later, millis};
 pub use command::{CommandOutput, CommandSpec, Commands, SystemCommands, find_program};
 
 /// Reads a whole file of at most `limit` bytes.

@@ -11,7 +11,7 @@ use rustix::process::{Pid as RawPid, PidfdFlags, Signal, pidfd_open, pidfd_send_
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Pid, ProcessId};
 use crate::ports::procdir::ProcDir;
-use crate::sys::Deadline;
+use crate::sys::{Deadline, later};
 
 /// Longest sleep between two looks at the cancel flag.
 const SLICE: Duration = Duration::from_millis(50);
@@ -59,7 +59,7 @@ impl ProcessHandle {
     /// # Errors
     /// [`Timeout`](ErrorKind::Timeout) and [`Cancelled`](ErrorKind::Cancelled) by the deadline.
     pub fn wait(&self, timeout: Duration, deadline: &Deadline) -> Result<bool> {
-        let end = std::time::Instant::now() + timeout;
+        let end = later(std::time::Instant::now(), timeout);
         loop {
             let left = end.saturating_duration_since(std::time::Instant::now());
             if self.poll(left.min(SLICE)) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::{EndOptions, Target};
 use crate::error::Result;
 use crate::ports;
-use crate::sys::Deadline;
+use crate::sys::{Deadline, later};
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -47,7 +47,7 @@ impl Release {
 
 /// Waits until port and lock are free or taken over, at most [`EndOptions::release_wait`].
 pub(super) fn wait(target: &Target, options: &EndOptions, deadline: &Deadline) -> Result<Release> {
-    let end = Instant::now() + options.release_wait;
+    let end = later(Instant::now(), options.release_wait);
     loop {
         let release = look(target, options)?;
         if release.is_complete() || Instant::now() >= end {

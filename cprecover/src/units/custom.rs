@@ -1,8 +1,13 @@
 //! Services that the operator's own commands control: `OpenRC`, k3s, RKE2, an agent.
 
+use std::time::Duration;
+
 use super::{Service, ServiceState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{CommandOutput, CommandSpec, Commands, Deadline};
+
+/// How long the start in a restart may take at least, whatever is left of the caller's time.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A service behind three commands; they run on this machine, with an empty environment.
 pub(super) struct CommandService<'a> {
@@ -65,8 +70,13 @@ impl Service for CommandService<'_> {
     }
 
     fn restart(&self, deadline: &Deadline) -> Result<()> {
-        self.stop(deadline)?;
-        self.start(deadline)
+        let stopped = self.stop(deadline);
+        // A stop that failed or was cut short may have stopped it all the same.
+        let started = self.start(&deadline.renewed(deadline.remaining().max(START_TIMEOUT)));
+        match (stopped, started) {
+            (Err(stop), Err(start)) => Err(stop.context(format!("it may be stopped: {start}"))),
+            (stopped, started) => stopped.and(started),
+        }
     }
 }
 

@@ -67,6 +67,31 @@ fn an_unanswered_state_is_an_error_not_inactive() {
     assert_eq!(unit(&odd).state(&soon()).expect_err("unknown word").kind(), ErrorKind::Peer);
 }
 
+/// Notes each call and ends it as its deadline says.
+struct ByDeadline(RefCell<Vec<String>>);
+
+impl Commands for ByDeadline {
+    fn run(&self, spec: &CommandSpec, deadline: &Deadline) -> Result<CommandOutput> {
+        let verb = spec.args[0].to_string_lossy().into_owned();
+        self.0.borrow_mut().push(verb.clone());
+        deadline.check(&verb).map(|()| CommandOutput::exited(0, "", ""))
+    }
+}
+
+#[test]
+fn a_restart_that_is_cancelled_in_its_stop_starts_all_the_same() {
+    let command = |verb: &str| vec!["/sbin/rc-service".to_owned(), verb.to_owned()];
+    let commands = ByDeadline(RefCell::default());
+    let service = CommandService::new(&command("start"), &command("stop"), &command("status"), &commands)
+        .expect("a service");
+    let cancel = crate::sys::CancelToken::default();
+    cancel.cancel();
+    let error = service.restart(&soon().with_cancel(cancel)).expect_err("the stop was cut short");
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(!error.to_string().contains("may be stopped"), "{error}");
+    assert_eq!(*commands.0.borrow(), ["stop", "start"]);
+}
+
 #[test]
 fn a_start_limit_is_reset_once() {
     // What systemctl 252 prints.

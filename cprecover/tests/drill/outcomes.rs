@@ -1,10 +1,11 @@
 //! What the program does to a broken and to a healthy node, and how it ends.
 
 use std::fs::Permissions;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -162,6 +163,28 @@ fn a_recovery_goes_on_to_its_end_when_nobody_reads_what_it_says() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cprecover"));
     command.args(["--root", node.root(), "-vv", "recover", "--yes"]).stdout(closed()).stderr(closed());
     assert_eq!(command.status().expect("the program runs").code(), Some(0));
+    assert_eq!(node.run(&["recover", "--dry-run"]).status.code(), Some(0), "it is healthy");
+}
+
+#[test]
+fn a_recovery_goes_on_to_its_end_when_its_terminal_goes_away() {
+    let _busy = busy();
+    let node = Node::broken();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cprecover"));
+    command.args(["--root", node.root(), "recover", "--yes"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let pid = rustix::process::Pid::from_child(&child);
+    let mut told = String::new();
+    for line in BufReader::new(child.stderr.take().expect("piped")).lines() {
+        let line = line.expect("UTF-8");
+        // An effect begins; the second time, the signal comes after another one.
+        if line.ends_with(" …") {
+            rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it runs");
+        }
+        told.push_str(&line);
+    }
+    assert!(told.matches(" …").count() > 1, "{told}");
+    assert_eq!(child.wait().expect("ends").code(), Some(0), "{told}");
     assert_eq!(node.run(&["recover", "--dry-run"]).status.code(), Some(0), "it is healthy");
 }
 

@@ -42,7 +42,7 @@ impl Store {
         remote: &dyn RemoteObjects,
         deadline: &Deadline,
     ) -> Result<Snapshot> {
-        let (vault, _lock) = self.change()?;
+        let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
         let doing = |error: Error| {
             error.context(format!("take snapshot {} of node {} from the remote", from.id, from.node))

@@ -130,6 +130,7 @@ fn ending(ending: &Ending) -> String {
         Ending::Refused { reason } => format!("refused: {reason}"),
         Ending::TimedOut => "the time was up before the node was healthy".into(),
         Ending::Cancelled => "cancelled".into(),
+        Ending::Busy { reason } => format!("busy, run again later: {reason}"),
         Ending::Failed { reason } => format!("failed: {reason}"),
         other => format!("{other:?}"),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::diagnose::{HealthState, Subject};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{CheckOptions, Client, copy_member, snapshot};
+use crate::etcd::{CheckOptions, Client, copy_member, remove_unfinished, snapshot};
 use crate::model::{Component, Observed};
 use crate::parse::manifest::StaticPod;
 use crate::policy::Action;
@@ -195,6 +195,8 @@ fn save(
 ) -> Result<String> {
     let deadline = deadline.at_most(SAVE_TIMEOUT);
     let folder = make_folder(&host.node.store().join(SAVED))?;
+    // First, so that there is room for this one.
+    remove_unfinished(&folder)?;
     let mut said = Vec::new();
     if let Some(manifest) = asked {
         let client = Client::of_node(host.node, manifest).map(|client| client.within(SILENCE, SILENCE));

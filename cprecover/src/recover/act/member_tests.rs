@@ -219,3 +219,15 @@ fn a_save_that_fails_stops_the_step_unless_agreed() {
     let said = run(&node, &BOUNCE, &seen(closed()), true).expect("agreed").expect("said");
     assert!(said.contains("not saved, as agreed"), "{said}");
 }
+
+#[test]
+fn what_a_run_left_that_was_killed_while_it_saved_is_removed() {
+    let node = Node::new();
+    let folder = node.options.store().join(SAVED);
+    std::fs::create_dir_all(folder.join(".etcd-copy-Ab12/member/snap")).expect("mkdir");
+    std::fs::write(folder.join(".etcd-copy-Ab12/member/snap/db"), "half").expect("write");
+    std::fs::write(folder.join(".snapshot-Ab12.tmp"), "half").expect("write");
+    run(&node, &BOUNCE, &managed(closed()), false).expect("copies");
+    let saved = node.saved();
+    assert!(saved.len() == 1 && saved.iter().all(|name| name.ends_with(COPY_END)), "{saved:?}");
+}

@@ -64,7 +64,7 @@ fn own_name(host: &Host<'_>) -> Result<NodeName> {
 ///
 /// # Errors
 /// As [`pods::quarantine`], and when the runtime does not answer: kubelet is not stopped for what is refused
-/// before. It runs again in any case, when it ran before and its service can be started.
+/// before. It runs again in any case, also after a cancel, when it ran before and its service can be started.
 pub fn quarantine_pods(host: &Host<'_>, uids: &[PodUid], deadline: &Deadline) -> Result<Quarantine> {
     let known_now = || {
         let state = cri::connect(host.node, host.commands, deadline)?.list(deadline)?;
@@ -74,12 +74,13 @@ pub fn quarantine_pods(host: &Host<'_>, uids: &[PodUid], deadline: &Deadline) ->
     pods::judge(host.node, &known_now()?, uids, deadline)?;
     let kubelet = units::service(host.node, &host.node.kubelet, host.commands)?;
     let ran = matches!(kubelet.state(deadline)?, ServiceState::Active | ServiceState::Activating);
+    let stopped = if ran { kubelet.stop(deadline) } else { Ok(()) };
+    let result = stopped
+        .and_then(|()| known_now())
+        .and_then(|known| pods::quarantine(host.node, &known, uids, host.clock, deadline));
     if ran {
-        kubelet.stop(deadline)?;
-    }
-    let result =
-        known_now().and_then(|known| pods::quarantine(host.node, &known, uids, host.clock, deadline));
-    if ran {
+        // Whatever became of the stop, and whatever its state is now: a job that nobody waits for any more
+        // still stops it.
         let started = service::start(host, "kubelet", kubelet.as_ref(), &service::own_deadline());
         if let Err(error) = started {
             // What was moved must be known even so.

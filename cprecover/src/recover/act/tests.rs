@@ -1,5 +1,8 @@
 //! Effects and their undos on a node of files and scripts: services that are files, a scripted `crictl`.
 
+mod busy_store;
+mod stopped;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

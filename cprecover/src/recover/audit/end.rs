@@ -66,6 +66,14 @@ pub(super) fn write(store: &Path, end: &End) -> Result<()> {
     written().map_err(|source| Error::path("write", store.join(AUDIT_END_FILE), source))
 }
 
+/// Removes the file, on stable storage when this returns.
+pub(super) fn forget(store: &Path) -> Result<()> {
+    let path = store.join(AUDIT_END_FILE);
+    std::fs::remove_file(&path)
+        .and_then(|()| File::open(store)?.sync_all())
+        .map_err(|source| Error::path("remove", &path, source))
+}
+
 /// Compares the log with what was noted of its end.
 pub(super) fn compare(
     kept: Option<End>,

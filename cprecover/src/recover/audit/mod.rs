@@ -144,8 +144,13 @@ impl AuditLog {
     /// written then.
     pub fn open(store: &Path, now_unix_ms: u64) -> Result<Self> {
         let path = store.join(AUDIT_FILE);
+        let mut kept = end::read(store)?;
         // A recovery does not wait for a log that somebody moved away as a whole.
-        let kept = end::read(store)?.filter(|kept| !is_gone(&path, kept));
+        if kept.is_some_and(|kept| is_gone(&path, &kept)) {
+            // Else the new log, as long as it is empty, would not end where the old one did.
+            end::forget(store)?;
+            kept = None;
+        }
         let mut options = OpenOptions::new();
         let options = options.read(true).append(true).create(true).mode(0o600);
         let mut file = options.open(&path).map_err(|source| Error::path("open", &path, source))?;

@@ -138,6 +138,20 @@ fn a_log_that_was_moved_away_is_begun_anew() {
 }
 
 #[test]
+fn a_log_that_was_moved_away_is_forgotten_also_when_the_next_run_writes_nothing() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    log(dir.path()).append(1, begin()).expect("append");
+    std::fs::remove_file(dir.path().join(AUDIT_FILE)).expect("rm");
+    drop(log(dir.path()));
+    assert_eq!(log(dir.path()).entries(), []);
+    assert_eq!(AuditLog::check(dir.path()).expect("an empty one").end, LogEnd::Matches);
+    // One that is there and empty was emptied.
+    log(dir.path()).append(2, begin()).expect("append");
+    std::fs::write(dir.path().join(AUDIT_FILE), b"").expect("write");
+    assert_eq!(AuditLog::open(dir.path(), 9).expect_err("emptied").kind(), ErrorKind::Corrupt);
+}
+
+#[test]
 fn a_crash_before_the_end_was_noted_is_passed_over_once() {
     let dir = tempfile::tempdir().expect("temp dir");
     let end = dir.path().join(AUDIT_END_FILE);

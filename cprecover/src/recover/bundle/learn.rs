@@ -22,6 +22,9 @@ const MAX_SNAPSHOTS: usize = 10_000;
 /// With more of them it would not be known what to take out.
 pub(super) const MAX_SECRETS: usize = 100_000;
 
+/// Whatever a file is named.
+const ANY: &[&str] = &[];
+
 /// Files that the API server reads secrets from.
 const SECRET_FILES: [&str; 3] = ["--encryption-provider-config", "--token-auth-file", "--basic-auth-file"];
 
@@ -33,36 +36,32 @@ const SECRET_FILES: [&str; 3] = ["--encryption-provider-config", "--token-auth-f
 pub(super) fn secrets_of(node: &NodeOptions) -> Result<Vec<String>> {
     let mut secrets = Vec::new();
     for folder in [node.pki_dir.clone(), node.pki_dir.join("etcd"), node.kubelet_dir.join("pki")] {
-        each_file(&node.resolve(&folder), &mut |path, bytes| {
-            if path.extension().is_some_and(|end| end == "key" || end == "pem") {
-                key_lines(&String::from_utf8_lossy(bytes), &mut secrets);
-            }
+        each_file(&node.resolve(&folder), &["key", "pem"], &mut |bytes| {
+            key_lines(&String::from_utf8_lossy(bytes), &mut secrets);
             Ok(())
         })?;
     }
-    each_file(&node.resolve(&node.kubernetes_dir), &mut |path, bytes| {
-        if path.extension().is_some_and(|end| end == "conf" || end == "yaml") {
-            let text = String::from_utf8_lossy(bytes);
-            if !documents(&text, &mut |value| named_values(value, &mut secrets)) {
-                any_values(&text, &mut secrets);
-            }
+    each_file(&node.resolve(&node.kubernetes_dir), &["conf", "yaml"], &mut |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        if !documents(&text, &mut |value| named_values(value, &mut secrets)) {
+            any_values(&text, &mut secrets);
         }
         Ok(())
     })?;
     let mut seen = BTreeSet::new();
-    let mut learn = |_: &Path, bytes: &[u8]| {
+    let mut learn = |bytes: &[u8]| {
         if seen.insert(Digest::of(bytes)) { manifest(node, bytes, &mut secrets) } else { Ok(()) }
     };
-    each_file(&node.manifests(), &mut learn)?;
+    each_file(&node.manifests(), ANY, &mut learn)?;
     // As files, not through their index: what a damaged snapshot holds can be in a log all the same.
-    for snapshot in entries(&node.store().join("snapshots"), MAX_SNAPSHOTS)? {
-        each_file(&snapshot.join("manifests"), &mut learn)?;
+    for snapshot in entries(&node.store().join("snapshots"), ANY, MAX_SNAPSHOTS)? {
+        each_file(&snapshot.join("manifests"), ANY, &mut learn)?;
     }
     Ok(secrets)
 }
 
-/// Lists a folder; one that is missing holds nothing, one with too much is an error.
-fn entries(folder: &Path, limit: usize) -> Result<Vec<std::path::PathBuf>> {
+/// Lists what of a folder ends so; one that is missing holds nothing, one with too much is an error.
+fn entries(folder: &Path, ends: &[&str], limit: usize) -> Result<Vec<std::path::PathBuf>> {
     let list = match std::fs::read_dir(folder) {
         Ok(list) => list,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -70,17 +69,23 @@ fn entries(folder: &Path, limit: usize) -> Result<Vec<std::path::PathBuf>> {
     };
     let mut found = Vec::new();
     for entry in list {
+        let path = entry.map_err(|source| Error::path("list", folder, source))?.path();
+        let is_wanted = || path.extension().is_some_and(|end| ends.iter().any(|known| end == *known));
+        if !ends.is_empty() && !is_wanted() {
+            continue;
+        }
         if found.len() >= limit {
-            let message = format!("{} has more than {limit} entries", folder.display());
+            let message = format!("{} has more than {limit} entries to learn from", folder.display());
             return Err(Error::new(ErrorKind::Limit, message));
         }
-        found.push(entry.map_err(|source| Error::path("list", folder, source))?.path());
+        found.push(path);
     }
     Ok(found)
 }
 
-fn each_file(folder: &Path, take: &mut dyn FnMut(&Path, &[u8]) -> Result<()>) -> Result<()> {
-    for path in entries(folder, MAX_FILES)? {
+/// Reads each file of a folder that ends so; what is beside them is not read, whatever its size and number.
+fn each_file(folder: &Path, ends: &[&str], take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    for path in entries(folder, ends, MAX_FILES)? {
         match path.metadata() {
             Ok(metadata) if metadata.is_file() => {}
             Ok(_) => continue,
@@ -88,7 +93,7 @@ fn each_file(folder: &Path, take: &mut dyn FnMut(&Path, &[u8]) -> Result<()>) ->
             Err(source) => return Err(Error::path("look at", &path, source)),
         }
         match read_bounded(&path, MAX_FILE_BYTES) {
-            Ok(bytes) => take(&path, &bytes)?,
+            Ok(bytes) => take(&bytes)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

@@ -1,5 +1,6 @@
 //! Takes out of text what looks like a secret, on whatever node.
 
+use super::go_values::go_values;
 use super::keys::private_keys;
 
 /// What stands in place of a secret.
@@ -29,7 +30,7 @@ const ROOTS: [&str; 16] = [
 
 /// Takes out what looks like a secret.
 pub(in crate::recover) fn by_looks(text: &str) -> String {
-    values(&userinfo_of_urls(&private_keys(text)))
+    values(&userinfo_of_urls(&go_values(&private_keys(text))))
 }
 
 /// Takes out the values of secret names, and words that are secrets by their form.

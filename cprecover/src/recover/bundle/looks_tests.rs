@@ -38,6 +38,7 @@ fn what_looks_like_a_secret_is_taken_out() {
         ("a -----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY----- b", "MIIE"),
         ("{\"k\":\"-----BEGIN PRIVATE KEY-----\\nMIIE\\n-----END PRIVATE KEY-----\\n\"}", "MIIE"),
         ("MIIE\n-----END PRIVATE KEY-----\n", "MIIE"),
+        ("container &Container{Env:[]EnvVar{EnvVar{Name:DB,Value:Tr0ub4dor,ValueFrom:nil,},},}", "Tr0ub4dor"),
     ] {
         let clean = by_looks(text);
         assert!(!clean.contains(gone) && clean.contains(MARK), "{text:?} became {clean:?}");

@@ -1,5 +1,6 @@
 //! Everything that a person elsewhere needs to help, and no secret.
 
+mod go_values;
 mod keys;
 mod learn;
 mod looks;

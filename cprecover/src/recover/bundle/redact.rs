@@ -2,6 +2,7 @@
 
 use aho_corasick::AhoCorasick;
 
+use super::go_values::go_values;
 use super::keys::private_keys;
 use super::learn::{MAX_SECRETS, secrets_of};
 use super::looks::{MARK, userinfo_of_urls, values};
@@ -48,7 +49,7 @@ impl Redactor {
 
     /// Takes everything secret out of a text.
     pub(super) fn redact(&self, text: &str) -> String {
-        let mut text = private_keys(text);
+        let mut text = go_values(&private_keys(text));
         if let Some(known) = &self.known {
             text = known.replace_all_with_marks(&text);
         }

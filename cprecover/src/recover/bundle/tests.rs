@@ -206,8 +206,36 @@ fn what_cannot_be_learnt_makes_no_bundle() {
     assert!(error.to_string().contains("encryption.yaml"), "{error}");
     std::fs::remove_dir(&encryption).expect("rmdir");
     for count in 0..512 {
-        write(&node, &format!("/etc/kubernetes/pki/{count}.crt"), "x");
+        write(&node, &format!("/etc/kubernetes/pki/{count}.key"), "x");
     }
     let error = bundle(&node).expect_err("there are more");
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+}
+
+#[test]
+fn what_holds_no_secrets_keeps_no_bundle_from_being_made() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let node = node(dir.path());
+    let secrets = seed(&node);
+    write(&node, "/etc/kubernetes/audit.log", &"x".repeat(2 << 20));
+    for count in 0..600 {
+        write(&node, &format!("/etc/kubernetes/pki/{count}.crt"), "x");
+    }
+    let whole = bundle(&node).expect("a bundle");
+    assert!(secrets.iter().all(|secret| !whole.contains(secret)));
+}
+
+/// kubelet logs the whole container, of whatever pod, when it does not start.
+#[test]
+fn the_environment_of_a_pod_that_is_not_of_the_control_plane_is_not_in_the_logs() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let node = node(dir.path());
+    seed(&node);
+    let line = "E0610 kuberuntime_manager.go:1341] \"Unhandled Error\" err=\"container &Container{Name:db,Env:\
+                []EnvVar{EnvVar{Name:DB_PASSWORD,Value:Tr0ub4dor-pg,ValueFrom:nil,},},} start failed in pod \
+                db_default: CrashLoopBackOff\"\n";
+    write(&node, "/var/log/kubelet.log", line);
+    let whole = bundle(&node).expect("a bundle");
+    assert!(!whole.contains("Tr0ub4dor"));
+    assert!(whole.contains("DB_PASSWORD") && whole.contains("start failed in pod"));
 }

@@ -35,6 +35,8 @@ pub(super) struct State<'a> {
     /// In the order of work.
     pub(super) guarded: &'a [Guarded],
     pub(super) steps: &'a [DoneStep],
+    /// Whether the last step was not done because somebody else was at work.
+    pub(super) met_others: bool,
     pub(super) since_effect: Option<Duration>,
     /// What this look could not read, the first of it; and how many such looks there were in a row.
     pub(super) unread: Option<&'a str>,
@@ -53,7 +55,12 @@ pub(super) fn next(state: &State<'_>, options: &RecoverOptions) -> Next {
     }
     // What was refused right before its effect is not mended by deciding anew.
     if let Some(refused) = state.steps.last().filter(|step| step.outcome == contract::Outcome::Refused) {
-        return Next::Stop(Ending::Failed { reason: refused.detail.clone() });
+        let reason = refused.detail.clone();
+        return Next::Stop(if state.met_others {
+            Ending::Busy { reason }
+        } else {
+            Ending::Failed { reason }
+        });
     }
     let next = match first_effect(state.guarded) {
         Effect::Allowed(decision) => approve(decision, state.steps, options),

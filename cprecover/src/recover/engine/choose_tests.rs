@@ -36,6 +36,7 @@ fn choose(guarded: &[Guarded], steps: &[DoneStep]) -> Next {
         verification: &sick(),
         guarded,
         steps,
+        met_others: false,
         since_effect: None,
         unread: None,
         blind_looks: 0,
@@ -110,11 +111,24 @@ fn a_run_ends() {
     assert!(matches!(choose(&guarded, &many), Next::Stop(Ending::Escalated { .. })));
     let refused = [step(orphan(), contract::Outcome::Refused)];
     assert!(matches!(choose(&guarded, &refused), Next::Stop(Ending::Failed { .. })));
+    let state = State {
+        verification: &sick(),
+        guarded: &guarded,
+        steps: &refused,
+        met_others: true,
+        since_effect: None,
+        unread: None,
+        blind_looks: 0,
+        may_act: true,
+    };
+    let busy = Ending::Busy { reason: "it survived".into() };
+    assert_eq!(next(&state, &RecoverOptions::default()), Next::Stop(busy));
     assert!(matches!(choose(&[], &[]), Next::Stop(Ending::Escalated { .. })));
     let state = State {
         verification: &sick(),
         guarded: &guarded,
         steps: &[],
+        met_others: false,
         since_effect: None,
         unread: None,
         blind_looks: 0,
@@ -131,6 +145,7 @@ fn a_pause_is_never_shorter_than_the_callers_own() {
         verification: &sick(),
         guarded: &guarded,
         steps: &[],
+        met_others: false,
         since_effect: None,
         unread: None,
         blind_looks: 0,
@@ -151,6 +166,7 @@ fn one_look_that_could_not_read_everything_ends_no_run() {
             verification: &sick(),
             guarded: &guarded,
             steps: &[],
+            met_others: false,
             since_effect: None,
             unread,
             blind_looks,

@@ -69,7 +69,7 @@ impl Engine<'_> {
             Ending::Escalated { reason } | Ending::Refused { reason } | Ending::Failed { reason } => {
                 self.append(Event::Escalated { summary: reason.clone() })?;
             }
-            Ending::DryRun | Ending::TimedOut | Ending::Cancelled => {}
+            Ending::DryRun | Ending::TimedOut | Ending::Cancelled | Ending::Busy { .. } => {}
         }
         Ok(())
     }

@@ -100,39 +100,41 @@ impl<'a> Engine<'a> {
     /// whatever order a policy decides in: a step that is refused, or that failed and waits for its next
     /// try, stops all that come after it.
     ///
-    /// An approved plan of another node or another policy is refused before anything is done.
+    /// An approved plan of another node or another policy is refused before anything is done, also before
+    /// what an earlier run left half done is taken back.
     ///
     /// # Errors
     /// The kinds of a failed write to the audit log: an effect that cannot be recorded is not begun.
     /// Everything else is an [`Ending`].
     pub fn run(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
         let started = self.clock.now();
-        let resumed = self.close_interrupted(deadline)?;
-        let undone = if self.options.dry_run { Vec::new() } else { self.resume_undo(deadline)? };
-        let mut round = self.round(deadline)?;
-        progress(Progress::Diagnosed(&round.diagnosis));
-        progress(Progress::Planned(&round.plan));
-        let mut report = Report {
-            node: round.observation.node.clone(),
-            ending: Ending::TimedOut,
-            diagnosis: round.diagnosis.clone(),
-            plan: Some(round.plan.clone()),
-            resumed,
-            steps: Vec::new(),
-            undone,
-            escalations: Vec::new(),
-            verification: round.verification.clone(),
-            rounds: vec![round.times],
-            total_ms: 0,
+        let looked = match self.options.approved {
+            Some(_) => Some(self.round(deadline)?),
+            None => None,
         };
-        if let Some(reason) = choose::another_plan(&round.plan, self.options) {
+        if let Some(round) = &looked
+            && let Some(reason) = choose::another_plan(&round.plan, self.options)
+        {
+            progress(Progress::Diagnosed(&round.diagnosis));
+            progress(Progress::Planned(&round.plan));
             // Nothing was begun, so nothing of an earlier run is taken back for it, and no line of the log
             // stands between that run and the next one.
+            let mut report = begun_report(round);
             report.ending = Ending::Refused { reason };
             report.total_ms = millis(self.clock.now().duration_since(started));
             return Ok(report);
         }
+        let resumed = self.close_interrupted(deadline)?;
+        let undone = if self.options.dry_run { Vec::new() } else { self.resume_undo(deadline)? };
+        let mut round = match looked {
+            Some(round) if resumed.is_empty() && undone.is_empty() => round,
+            _ => self.round(deadline)?,
+        };
+        progress(Progress::Diagnosed(&round.diagnosis));
+        progress(Progress::Planned(&round.plan));
+        let mut report = Report { resumed, undone, ..begun_report(&round) };
         let mut last_effect: Option<Instant> = None;
+        let mut met_others = false;
         let mut blind_looks = 0_u32;
         let mut ending = loop {
             if deadline.is_cancelled() && !round.verification.healthy {
@@ -140,14 +142,15 @@ impl<'a> Engine<'a> {
                 break Ending::Cancelled;
             }
             blind_looks = if round.unread.is_some() { blind_looks.saturating_add(1) } else { 0 };
-            match self.next(&round, &report.steps, last_effect, blind_looks) {
+            match self.next(&round, &report.steps, met_others, last_effect, blind_looks) {
                 Next::Stop(ending) => break ending,
                 Next::Wait(pause) => {
                     progress(Progress::Waiting(&round.verification));
                     self.clock.sleep(pause.min(deadline.remaining()));
                 }
                 Next::Do(decision) => {
-                    let done = self.act(&decision, &round, deadline, progress)?;
+                    let (done, met) = self.act(&decision, &round, deadline, progress)?;
+                    met_others = met;
                     progress(Progress::Ended(&done));
                     last_effect = Some(self.clock.now());
                     blind_looks = 0;
@@ -206,6 +209,7 @@ impl<'a> Engine<'a> {
         &self,
         round: &Round,
         steps: &[DoneStep],
+        met_others: bool,
         last_effect: Option<Instant>,
         blind_looks: u32,
     ) -> Next {
@@ -213,6 +217,7 @@ impl<'a> Engine<'a> {
             verification: &round.verification,
             guarded: &round.guarded,
             steps,
+            met_others,
             since_effect: last_effect.map(|at| self.clock.now().duration_since(at)),
             unread: round.unread.as_deref(),
             blind_looks,
@@ -221,14 +226,14 @@ impl<'a> Engine<'a> {
         choose::next(&state, self.options)
     }
 
-    /// Records, prepares, does, records.
+    /// Records, prepares, does, records; tells also whether somebody else was at work.
     fn act(
         &mut self,
         decision: &Decision,
         round: &Round,
         deadline: &Deadline,
         progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<DoneStep> {
+    ) -> Result<(DoneStep, bool)> {
         let step = Step::of(&decision.action, &decision.rule_id, &decision.reason);
         progress(Progress::Begins(&step));
         let undo = self.world.undo_of(&decision.action, &round.observation);
@@ -256,6 +261,7 @@ impl<'a> Engine<'a> {
             Err(error) => Err(error),
         };
         let took_ms = millis(self.clock.now().duration_since(started));
+        let met_others = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy);
         let (outcome, detail, undo) = match result {
             Ok(performed) => (contract::Outcome::Done, performed.detail, performed.undo),
             // Somebody else works on the cluster; trying again would only use up the tries.
@@ -268,6 +274,23 @@ impl<'a> Engine<'a> {
         let detail = by_looks(&detail);
         self.append(Event::End { begun, outcome, detail: detail.clone() })?;
         let Step { action, rule, reason, .. } = step;
-        Ok(DoneStep { action, rule, reason, outcome, saved, detail, undo, took_ms })
+        Ok((DoneStep { action, rule, reason, outcome, saved, detail, undo, took_ms }, met_others))
+    }
+}
+
+/// The report of a run that has done nothing yet.
+fn begun_report(round: &Round) -> Report {
+    Report {
+        node: round.observation.node.clone(),
+        ending: Ending::TimedOut,
+        diagnosis: round.diagnosis.clone(),
+        plan: Some(round.plan.clone()),
+        resumed: Vec::new(),
+        steps: Vec::new(),
+        undone: Vec::new(),
+        escalations: Vec::new(),
+        verification: round.verification.clone(),
+        rounds: vec![round.times],
+        total_ms: 0,
     }
 }

@@ -115,6 +115,18 @@ fn without_its_preparation_nothing_is_done() {
 }
 
 #[test]
+fn a_step_that_meets_somebody_else_ends_the_run_as_busy_and_takes_back_what_is_half_done() {
+    for what in ["prepare", "perform"] {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut world = Fake { fails: Some((what, ErrorKind::Busy)), ..Fake::default() };
+        let report = run(dir.path(), &mut world);
+        assert_eq!(report.ending, Ending::Busy { reason: format!("{what} fails") });
+        assert_eq!(world.calls.last().map(String::as_str), Some("undo"));
+        assert_eq!(events(dir.path()).last().map(String::as_str), Some("undone"));
+    }
+}
+
+#[test]
 fn an_interrupted_effect_is_taken_back_once() {
     let dir = tempfile::tempdir().expect("temp dir");
     let begin = Event::Begin {
@@ -176,16 +188,21 @@ fn a_plan_of_another_node_or_policy_is_refused_and_nothing_is_done_or_taken_back
             policy: "test".into(),
             undo: Some(Undo::StartKubelet),
         };
-        let begun = log.append(1, begin).expect("append");
+        let begun = log.append(1, begin.clone()).expect("append");
         let end = Event::End { begun, outcome: contract::Outcome::Failed, detail: String::new() };
         log.append(2, end).expect("append");
+        if named.is_some() {
+            // And a later one in the midst of its effect.
+            log.append(3, begin).expect("append");
+        }
         let (mut world, decide) = (Fake::default(), policy(1));
         let mut engine = Engine::new(&mut world, &decide, &SystemClock, Some(&mut log), &options);
         let report = engine.run(&Deadline::after(Duration::from_secs(20)), &mut |_| {}).expect("runs");
         match (named, &report.ending) {
             (Some(named), Ending::Refused { reason }) => {
                 assert!(reason.contains(named) && reason.contains("make a new plan"), "{reason}");
-                assert_eq!((world.calls.len(), log.entries().len()), (0, 2));
+                assert_eq!((world.calls.len(), log.entries().len()), (0, 3));
+                assert_eq!(report.resumed, Vec::<String>::new());
             }
             (None, Ending::Escalated { .. }) => {
                 assert_eq!(world.calls, ["prepare", "perform", "undo"]);

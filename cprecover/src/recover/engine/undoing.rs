@@ -63,12 +63,13 @@ impl Engine<'_> {
 /// The effects since the last ending that this one takes back, the last one first.
 ///
 /// A run that failed, was refused or called a person did not help, so what it moved away goes back too. One
-/// that ran out of time or was cancelled may go on: only what it left half done is taken back.
+/// that ran out of time, was cancelled or met somebody else may go on: only what it left half done is taken
+/// back.
 fn since_the_last_ending(entries: &[Entry], ending: &Ending) -> Vec<Pending> {
     let failed = match ending {
         Ending::Healthy | Ending::DryRun => return Vec::new(),
         Ending::Failed { .. } | Ending::Refused { .. } | Ending::Escalated { .. } => true,
-        Ending::TimedOut | Ending::Cancelled => false,
+        Ending::TimedOut | Ending::Cancelled | Ending::Busy { .. } => false,
     };
     let proven: BTreeSet<u64> = entries
         .iter()

@@ -116,14 +116,17 @@ impl<'a> Court<'a> {
     }
 }
 
-/// First processes of the control plane's running containers; what the runtime does not tell is left out.
+/// First processes of the control plane's running containers; what the runtime does not tell, or not in its
+/// time, is left out.
 fn pids(state: &RuntimeState, view: &dyn RuntimeView, deadline: &Deadline) -> BTreeMap<ContainerId, Pid> {
+    // Of all together: one that hangs leaves the rest of the look its time.
+    let deadline = deadline.at_most(super::RUNTIME_TIMEOUT);
     let running = Component::ALL.into_iter().flat_map(|component| state.component_containers(component));
     running
         .filter(|container| container.is_running())
         .take(16)
         .filter_map(|container| {
-            let detail = view.container_detail(&container.id, deadline).ok()?;
+            let detail = view.container_detail(&container.id, &deadline).ok()?;
             Some((container.id.clone(), detail.pid?))
         })
         .collect()
@@ -209,10 +212,13 @@ pub(in crate::recover) fn diagnosis_fact(holder: &JudgedHolder) -> PortHolder {
 mod tests {
     use std::cell::Cell;
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     use super::*;
+    use crate::cri::{ContainerDetail, RuntimeInfo, parse};
     use crate::model::ProcessId;
     use crate::ports::{IdentityProof, ProcessState};
+    use crate::sys::ManualClock;
 
     fn holder(action: Action) -> JudgedHolder {
         let pid = Pid::new(4242).expect("positive");
@@ -263,6 +269,45 @@ mod tests {
         let unreadable = Observed::Unknown("refused".into());
         assert_eq!(judge_of_one_that_just_started(Some(&unreadable)), (vec![Action::Leave], 2));
         assert_eq!(judge_of_one_that_just_started(None), (vec![Action::Terminate], 1));
+    }
+
+    /// Answers the list, and hangs when it is asked for a container.
+    struct Hung(ManualClock);
+
+    impl RuntimeView for Hung {
+        fn name(&self) -> &'static str {
+            "hung"
+        }
+        fn info(&self, _: &Deadline) -> Result<RuntimeInfo> {
+            panic!("asked")
+        }
+        fn list(&self, _: &Deadline) -> Result<RuntimeState> {
+            panic!("asked")
+        }
+        fn container_detail(&self, id: &ContainerId, deadline: &Deadline) -> Result<ContainerDetail> {
+            self.0.advance(deadline.remaining());
+            deadline.check(&format!("ask for container {id}"))?;
+            panic!("there was no end of time")
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_hangs_on_a_container_leaves_the_look_its_time() {
+        let clock = ManualClock::new(Duration::ZERO);
+        let list = include_bytes!("../../../testdata/health/crictl-ps.json");
+        let pods = include_bytes!("../../../testdata/health/crictl-pods.json");
+        let state = RuntimeState {
+            sandboxes: parse::pods(pods).expect("parses"),
+            containers: parse::containers(list).expect("parses"),
+        };
+        let running = Component::ALL.into_iter().flat_map(|component| state.component_containers(component));
+        assert!(running.filter(|container| container.is_running()).count() > 1);
+        let node = NodeOptions::at("/nonexistent").expect("absolute");
+        let deadline = clock.deadline(Duration::from_mins(5));
+        let (state, view) = (Observed::Present(state), Hung(clock.clone()));
+        let court = Court::new(&node, &[], Some(&view), &state, &deadline);
+        assert_eq!(clock.elapsed(), super::super::RUNTIME_TIMEOUT);
+        assert!(court.runtime.is_ok_and(|facts| facts.pids.is_empty()));
     }
 
     #[test]

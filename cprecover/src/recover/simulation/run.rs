@@ -153,6 +153,7 @@ fn name(ending: &Ending) -> &'static str {
         Ending::Refused { .. } => "refused",
         Ending::TimedOut => "timed-out",
         Ending::Cancelled => "cancelled",
+        Ending::Busy { .. } => "busy",
         Ending::Failed { .. } => "failed",
     }
 }

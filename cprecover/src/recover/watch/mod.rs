@@ -22,7 +22,7 @@ use super::report::{Ending, Report};
 use crate::backup::SnapshotId;
 use crate::error::{ErrorKind, Result};
 use crate::node::NodeOptions;
-use crate::sys::{Clock, Deadline};
+use crate::sys::{Clock, Deadline, later};
 
 /// How a node is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,7 +212,7 @@ impl<'a> Watcher<'a> {
         let since = *self.unlooked_since.get_or_insert(now);
         // Editors and kubeadm write several files in a row; the last change counts. Changes without end do not
         // keep the node from being looked at.
-        self.next_look = (now + self.options.settle).min(since + self.options.probe_every);
+        self.next_look = later(now, self.options.settle).min(later(since, self.options.probe_every));
         self.queue.push_back(WatchEvent::Changed { files });
         true
     }
@@ -243,7 +243,7 @@ impl<'a> Watcher<'a> {
         let pause =
             if self.vigil.is_unsettled() { self.options.recheck_every } else { self.options.probe_every };
         if !changed {
-            self.next_look = self.clock.now() + pause;
+            self.next_look = later(self.clock.now(), pause);
         }
     }
 

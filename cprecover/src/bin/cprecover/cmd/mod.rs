@@ -113,6 +113,38 @@ enum Command {
     Diagnose(diagnose::Args),
 }
 
+impl Command {
+    /// Reports whether it, or one of its verbs, changes a node or a store.
+    fn has_effects(&self) -> bool {
+        match self {
+            Self::Apply(_)
+            | Self::Recover(_)
+            | Self::Watch(_)
+            | Self::Drill(_)
+            | Self::Etcd(_)
+            | Self::Policy(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Hold(_)
+            | Self::Release(_)
+            | Self::Regenerate(_)
+            | Self::Port(_)
+            | Self::Pods(_) => true,
+            Self::Observe(_)
+            | Self::Plan(_)
+            | Self::SupportBundle(_)
+            | Self::Audit(_)
+            | Self::Config
+            | Self::Double { .. }
+            | Self::PolicyCompile
+            | Self::Lint(_)
+            | Self::Healthz(_)
+            | Self::Logs(_)
+            | Self::Diagnose(_) => false,
+        }
+    }
+}
+
 impl Cli {
     /// Runs the chosen subcommand.
     pub(crate) fn run(self) -> Result<Exit> {
@@ -130,6 +162,9 @@ impl Cli {
         if !root.is_dir() {
             let message = format!("--root {}: there is no such folder", root.display());
             return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        if self.command.has_effects() {
+            outlive_the_terminal()?;
         }
         let ctx = Context {
             node: NodeOptions::load(&root)?,
@@ -226,6 +261,16 @@ fn cancel_on_signals() -> Result<CancelToken> {
             .map_err(|source| Error::io("handle signals", source))?;
     }
     Ok(CancelToken::of_flag(flag))
+}
+
+/// Lets the work go on to its end when the terminal goes away (SIGHUP): an SSH connection that breaks must
+/// not end an effect in its midst. It is no request to stop, and no second one either.
+fn outlive_the_terminal() -> Result<()> {
+    // A handler, and not `SIG_IGN`: what is started from here must not inherit that (signal(7)).
+    let unread = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, unread)
+        .map(|_| ())
+        .map_err(|source| Error::io("handle SIGHUP", source))
 }
 
 fn config(ctx: &Context) -> Result<Exit> {

@@ -121,6 +121,7 @@ pub(crate) fn exit(report: &Report) -> Exit {
         Ending::Healthy => Exit::Done,
         Ending::DryRun if report.verification.healthy => Exit::Done,
         Ending::Refused { .. } => Exit::Refused,
+        Ending::Busy { .. } => Exit::Busy,
         Ending::Failed { .. } | Ending::Cancelled => Exit::Error,
         _ => Exit::Unhealthy,
     }

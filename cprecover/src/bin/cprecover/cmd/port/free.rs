@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cprecover::cri;
 use cprecover::model::{Component, Port, SandboxId};
+use cprecover::node::MAX_GRACE_SECONDS;
 use cprecover::ports::{self, Action, DATABASE, Lookup, PodFacts, Query};
 use cprecover::sys::{Deadline, SystemCommands};
 use cprecover::terminate::{EndOptions, EtcdVersion, Freed, Outcome, Target, end};
@@ -27,7 +28,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "COMPONENT")]
     expect: Option<Component>,
     /// Time between SIGTERM and SIGKILL [default: the node's graceSeconds].
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = grace)]
     grace: Option<Duration>,
     /// SIGKILL everything in the orphan's container cgroup, not the holder alone (cgroup v2, Linux 5.14).
     #[arg(long)]
@@ -272,11 +273,16 @@ fn print(ctx: &Context, answer: &Answer, exit: Exit) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Reads a duration such as `10s` or `1m`; a bare number is seconds.
-fn duration(text: &str) -> std::result::Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
+/// Reads a grace time such as `10s` or `1m`; a bare number is seconds.
+fn grace(text: &str) -> std::result::Result<Duration, String> {
+    let grace = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let read: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+        Duration::try_from(read).map_err(|_| "a duration is not negative".to_owned())?
+    };
+    if grace > Duration::from_secs(MAX_GRACE_SECONDS) {
+        return Err(format!("a grace time is at most {MAX_GRACE_SECONDS} s"));
     }
-    let read: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
-    Duration::try_from(read).map_err(|_| "a duration is not negative".to_owned())
+    Ok(grace)
 }

@@ -59,7 +59,7 @@ impl Place {
 }
 
 fn deadline(ctx: &Context, grace: Duration) -> Deadline {
-    Deadline::after(Duration::from_mins(2) + grace).with_cancel(ctx.cancel.clone())
+    Deadline::after(Duration::from_mins(2).saturating_add(grace)).with_cancel(ctx.cancel.clone())
 }
 
 /// Runs `cprecover port`.
