@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::diagnose::{HealthState, Subject};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{CheckOptions, Client, copy_member, snapshot};
+use crate::etcd::{
+    CheckOptions, Client, ClusterView, DataReport, MemberHealth, ViewSource, copy_member, snapshot,
+};
 use crate::model::{Component, Observed};
 use crate::parse::manifest::StaticPod;
 use crate::policy::Action;
@@ -14,7 +16,7 @@ use crate::probe::Outcome;
 use crate::recover::cache::member_stamps;
 use crate::recover::host::Host;
 use crate::recover::observation::Observation;
-use crate::recover::observe::etcd::{LocalHealth, local_health, projection, settle, survey};
+use crate::recover::observe::etcd::{LocalHealth, local_health, local_member, projection, settle, survey};
 use crate::sys::Deadline;
 
 /// Folder of saved members below the store.
@@ -164,17 +166,10 @@ fn require_quorum(
         }
     };
     let local_answers = Client::of_node(host.node, manifest)?.address() == client.address();
-    let name = manifest.flag("name").unwrap_or_default();
-    let id = report.and_then(|report| report.member_id);
-    let local = view
-        .members
-        .iter()
-        .find(|member| (!name.is_empty() && member.name == name) || (id.is_some() && member.id == id));
-    let Some(local) = local else {
-        let said = Some("this node's member is not among the cluster's".to_owned());
+    let Some(called) = local_member(&view, Some(manifest), report) else {
+        let said = Some(without_local(action, &view, manifest, report)?);
         return Ok(Asked { said, listed: true, local_answers });
     };
-    let called = local.id.map_or_else(|| local.name.clone(), |id| id.to_string());
     if silent {
         settle(&mut view, &called);
     }
@@ -183,6 +178,32 @@ fn require_quorum(
         return Ok(Asked { said: Some(projection.to_string()), listed: true, local_answers });
     }
     Err(Error::new(ErrorKind::Changed, format!("{action}: {projection}")))
+}
+
+/// Judges a step where none of the members is known to be this node's: it may be any of them, unless its id is
+/// known and those who serve do not list it.
+fn without_local(
+    action: &Action,
+    view: &ClusterView,
+    manifest: &StaticPod,
+    report: Option<&DataReport>,
+) -> Result<String> {
+    let name = manifest.flag("name").unwrap_or_default();
+    let has_namesake = view.members.iter().any(|member| !name.is_empty() && member.name == name);
+    let id = report.and_then(|report| report.member_id);
+    if let (ViewSource::Cluster, false, Some(id)) = (view.source, has_namesake, id) {
+        return Ok(format!("this node's member {id} is not among the cluster's"));
+    }
+    let (voters, healthy, quorum) = view.count();
+    let mut voting = view.members.iter().filter(|member| !member.learner);
+    let said = format!(
+        "which of the members is this node's cannot be told, {healthy} of {voters} voting members are healthy, \
+         quorum {quorum}"
+    );
+    if healthy > quorum || voting.all(|member| member.health == MemberHealth::Unhealthy) {
+        return Ok(said);
+    }
+    Err(Error::new(ErrorKind::Changed, format!("{action}: {said}")))
 }
 
 /// Saves the member: a snapshot when it answers, by the manifest `asked`; else a copy when nobody uses the

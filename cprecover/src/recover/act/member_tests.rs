@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use super::*;
 use crate::diagnose::ManifestFact;
+use crate::etcd::check_with;
 use crate::model::{Pid, Port, ProcessId};
 use crate::node::NodeOptions;
 use crate::recover::observation::{ExpectedPod, PodSource};
@@ -39,6 +40,15 @@ fn seen(client: std::net::SocketAddr) -> Observation {
     let mut seen = Observation::blank();
     seen.pods =
         vec![ExpectedPod { component: Component::Etcd, source: Some(PodSource::Live), pod: Some(pod) }];
+    seen
+}
+
+/// As it is, with the verdict on the node's data, which tell the member's id.
+fn judged(node: &Node, mut seen: Observation) -> Observation {
+    let manifest = seen.pods.first().and_then(|pod| pod.pod.as_ref());
+    let (folder, options) = CheckOptions::of_node(&node.options, manifest);
+    let verdict = check_with(&folder, &options, &Deadline::after(Duration::from_secs(20)));
+    seen.etcd_facts.data = Observed::Present(verdict);
     seen
 }
 
@@ -103,9 +113,13 @@ fn a_member_that_answers_is_snapshotted_unless_that_would_cost_the_quorum() {
     // The others list a membership without this node: nothing is lost by ending its process.
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let client = listener.local_addr().expect("address");
-    let _member = FakeMember::start(listener, 0xa1, vec![Listed(0xb1, "other", client, false)]);
+    let _member = FakeMember::start(listener, 0xb1, vec![Listed(0xb1, "other", client, false)]);
+    let error = run(&node, &BOUNCE, &seen(client), false).expect_err("it may be the one that is listed");
+    assert_eq!(error.kind(), ErrorKind::Changed);
+    assert!(error.to_string().contains("cannot be told"), "{error}");
+    let seen = judged(&node, seen(client));
     for _ in 0..KEPT + 2 {
-        let said = run(&node, &BOUNCE, &seen(client), false).expect("saved").expect("said");
+        let said = run(&node, &BOUNCE, &seen, false).expect("saved").expect("said");
         assert!(said.contains("snapshot ") && said.contains("sha256 "), "{said}");
         std::thread::sleep(Duration::from_millis(3));
     }
@@ -114,6 +128,27 @@ fn a_member_that_answers_is_snapshotted_unless_that_would_cost_the_quorum() {
     assert!(saved.iter().all(|name| name.ends_with(SNAPSHOT_END)));
     let newest = node.options.store().join(SAVED).join(saved.last().expect("one"));
     assert!(std::fs::read(newest).expect("read").starts_with(crate::recover::observe::etcd::fake::DB));
+}
+
+#[test]
+fn of_two_members_of_one_name_the_data_tell_which_is_this_nodes() {
+    let node = Node::new();
+    let [first, second, third] = three_listeners().try_into().expect("three");
+    let at = |listener: &TcpListener| listener.local_addr().expect("address");
+    let client = at(&first);
+    // The node was reinstalled: the dead one, listed first, was never removed.
+    let listed = vec![
+        Listed(0xa0, "cp1", at(&third), false),
+        Listed(0xa1, "cp1", client, false),
+        Listed(0xa2, "cp2", at(&second), false),
+    ];
+    drop(third);
+    let _second = FakeMember::start(second, 0xa2, listed.clone());
+    let _first = FakeMember::start(first, 0xa1, listed);
+    for seen in [seen(client), judged(&node, seen(client))] {
+        let error = run(&node, &BOUNCE, &seen, true).expect_err("one of three would be left");
+        assert_eq!(error.kind(), ErrorKind::Changed, "{error}");
+    }
 }
 
 #[test]

@@ -72,23 +72,27 @@ fn from_database(report: Option<&DataReport>) -> Option<ClusterView> {
     (!view.members.is_empty()).then_some(view)
 }
 
-/// The one member that is this node's: by the manifest's name, else by the id in the data folder.
-fn local_member(
+/// What the one member is called that is this node's: by the id in the data folder, else by the manifest's name
+/// where only one has it. After a reinstall two may.
+pub(in crate::recover) fn local_member(
     cluster: &ClusterView,
     manifest: Option<&StaticPod>,
     report: Option<&DataReport>,
 ) -> Option<String> {
-    let name = manifest.and_then(|manifest| manifest.flag("name")).unwrap_or_default();
     let id = report.and_then(|report| report.member_id);
-    let is_local =
-        |member: &&MemberView| (!name.is_empty() && member.name == name) || (id.is_some() && member.id == id);
-    let mut found = cluster.members.iter().filter(is_local);
-    let member = found.next()?;
-    // Two of them would be a guess.
-    if found.next().is_some() {
-        return None;
+    let by_id = id.and_then(|id| cluster.members.iter().find(|member| member.id == Some(id)));
+    let name = manifest.and_then(|manifest| manifest.flag("name")).unwrap_or_default();
+    let member = by_id.or_else(|| only_namesake(cluster, name))?;
+    match only_namesake(cluster, &member.name) {
+        Some(_) => Some(member.name.clone()),
+        None => member.id.map(|id| id.to_string()),
     }
-    if member.name.is_empty() { member.id.map(|id| id.to_string()) } else { Some(member.name.clone()) }
+}
+
+fn only_namesake<'a>(cluster: &'a ClusterView, name: &str) -> Option<&'a MemberView> {
+    let mut found = cluster.members.iter().filter(|member| !name.is_empty() && member.name == name);
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 fn contract(
@@ -119,7 +123,7 @@ fn contract_member(member: &MemberView, local: Option<&str>) -> EtcdMember {
         },
         learner: member.learner,
         leader: member.leader,
-        local: local.is_some_and(|local| local == member.name || (member.name.is_empty() && local == id)),
+        local: local.is_some_and(|local| member.is_called(local)),
         id,
     }
 }
