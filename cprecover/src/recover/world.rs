@@ -112,7 +112,7 @@ impl World for NodeWorld<'_> {
         {
             lock.hold(deadline)?;
         }
-        act::prepare(&self.host, action, seen, self.unsaved_is_fine, deadline)
+        act::prepare(&self.host, action, seen, self.unsaved_is_fine, &self.consents, deadline)
     }
 
     fn undo_of(&mut self, action: &Action, seen: &Observation) -> Option<Undo> {

@@ -161,63 +161,47 @@ fn limits_and_deadlines_are_no_verdict_on_the_data() {
     assert_eq!(cut.state, DataState::Unfinished, "a list that was cut off proves no absence");
 }
 
-/// The member that the program's stand-in for etcd writes: real files, so that nothing has to be told
-/// that it looks at a stand-in.
-fn stand_in() -> (Vec<u8>, Vec<u8>) {
-    use bolt::build::{PAGE, bucket, inline, leaf, meta, revision};
-    let index = 3_u64.to_be_bytes();
-    let term = 2_u64.to_be_bytes();
-    let root = leaf(
-        3,
-        &[
-            inline("alarm", &[]),
-            inline("cluster", &[(b"clusterVersion", b"3.6.0")]),
-            bucket("key", 4),
-            inline("members", &[]),
-            inline("members_removed", &[]),
-            inline("meta", &[(b"consistent_index", &index), (b"storageVersion", b"3.6.0"), (b"term", &term)]),
-        ],
-        PAGE,
-    );
-    let keys = leaf(4, &[(0, revision(2), b"stand-in".to_vec())], PAGE);
-    let pages = [meta(0, 3, None, 5, 4), meta(1, 2, None, 5, 3), leaf(2, &[], PAGE), root, keys];
+/// The member that the program's stand-in for etcd writes, one that lists nobody and one that is alone: real
+/// files, so that nothing has to be told that it looks at a stand-in.
+fn stand_in() -> ([Vec<u8>; 2], Vec<u8>) {
+    // Its name and addresses are a run's own.
+    let [nobody, alone] = [&[][..], &[("a1", r#"{"id":161}"#)][..]];
     let mut wal = WalWriter::first(MEMBER, 0xc1);
     (1..=3).for_each(|index| wal.entry(2, index, b"stand-in"));
     wal.state(2, MEMBER, 3);
     wal.bytes.extend([0; 512]);
-    (pages.concat(), wal.bytes)
+    ([nobody, alone].map(bolt::build::database_listing), wal.bytes)
 }
 
 #[test]
 fn the_stand_ins_member_is_sound() {
-    let (db, wal) = stand_in();
-    let written: (&[u8], &[u8]) = (
+    let (databases, wal) = stand_in();
+    let [nobody, alone] = &databases;
+    let written: [&[u8]; 3] = [
         include_bytes!("../../bin/cprecover/double/etcd/db"),
+        include_bytes!("../../bin/cprecover/double/etcd/db-alone"),
         include_bytes!("../../bin/cprecover/double/etcd/wal"),
-    );
-    assert!(
-        written == (db.as_slice(), wal.as_slice()),
-        "write the files anew with `write_the_stand_ins_member`"
-    );
-    let dir = tempfile::tempdir().expect("temp dir");
-    std::fs::create_dir_all(dir.path().join("member/wal")).expect("mkdir");
-    std::fs::create_dir_all(dir.path().join("member/snap")).expect("mkdir");
-    std::fs::write(dir.path().join("member/snap/db"), db).expect("write");
-    std::fs::write(dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 0, 0)), wal).expect("write");
-    let verdict = check(dir.path(), &deadline());
-    assert_eq!(
-        (verdict.state, verdict.report.member_id.map(MemberId::get)),
-        (DataState::Intact, Some(MEMBER)),
-        "{:?}",
-        verdict.findings
-    );
+    ];
+    assert!(written == [&nobody[..], &alone[..], &wal[..]], "write them anew with `write_the_stand_ins_member`");
+    for (db, listed) in databases.iter().zip([0, 1]) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir_all(dir.path().join("member/wal")).expect("mkdir");
+        std::fs::create_dir_all(dir.path().join("member/snap")).expect("mkdir");
+        std::fs::write(dir.path().join("member/snap/db"), db).expect("write");
+        std::fs::write(dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 0, 0)), &wal).expect("write");
+        let verdict = check(dir.path(), &deadline());
+        let member = verdict.report.member_id.map(MemberId::get);
+        assert_eq!((verdict.state, member), (DataState::Intact, Some(MEMBER)), "{:?}", verdict.findings);
+        assert_eq!(verdict.report.db.present().expect("database").members.len(), listed);
+    }
 }
 
 #[test]
 #[ignore = "writes into the source folder"]
 fn write_the_stand_ins_member() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/cprecover/double/etcd");
-    let (db, wal) = stand_in();
-    std::fs::write(folder.join("db"), db).expect("write");
-    std::fs::write(folder.join("wal"), wal).expect("write");
+    let ([nobody, alone], wal) = stand_in();
+    for (name, bytes) in [("db", nobody), ("db-alone", alone), ("wal", wal)] {
+        std::fs::write(folder.join(name), bytes).expect("write");
+    }
 }

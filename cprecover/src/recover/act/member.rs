@@ -1,9 +1,9 @@
 //! What comes before a step on this node's etcd member: the quorum, asked again, and a saved copy.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::diagnose::{HealthState, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
     CheckOptions, Client, ClusterView, DataReport, MemberHealth, ViewSource, copy_member, snapshot,
@@ -11,12 +11,12 @@ use crate::etcd::{
 use crate::model::{Component, Observed};
 use crate::parse::manifest::StaticPod;
 use crate::policy::Action;
+use crate::policy::contract::Consent;
 use crate::ports::DATABASE;
-use crate::probe::Outcome;
 use crate::recover::cache::member_stamps;
 use crate::recover::host::Host;
 use crate::recover::observation::Observation;
-use crate::recover::observe::etcd::{LocalHealth, local_health, local_member, projection, settle, survey};
+use crate::recover::observe::etcd::{local_health, members_now, projection};
 use crate::sys::Deadline;
 
 /// Folder of saved members below the store.
@@ -50,23 +50,24 @@ pub(super) enum Touch {
 /// Returns what was saved, or why nothing could be; `None` when the step does not touch etcd.
 ///
 /// # Errors
-/// [`ErrorKind::Changed`] when the step would leave etcd without a quorum; [`ErrorKind::Refused`] when the
+/// [`ErrorKind::Changed`] when the step would or may leave etcd without a quorum; [`ErrorKind::Refused`] when the
 /// data could be saved and saving failed, unless `unsaved_is_fine`.
 pub(in crate::recover) fn prepare(
     host: &Host<'_>,
     action: &Action,
     seen: &Observation,
     unsaved_is_fine: bool,
+    consents: &[Consent],
     deadline: &Deadline,
 ) -> Result<Option<String>> {
     let Some(touch) = touches(action, seen).filter(|touch| *touch != Touch::Returns) else { return Ok(None) };
     let expected = seen.pods.iter().find(|pod| pod.component == Component::Etcd);
     let manifest = expected.and_then(|pod| pod.pod.as_ref());
-    let mut said = Vec::new();
     let ends = manifest.filter(|_| touch != Touch::Starts);
-    let asked = ends.map(|manifest| require_quorum(host, action, seen, manifest, deadline)).transpose()?;
+    let ask = |manifest: &StaticPod| require_quorum(host, action, seen, manifest, consents, deadline);
+    let asked = ends.map(ask).transpose()?;
     let answers = asked.as_ref().is_some_and(|asked| asked.local_answers);
-    said.extend(asked.as_ref().and_then(|asked| asked.said.clone()));
+    let mut said: Vec<String> = asked.map(|asked| asked.said).into_iter().collect();
     if touch == Touch::MayEnd && !answers {
         return Ok((!said.is_empty()).then(|| said.join("; ")));
     }
@@ -82,22 +83,8 @@ pub(in crate::recover) fn prepare(
         }
     }
     // To save a large database takes minutes, in which another member may have gone.
-    if let Some(manifest) = ends.filter(|_| asked.is_some_and(|asked| asked.listed)) {
-        require_quorum(host, action, seen, manifest, deadline)?;
-    }
+    ends.map(ask).transpose()?;
     Ok(Some(said.join("; ")))
-}
-
-/// Reports whether the member could answer, as far as the last look tells.
-fn may_answer(seen: &Observation) -> bool {
-    let mut asked = seen
-        .facts
-        .health
-        .iter()
-        .filter(|fact| fact.subject == Some(Subject::Component(Component::Etcd)))
-        .peekable();
-    asked.peek().is_none()
-        || asked.any(|fact| matches!(fact.state, HealthState::Probed(Outcome::Answered { .. })))
 }
 
 pub(super) fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
@@ -140,54 +127,56 @@ pub(super) fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
 
 /// What the members said right before a step.
 struct Asked {
-    said: Option<String>,
-    /// Whether any member gave the list.
-    listed: bool,
+    said: String,
     /// Whether this node's own member gave the list; one that is silent is not asked for its data.
     local_answers: bool,
 }
 
-/// Asks the members again, right before the step; what cannot be asked was judged by the guard already.
+/// Asks the members again, right before the step. Where nobody answers, what is known of them has to be enough:
+/// those who answered the last look may be gone.
 fn require_quorum(
     host: &Host<'_>,
     action: &Action,
     seen: &Observation,
     manifest: &StaticPod,
+    consents: &[Consent],
     deadline: &Deadline,
 ) -> Result<Asked> {
     let report = seen.etcd_facts.data.present().map(|verdict| &verdict.report);
+    let health = local_health(&seen.facts.health);
     let limit = deadline.at_most(SURVEY_TIMEOUT);
-    let silent = local_health(&seen.facts.health) == LocalHealth::Silent;
-    let (client, mut view) = match survey(host.node, manifest, report, may_answer(seen), &limit) {
-        Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-        Err(error) => {
-            return Ok(Asked { said: Some(error.to_string()), listed: false, local_answers: false });
+    let members = members_now(host.node, manifest, report, health, &limit)?;
+    let local_answers = match &members.client {
+        Ok(client) => Client::of_node(host.node, manifest)?.address() == client.address(),
+        Err(_) => false,
+    };
+    let changed = |why: &dyn fmt::Display| Error::new(ErrorKind::Changed, format!("{action}: {why}"));
+    let view = match members.view {
+        Ok(view) => view,
+        Err(said) if consents.contains(&Consent::UnknownQuorum) => return Ok(Asked { said, local_answers }),
+        Err(why) => return Err(changed(&format!("the members of the etcd cluster are not known: {why}"))),
+    };
+    let said = match &members.local {
+        None => without_local(&view, manifest, report).map_err(|why| changed(&why))?,
+        Some(local) => {
+            let projection = projection(&view, local);
+            if !projection.is_allowed() {
+                return Err(changed(&projection));
+            }
+            projection.to_string()
         }
     };
-    let local_answers = Client::of_node(host.node, manifest)?.address() == client.address();
-    let Some(called) = local_member(&view, Some(manifest), report) else {
-        let said = Some(without_local(action, &view, manifest, report)?);
-        return Ok(Asked { said, listed: true, local_answers });
-    };
-    if silent {
-        settle(&mut view, &called);
-    }
-    let projection = projection(&view, &called);
-    if projection.is_allowed() {
-        return Ok(Asked { said: Some(projection.to_string()), listed: true, local_answers });
-    }
-    Err(Error::new(ErrorKind::Changed, format!("{action}: {projection}")))
+    let said = members.client.err().map_or_else(|| said.clone(), |unasked| format!("{unasked}; {said}"));
+    Ok(Asked { said, local_answers })
 }
 
 /// Judges a step where none of the members is known to be this node's: it may be any of them, unless its id is
 /// known and those who serve do not list it.
 fn without_local(
-    action: &Action,
     view: &ClusterView,
     manifest: &StaticPod,
     report: Option<&DataReport>,
-) -> Result<String> {
+) -> std::result::Result<String, String> {
     let name = manifest.flag("name").unwrap_or_default();
     let has_namesake = view.members.iter().any(|member| !name.is_empty() && member.name == name);
     let id = report.and_then(|report| report.member_id);
@@ -203,7 +192,7 @@ fn without_local(
     if healthy > quorum || voting.all(|member| member.health == MemberHealth::Unhealthy) {
         return Ok(said);
     }
-    Err(Error::new(ErrorKind::Changed, format!("{action}: {said}")))
+    Err(said)
 }
 
 /// Saves the member: a snapshot when it answers, by the manifest `asked`; else a copy when nobody uses the

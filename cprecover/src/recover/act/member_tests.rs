@@ -3,12 +3,15 @@
 use std::net::TcpListener;
 
 use super::*;
-use crate::diagnose::ManifestFact;
+use crate::diagnose::{HealthFact, HealthState, ManifestFact, Subject};
 use crate::etcd::check_with;
 use crate::model::{Pid, Port, ProcessId};
 use crate::node::NodeOptions;
+use crate::probe::{Outcome, Phase};
 use crate::recover::observation::{ExpectedPod, PodSource};
-use crate::recover::observe::etcd::fake::{FakeMember, Listed, manifest, three_listeners, write_member};
+use crate::recover::observe::etcd::fake::{
+    FakeMember, Listed, Manner, manifest, three_listeners, write_member,
+};
 
 struct Node {
     _dir: tempfile::TempDir,
@@ -35,7 +38,11 @@ impl Node {
 
 /// A node whose etcd's manifest names `client`, and nothing else about it.
 fn seen(client: std::net::SocketAddr) -> Observation {
-    let text = manifest("cp1", client, "cp1=http://127.0.0.1:2380");
+    seen_of(client, "cp1=http://127.0.0.1:2380")
+}
+
+fn seen_of(client: std::net::SocketAddr, initial_cluster: &str) -> Observation {
+    let text = manifest("cp1", client, initial_cluster);
     let pod = StaticPod::parse(text.as_bytes()).expect("parses");
     let mut seen = Observation::blank();
     seen.pods =
@@ -67,9 +74,11 @@ fn managed(client: std::net::SocketAddr) -> Observation {
 
 const BOUNCE: Action = Action::BounceStaticPod { component: Component::Etcd };
 
+/// As the caller has agreed to, where nothing tells how many members there are.
 fn run(node: &Node, action: &Action, seen: &Observation, unsaved_is_fine: bool) -> Result<Option<String>> {
     let deadline = Deadline::after(Duration::from_secs(20));
-    prepare(&Host::new(&node.options), action, seen, unsaved_is_fine, &deadline)
+    let consents = [Consent::UnknownQuorum];
+    prepare(&Host::new(&node.options), action, seen, unsaved_is_fine, &consents, &deadline)
 }
 
 fn closed() -> std::net::SocketAddr {
@@ -164,12 +173,33 @@ fn a_member_that_goes_while_another_is_saved_stops_the_step() {
     ];
     let _third = FakeMember::start(third, 0xa3, listed.clone());
     let second = std::sync::Mutex::new(Some(FakeMember::start(second, 0xa2, listed.clone())));
-    let _first = FakeMember::start_with(first, 0xa1, listed, move || {
-        drop(second.lock().expect("whole").take());
-    });
+    let at_snapshot = Box::new(move || drop(second.lock().expect("whole").take()));
+    let _first = FakeMember::start_as(first, 0xa1, listed, Manner { at_snapshot, ..Manner::default() });
     let error = run(&node, &BOUNCE, &seen(client), false).expect_err("two of three would be down");
     assert_eq!(error.kind(), ErrorKind::Changed);
     assert_eq!(node.saved().len(), 1, "saved all the same");
+}
+
+#[test]
+fn members_that_answered_the_last_look_and_nobody_now_stop_the_step() {
+    let node = Node::new();
+    let all = "cp1=http://127.0.0.1:2380,cp2=http://127.0.0.2:2380,cp3=http://127.0.0.3:2380";
+    let report = crate::healthz::parse(b"{\"health\":\"true\"}");
+    let hung = Outcome::Hung { phase: Phase::FirstByte };
+    for outcome in [Outcome::Answered { report }, hung] {
+        let mut seen = seen_of(closed(), all);
+        let health = HealthState::Probed(outcome.clone());
+        let subject = Some(Subject::Component(Component::Etcd));
+        seen.facts.health = vec![HealthFact::new(subject, "http://x/health", health)];
+        let error = run(&node, &BOUNCE, &seen, true).expect_err("two others may need this one");
+        assert_eq!(error.kind(), ErrorKind::Changed, "{outcome:?}: {error}");
+        assert!(error.to_string().contains("of 3 voting members"), "{error}");
+    }
+    // Nobody tells how many there are, and the caller did not agree to that.
+    let (host, deadline) = (Host::new(&node.options), Deadline::after(Duration::from_secs(20)));
+    let error = prepare(&host, &BOUNCE, &seen(closed()), true, &[], &deadline).expect_err("not known");
+    assert_eq!(error.kind(), ErrorKind::Changed, "{error}");
+    assert_eq!(node.saved(), Vec::<String>::new());
 }
 
 #[test]
