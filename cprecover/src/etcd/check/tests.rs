@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use rustix::fs::FlockOperation;
+
 use super::*;
 use crate::etcd::verdict::Startup;
 use crate::etcd::wal::build::WalWriter;
@@ -115,6 +117,32 @@ fn a_log_that_starts_late_needs_its_snapshot() {
 }
 
 #[test]
+fn an_etcd_that_loads_no_snapshot_files_is_not_called_damaged_for_want_of_one() {
+    let newer = |dir: &tempfile::TempDir| {
+        let db = dir.path().join("member/snap/db");
+        let mut bytes = std::fs::read(&db).expect("read");
+        let at: Vec<usize> = (0..bytes.len())
+            .filter(|at| bytes.get(*at..).is_some_and(|rest| rest.starts_with(b"3.6.0")))
+            .collect();
+        assert_eq!(at.len(), 2, "cluster's and storage's version");
+        at.into_iter()
+            .filter_map(|at| at.checked_add(2))
+            .for_each(|at| bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = b'7'));
+        std::fs::write(db, bytes).expect("write");
+    };
+    let dir = Member { first: 30, ..Member::default() }.write();
+    let name = format!("member/snap/{:016x}-{:016x}.snap", 7, 40);
+    std::fs::remove_file(dir.path().join(name)).expect("remove");
+    newer(&dir);
+    let verdict = check(dir.path(), &deadline());
+    assert_eq!(verdict.state, DataState::Unfinished, "{:?}", verdict.findings);
+    let sound = Member::default().write();
+    newer(&sound);
+    let verdict = check(sound.path(), &deadline());
+    assert_eq!(verdict.state, DataState::Intact, "{:?}", verdict.findings);
+}
+
+#[test]
 fn a_snapshot_newer_than_the_database_needs_a_snap_db() {
     let behind = Member { applied: 30, ..Member::default() };
     let expected = (FindingKind::DbOlderThanSnapshot, DataState::Mismatch, Startup::Fails);
@@ -161,6 +189,31 @@ fn limits_and_deadlines_are_no_verdict_on_the_data() {
     assert_eq!(cut.state, DataState::Unfinished, "a list that was cut off proves no absence");
 }
 
+#[test]
+fn the_members_of_data_in_use_are_read_whatever_time_the_log_takes() {
+    let dir = Member::default().write();
+    let wal = dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 0, 0));
+    std::fs::File::options().write(true).open(wal).and_then(|file| file.set_len(64_000_000)).expect("grow");
+    let db = std::fs::File::open(dir.path().join("member/snap/db")).expect("open");
+    rustix::fs::flock(&db, FlockOperation::NonBlockingLockExclusive).expect("lock");
+    let verdict = check(dir.path(), &Deadline::after(Duration::ZERO));
+    assert_eq!(verdict.state, DataState::Locked, "{:?}", verdict.findings);
+    let names: Vec<&str> =
+        verdict.report.db.present().expect("read").members.iter().map(|member| &member.name[..]).collect();
+    assert_eq!(names, ["cp1"]);
+    assert_eq!(verdict.report.member_id.map(MemberId::get), Some(MEMBER));
+}
+
+/// etcd purges its oldest WAL files while it runs.
+#[test]
+fn a_log_file_that_leads_nowhere_or_vanishes_is_no_missing_folder() {
+    let dir = Member::default().write();
+    let link = dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 7, 99));
+    std::os::unix::fs::symlink("/nowhere/at/all", &link).expect("link");
+    let verdict = check(dir.path(), &deadline());
+    assert_eq!(verdict.state, DataState::Unreadable, "{:?}", verdict.findings);
+}
+
 /// The member that the program's stand-in for etcd writes, one that lists nobody and one that is alone: real
 /// files, so that nothing has to be told that it looks at a stand-in.
 fn stand_in() -> ([Vec<u8>; 2], Vec<u8>) {
@@ -182,13 +235,17 @@ fn the_stand_ins_member_is_sound() {
         include_bytes!("../../bin/cprecover/double/etcd/db-alone"),
         include_bytes!("../../bin/cprecover/double/etcd/wal"),
     ];
-    assert!(written == [&nobody[..], &alone[..], &wal[..]], "write them anew with `write_the_stand_ins_member`");
+    assert!(
+        written == [&nobody[..], &alone[..], &wal[..]],
+        "write them anew with `write_the_stand_ins_member`"
+    );
     for (db, listed) in databases.iter().zip([0, 1]) {
         let dir = tempfile::tempdir().expect("temp dir");
         std::fs::create_dir_all(dir.path().join("member/wal")).expect("mkdir");
         std::fs::create_dir_all(dir.path().join("member/snap")).expect("mkdir");
         std::fs::write(dir.path().join("member/snap/db"), db).expect("write");
-        std::fs::write(dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 0, 0)), &wal).expect("write");
+        std::fs::write(dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 0, 0)), &wal)
+            .expect("write");
         let verdict = check(dir.path(), &deadline());
         let member = verdict.report.member_id.map(MemberId::get);
         assert_eq!((verdict.state, member), (DataState::Intact, Some(MEMBER)), "{:?}", verdict.findings);
