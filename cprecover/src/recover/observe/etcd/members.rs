@@ -7,7 +7,8 @@ use super::from_database;
 use crate::diagnose::{HealthFact, HealthState, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
-    Client, ClusterView, DataReport, Effect, MemberHealth, MemberView, Projection, Step, project,
+    Client, ClusterView, DataReport, Effect, MemberHealth, MemberRecord, MemberView, Projection, Step,
+    project,
 };
 use crate::healthz;
 use crate::model::{Component, Observed};
@@ -120,27 +121,31 @@ fn survey(
     Err(Error::new(ErrorKind::Peer, format!("no etcd member answers: {}", failures.join("; "))))
 }
 
-/// Where the other members can be asked: client URLs of the database's list, else the addresses of
-/// `--initial-cluster` with this member's client port, which kubeadm gives every member.
+/// Where the other members can be asked: client URLs of the database's list, else the hosts of its and of
+/// `--initial-cluster`'s peer URLs with this member's client port, which kubeadm gives every member.
 fn peers(manifest: &StaticPod, report: Option<&DataReport>, local: SocketAddr) -> Vec<SocketAddr> {
     let own = manifest.flag("name").unwrap_or_default();
     let own_id = report.and_then(|report| report.member_id);
+    let by_peer_url = |urls: &[String]| -> Vec<SocketAddr> {
+        let ports = addresses(urls).map(|peer| SocketAddr::new(peer.ip(), local.port()));
+        ports.collect()
+    };
     let listed = report.and_then(|report| report.db.present()).map(|db| db.members.as_slice());
+    // A namesake may be another member, left from before a reinstall.
+    let is_other = |member: &&MemberRecord| own_id.map_or(member.name != own, |own| member.id != own);
     let mut found: Vec<SocketAddr> = listed
         .unwrap_or_default()
         .iter()
-        .filter(|member| member.name != own && Some(member.id) != own_id)
-        .flat_map(|member| member.client_urls.iter())
-        .filter_map(|url| url.split_once("://")?.1.trim_end_matches('/').parse().ok())
+        .filter(is_other)
+        .flat_map(|member| match addresses(&member.client_urls).collect::<Vec<_>>() {
+            none if none.is_empty() => by_peer_url(&member.peer_urls),
+            known => known,
+        })
         .collect();
     if let Ok(view) = ClusterView::from_initial_cluster(manifest.flag("initial-cluster").unwrap_or_default())
     {
         let others = view.members.iter().filter(|member| member.name != own);
-        let addresses = others.flat_map(|member| member.peer_urls.iter()).filter_map(|url| {
-            let peer: SocketAddr = url.split_once("://")?.1.trim_end_matches('/').parse().ok()?;
-            Some(SocketAddr::new(peer.ip(), local.port()))
-        });
-        found.extend(addresses);
+        found.extend(others.flat_map(|member| by_peer_url(&member.peer_urls)));
     }
     let mut once = Vec::new();
     for address in found {
@@ -149,6 +154,11 @@ fn peers(manifest: &StaticPod, report: Option<&DataReport>, local: SocketAddr) -
         }
     }
     once
+}
+
+/// The addresses in URLs; a host name gives none, since nothing is resolved here.
+fn addresses(urls: &[String]) -> impl Iterator<Item = SocketAddr> {
+    urls.iter().filter_map(|url| url.split_once("://")?.1.trim_end_matches('/').parse().ok())
 }
 
 /// A member that gives no answer votes for nobody where every other voter says that there is no leader.
@@ -184,7 +194,9 @@ fn from_manifest(manifest: &StaticPod) -> std::result::Result<ClusterView, Strin
     let names = manifest.flag("initial-cluster").unwrap_or_default();
     let view = ClusterView::from_initial_cluster(names).map_err(|error| error.to_string())?;
     if view.members.len() < 2 {
-        return Err("--initial-cluster names one member, as kubeadm writes it for a cluster of any size".into());
+        return Err(
+            "--initial-cluster names one member, as kubeadm writes it for a cluster of any size".into()
+        );
     }
     Ok(view)
 }

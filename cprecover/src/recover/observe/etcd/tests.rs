@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::fake::{
-    FakeMember, Listed, Manner, manifest, three_listeners, write_member, write_member_of,
-};
+use super::fake::{FakeMember, Listed, Manner, manifest, three_listeners, write_member, write_member_of};
 use super::*;
 use crate::etcd::{DataState, FindingKind, Refusal, ViewSource};
 use crate::healthz;
@@ -218,7 +216,11 @@ fn a_member_that_is_silent_may_still_vote() {
     }
     for outcome in silent.into_iter().chain([Outcome::Refused]) {
         let serves_nobody = (Verdict::No, Vec::new());
-        assert_eq!(unheard(&alone, "cp1=http://127.0.0.1:2380", outcome.clone()), serves_nobody, "{outcome:?}");
+        assert_eq!(
+            unheard(&alone, "cp1=http://127.0.0.1:2380", outcome.clone()),
+            serves_nobody,
+            "{outcome:?}"
+        );
     }
     assert_eq!(unheard(&three, INITIAL, Outcome::Refused), (Verdict::No, Vec::new()));
 }
@@ -235,6 +237,35 @@ fn one_name_in_the_manifest_is_no_cluster_of_one() {
     assert_eq!((seen.contract.quorum, seen.contract.members.len()), (0, 0));
     assert!(seen.facts.projection.is_none());
     assert!(matches!(&seen.facts.cluster, Observed::Unknown(why) if why.contains("of any size")));
+}
+
+/// As etcd 3.5.1 to 3.5.19 leave it: members that joined by kubeadm, as learners, and were promoted.
+#[test]
+fn members_whose_promotion_the_database_does_not_know_vote_and_are_asked() {
+    let node = node();
+    let listed = [
+        ("a1", r#"{"id":161,"peerURLs":["http://127.0.0.1:2380"],"name":"cp1"}"#),
+        ("a2", r#"{"id":162,"peerURLs":["http://127.0.0.2:2380"],"isLearner":true}"#),
+        ("a3", r#"{"id":163,"peerURLs":["http://127.0.0.3:2380"],"isLearner":true}"#),
+    ];
+    write_member_of(&node.options.resolve("/var/lib/etcd"), &listed);
+    let alone = "cp1=http://127.0.0.1:2380";
+    let hung = Outcome::Hung { phase: Phase::FirstByte };
+    let may_vote = (Verdict::Unknown, vec![Refusal::BelowQuorum]);
+    assert_eq!(unheard(&node, alone, hung.clone()), may_vote, "the founder");
+    let (members, client) = cluster(&[1, 2], false);
+    let text = pods(&manifest("cp1", client, alone));
+    let seen = look(&node.options, &text, &probed(hung.clone()), &mut Cache::default(), &deadline());
+    assert_eq!(seen.facts.cluster.present().map(|view| view.source), Some(ViewSource::Cluster));
+    assert!(seen.facts.projection.expect("known").is_allowed(), "two others are well");
+    drop(members);
+
+    // One that joined: nameless in its own database, at the address of another name.
+    let joined = ("a1", r#"{"id":161,"peerURLs":["http://127.0.0.9:2380"],"isLearner":true}"#);
+    write_member_of(&node.options.resolve("/var/lib/etcd"), &[joined, listed[1]]);
+    assert_eq!(unheard(&node, alone, hung), may_vote, "one that joined");
+    let seen = look(&node.options, &text, &refused(), &mut Cache::default(), &deadline());
+    assert_ne!(seen.contract.data, EtcdData::Foreign);
 }
 
 #[test]
