@@ -126,6 +126,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
             lint,
             host: machine,
             etcd_data: etcd.data,
+            etcd_voters: etcd.voters,
             backups: known.iter().filter(|backup| is_good(backup)).map(|backup| backup.component).collect(),
         },
         regenerations: regeneration::facts(node, &lost, store.as_ref(), known),

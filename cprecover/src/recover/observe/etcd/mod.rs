@@ -8,7 +8,7 @@ mod members;
 mod tests;
 
 use crate::diagnose::{DataVerdict, HealthFact};
-use crate::etcd::{ClusterView, DataReport, MemberHealth, MemberView};
+use crate::etcd::{ClusterView, DataReport, MemberHealth, MemberView, ViewSource};
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
 use crate::parse::manifest::StaticPod;
@@ -23,6 +23,7 @@ pub(in crate::recover) use members::{local_health, members_now, projection};
 /// What was seen of etcd, in the terms of diagnosis, of policies, and in full.
 pub(super) struct Seen {
     pub(super) data: Observed<DataVerdict>,
+    pub(super) voters: Observed<u32>,
     pub(super) contract: Etcd,
     pub(super) facts: EtcdFacts,
 }
@@ -37,8 +38,9 @@ pub(super) fn look(
 ) -> Seen {
     let Some(expected) = pods.iter().find(|pod| pod.component == Component::Etcd) else {
         let contract = Etcd { external: true, ..Etcd::default() };
-        let data = Observed::Unknown("etcd is external".to_owned());
-        return Seen { data, contract, facts: EtcdFacts::default() };
+        let why = || "etcd is external".to_owned();
+        let (data, voters) = (Observed::Unknown(why()), Observed::Unknown(why()));
+        return Seen { data, voters, contract, facts: EtcdFacts::default() };
     };
     let manifest = expected.pod.as_ref();
     let verdict = data::verdict(node, manifest, cache, deadline);
@@ -62,8 +64,16 @@ pub(super) fn look(
         _ => None,
     };
     let contract = contract(&cluster, local.as_deref(), &data, &alarms);
+    let voters = match &cluster {
+        Observed::Present(view) if view.source == ViewSource::InitialCluster => {
+            Observed::Unknown("only --initial-cluster names members".to_owned())
+        }
+        Observed::Present(view) => Observed::Present(view.count().0),
+        Observed::Absent => Observed::Absent,
+        Observed::Unknown(why) => Observed::Unknown(why.clone()),
+    };
     let facts = EtcdFacts { data: verdict, cluster, alarms, local, projection };
-    Seen { data, contract, facts }
+    Seen { data, voters, contract, facts }
 }
 
 /// The members that the database at rest lists.
