@@ -12,6 +12,30 @@ use crate::policy::Action;
 use crate::policy::contract::Consent;
 use crate::sys::Deadline;
 
+/// What came of saving what a step could destroy; in words, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Prepared {
+    /// What was saved, and where.
+    Saved(String),
+    /// Why nothing was saved.
+    NotSaved(String),
+}
+
+impl Prepared {
+    /// Puts what was found before in front of it.
+    pub(super) fn behind(self, said: Option<String>) -> Self {
+        let join = |text: String| match said {
+            Some(said) => format!("{said}; {text}"),
+            None => text,
+        };
+        match self {
+            Self::Saved(text) => Self::Saved(join(text)),
+            Self::NotSaved(text) => Self::NotSaved(join(text)),
+        }
+    }
+}
+
 /// The node, as the loop sees it.
 pub trait World {
     /// Looks at the node.
@@ -25,7 +49,7 @@ pub trait World {
     fn perform(&mut self, action: &Action, seen: &Observation, deadline: &Deadline) -> Result<Performed>;
 
     /// Proves and saves what has to be before an action: for a step on an etcd member, the quorum it
-    /// leaves and the member's data. Returns what was saved, for the audit log.
+    /// leaves and the member's data. Returns what was saved or why nothing was, for the audit log.
     ///
     /// # Errors
     /// Then the action must not be done.
@@ -34,7 +58,7 @@ pub trait World {
         _action: &Action,
         _seen: &Observation,
         _deadline: &Deadline,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Prepared>> {
         Ok(None)
     }
 
@@ -105,8 +129,9 @@ impl World for NodeWorld<'_> {
         action: &Action,
         seen: &Observation,
         deadline: &Deadline,
-    ) -> Result<Option<String>> {
-        let several = seen.etcd.members.len() > 1;
+    ) -> Result<Option<Prepared>> {
+        // How many there are may not be known.
+        let several = seen.etcd.members.len() != 1;
         if let (true, true, Some(lock)) =
             (several, act::touches_etcd(action, seen), self.cluster_lock.as_mut())
         {

@@ -17,6 +17,7 @@ use crate::recover::cache::member_stamps;
 use crate::recover::host::Host;
 use crate::recover::observation::Observation;
 use crate::recover::observe::etcd::{local_health, members_now, projection};
+use crate::recover::world::Prepared;
 use crate::sys::Deadline;
 
 /// Folder of saved members below the store.
@@ -25,8 +26,11 @@ pub(crate) const SAVED: &str = "etcd";
 const SAVE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long the members are asked before the step.
 const SURVEY_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a member may be silent before it counts as one that does not answer.
-const SILENCE: Duration = Duration::from_secs(1);
+/// How long a member that has just answered may take for a connection.
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long it may be silent while it gives its snapshot: a slow disk first has to commit what is pending (etcd
+/// `server/storage/backend/backend.go`, `Snapshot`).
+const SILENCE: Duration = Duration::from_secs(15);
 /// How many saved members are kept.
 const KEPT: usize = 4;
 const SNAPSHOT_END: &str = "-snapshot.db";
@@ -51,7 +55,8 @@ pub(super) enum Touch {
 ///
 /// # Errors
 /// [`ErrorKind::Changed`] when the step would or may leave etcd without a quorum; [`ErrorKind::Refused`] when the
-/// data could be saved and saving failed, unless `unsaved_is_fine`.
+/// data could be saved and saving failed, unless `unsaved_is_fine`, and always when what the member gave is
+/// broken: it may not start again.
 pub(in crate::recover) fn prepare(
     host: &Host<'_>,
     action: &Action,
@@ -59,7 +64,7 @@ pub(in crate::recover) fn prepare(
     unsaved_is_fine: bool,
     consents: &[Consent],
     deadline: &Deadline,
-) -> Result<Option<String>> {
+) -> Result<Option<Prepared>> {
     let Some(touch) = touches(action, seen).filter(|touch| *touch != Touch::Returns) else { return Ok(None) };
     let expected = seen.pods.iter().find(|pod| pod.component == Component::Etcd);
     let manifest = expected.and_then(|pod| pod.pod.as_ref());
@@ -67,24 +72,24 @@ pub(in crate::recover) fn prepare(
     let ask = |manifest: &StaticPod| require_quorum(host, action, seen, manifest, consents, deadline);
     let asked = ends.map(ask).transpose()?;
     let answers = asked.as_ref().is_some_and(|asked| asked.local_answers);
-    let mut said: Vec<String> = asked.map(|asked| asked.said).into_iter().collect();
+    let said = asked.map(|asked| asked.said);
     if touch == Touch::MayEnd && !answers {
-        return Ok((!said.is_empty()).then(|| said.join("; ")));
+        return Ok(said.map(Prepared::NotSaved));
     }
-    match save(host, manifest.filter(|_| answers), manifest, deadline) {
-        Ok(saved) => said.push(saved),
+    let saved = match save(host, manifest.filter(|_| answers), manifest, deadline) {
+        Ok(saved) => saved,
         Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-        Err(error) if unsaved_is_fine => {
-            said.push(format!("the member is not saved, as agreed: {error}"));
+        Err(error) if unsaved_is_fine && error.kind() != ErrorKind::Corrupt => {
+            Prepared::NotSaved(format!("the member is not saved, as agreed: {error}"))
         }
         Err(error) => {
             let what = format!("{action}: etcd's data could be saved first, and saving failed: {error}");
             return Err(Error::new(ErrorKind::Refused, what));
         }
-    }
+    };
     // To save a large database takes minutes, in which another member may have gone.
     ends.map(ask).transpose()?;
-    Ok(Some(said.join("; ")))
+    Ok(Some(saved.behind(said)))
 }
 
 pub(super) fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
@@ -202,30 +207,42 @@ fn save(
     asked: Option<&StaticPod>,
     manifest: Option<&StaticPod>,
     deadline: &Deadline,
-) -> Result<String> {
+) -> Result<Prepared> {
     let deadline = deadline.at_most(SAVE_TIMEOUT);
     let folder = make_folder(&host.node.store().join(SAVED))?;
-    let mut said = Vec::new();
+    let mut failed = None;
     if let Some(manifest) = asked {
-        let client = Client::of_node(host.node, manifest).map(|client| client.within(SILENCE, SILENCE));
+        let client = Client::of_node(host.node, manifest).map(|client| client.within(CONNECT, SILENCE));
         let to = folder.join(format!("{}{SNAPSHOT_END}", host.unix_ms()));
         match client.and_then(|client| snapshot(&client, &to, &deadline)) {
             Ok(receipt) => {
                 prune(&folder)?;
                 let path = receipt.path.display().to_string();
-                return Ok(format!(
+                return Ok(Prepared::Saved(format!(
                     "snapshot {path}, {} bytes, sha256 {}",
                     receipt.size_bytes, receipt.sha256
-                ));
+                )));
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::NoSpace) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::NoSpace | ErrorKind::Corrupt) =>
+            {
                 return Err(error);
             }
-            Err(error) => said.push(format!("no snapshot: {error}")),
+            Err(error) => failed = Some(format!("no snapshot: {error}")),
         }
     }
-    said.push(copy(host, manifest, &folder, &deadline)?);
-    Ok(said.join("; "))
+    match (copy(host, manifest, &folder, &deadline), failed) {
+        (Ok(copied), failed) => Ok(Prepared::Saved(copied).behind(failed)),
+        // The data stay where they are; an etcd that is ended replays them at its next start.
+        (Err(error), None) if error.kind() == ErrorKind::Busy => {
+            Ok(Prepared::NotSaved(format!("no copy: {error}")))
+        }
+        (Err(error), None) if error.kind() == ErrorKind::NotFound => {
+            Ok(Prepared::NotSaved(format!("nothing to save: {error}")))
+        }
+        (Err(error), Some(failed)) => Err(error.context(failed)),
+        (Err(error), None) => Err(error),
+    }
 }
 
 fn copy(host: &Host<'_>, manifest: Option<&StaticPod>, folder: &Path, deadline: &Deadline) -> Result<String> {
@@ -244,9 +261,6 @@ fn copy(host: &Host<'_>, manifest: Option<&StaticPod>, folder: &Path, deadline: 
             let how = if receipt.reflinked { "shared blocks" } else { "bytes" };
             Ok(format!("copy of the member in {}, {} {how}", receipt.path.display(), receipt.bytes))
         }
-        // The data stay where they are; an etcd that is ended replays them at its next start.
-        Err(error) if error.kind() == ErrorKind::Busy => Ok(format!("no copy: {error}")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(format!("nothing to save: {error}")),
         Err(error) => Err(error),
     }
 }

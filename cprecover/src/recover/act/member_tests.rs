@@ -76,6 +76,18 @@ const BOUNCE: Action = Action::BounceStaticPod { component: Component::Etcd };
 
 /// As the caller has agreed to, where nothing tells how many members there are.
 fn run(node: &Node, action: &Action, seen: &Observation, unsaved_is_fine: bool) -> Result<Option<String>> {
+    Ok(prepared(node, action, seen, unsaved_is_fine)?.map(|prepared| match prepared {
+        Prepared::Saved(said) => said,
+        Prepared::NotSaved(why) => format!("NOT: {why}"),
+    }))
+}
+
+fn prepared(
+    node: &Node,
+    action: &Action,
+    seen: &Observation,
+    unsaved_is_fine: bool,
+) -> Result<Option<Prepared>> {
     let deadline = Deadline::after(Duration::from_secs(20));
     let consents = [Consent::UnknownQuorum];
     prepare(&Host::new(&node.options), action, seen, unsaved_is_fine, &consents, &deadline)
@@ -217,7 +229,7 @@ fn a_restart_of_kubelet_is_a_step_on_a_member_without_a_manifest() {
     drop(member);
     let said =
         run(&node, &Action::RestartKubelet, &seen(client), false).expect("nobody serves").expect("said");
-    assert!(said.contains("no etcd member answers"), "{said}");
+    assert!(said.starts_with("NOT: ") && said.contains("no etcd member answers"), "{said}");
     assert_eq!(node.saved(), Vec::<String>::new(), "what no step touches is not copied");
 }
 
@@ -248,6 +260,8 @@ fn a_stopped_member_is_copied_once() {
     let db = node.options.resolve("/var/lib/etcd/member/snap/db");
     std::thread::sleep(Duration::from_millis(10));
     std::fs::write(&db, std::fs::read(&db).expect("read")).expect("write");
+    // What is written in the millisecond of a copy may be written after it.
+    std::thread::sleep(Duration::from_millis(3));
     let changed = run(&node, &BOUNCE, &seen, false).expect("saved").expect("said");
     assert!(changed.contains("copy of the member in"), "{changed}");
 
@@ -272,6 +286,7 @@ fn a_member_in_use_that_does_not_answer_cannot_be_saved_and_that_is_said() {
     rustix::fs::flock(&db, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("lock");
     let said = run(&node, &BOUNCE, &seen(closed()), false).expect("may go on").expect("said");
     assert!(said.contains("no etcd member answers: ") && said.contains("no copy: lock on"), "{said}");
+    assert!(said.starts_with("NOT: "), "{said}");
     assert_eq!(node.saved(), Vec::<String>::new());
 }
 
@@ -282,5 +297,47 @@ fn a_save_that_fails_stops_the_step_unless_agreed() {
     let error = run(&node, &BOUNCE, &seen(closed()), false).expect_err("not saved");
     assert_eq!(error.kind(), ErrorKind::Refused);
     let said = run(&node, &BOUNCE, &seen(closed()), true).expect("agreed").expect("said");
-    assert!(said.contains("not saved, as agreed"), "{said}");
+    assert!(said.starts_with("NOT: ") && said.contains("not saved, as agreed"), "{said}");
+}
+
+/// Three well members; this node's has the id of its data and gives `database` as its snapshot.
+fn three(database: Vec<u8>) -> (Observation, Vec<FakeMember>) {
+    let listeners = three_listeners();
+    let at: Vec<_> = listeners.iter().map(|listener| listener.local_addr().expect("address")).collect();
+    let [first, second, third] = at.as_slice() else { panic!("three") };
+    let listed = vec![
+        Listed(0xa1, "cp1", *first, false),
+        Listed(0xa2, "cp2", *second, false),
+        Listed(0xa3, "cp3", *third, false),
+    ];
+    let members = listeners.into_iter().zip(0xa1..).map(|(listener, id)| {
+        let manner = Manner { database: database.clone(), ..Manner::default() };
+        FakeMember::start_as(listener, id, listed.clone(), manner)
+    });
+    (seen(*first), members.collect())
+}
+
+#[test]
+fn a_member_that_answers_and_cannot_be_saved_is_not_ended() {
+    let node = Node::new();
+    let db = std::fs::File::open(node.options.resolve("/var/lib/etcd/member/snap/db")).expect("open");
+    rustix::fs::flock(&db, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("lock");
+    let mut zeroed = crate::recover::observe::etcd::fake::DB.to_vec();
+    zeroed.iter_mut().skip(3 * 4096).take(4096).for_each(|byte| *byte = 0);
+    let (seen, members) = three(zeroed);
+    for agreed in [false, true] {
+        let error = run(&node, &BOUNCE, &seen, agreed).expect_err("what it gave is broken");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        assert_eq!(node.saved(), Vec::<String>::new());
+    }
+    drop(members);
+
+    let (seen, _members) = three(Vec::new());
+    let error = run(&node, &BOUNCE, &seen, false).expect_err("it gives none");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    let said = run(&node, &BOUNCE, &seen, true).expect("agreed").expect("said");
+    assert!(said.starts_with("NOT: ") && said.contains("no snapshot: "), "{said}");
+    drop(db);
+    let said = run(&node, &BOUNCE, &seen, false).expect("nobody uses the files").expect("said");
+    assert!(!said.starts_with("NOT: ") && said.contains("copy of the member in"), "{said}");
 }

@@ -103,6 +103,7 @@ fn table(entries: &[Entry]) -> String {
                 format!("begin {action} ({reason}; rule {rule} of {policy})")
             }
             Event::Saved { begun, detail } => format!("before {begun}: {detail}"),
+            Event::NotSaved { begun, detail } => format!("before {begun}, NOT saved: {detail}"),
             Event::End { begun, outcome, detail } => format!("end of {begun}: {outcome:?}, {detail}"),
             Event::Undoing { effects } => format!("taking back, in this order: {effects:?}"),
             Event::Undone { begun, outcome, detail } => format!("undo of {begun}: {outcome:?}, {detail}"),

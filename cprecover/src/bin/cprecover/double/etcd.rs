@@ -78,8 +78,11 @@ fn start(flags: &Flags) -> Result<()> {
     log("info", "embed/serve.go", "ready to serve client requests", &json!({ "name": name }));
     let store = Arc::new(Mutex::new(store));
     let routed = bound.into_iter().map(|(flag, listener)| {
-        let router =
-            if flag == "listen-peer-urls" { peer_router() } else { client_router(Arc::clone(&store), &own, golden) };
+        let router = if flag == "listen-peer-urls" {
+            peer_router()
+        } else {
+            client_router(Arc::clone(&store), &own, golden)
+        };
         (listener, router)
     });
     serve::serve_forever(routed.collect())

@@ -44,7 +44,7 @@ pub(in crate::recover) struct Manner {
     pub(in crate::recover) at_snapshot: Box<dyn Fn() + Send>,
     /// The alarm that is set for it.
     pub(in crate::recover) alarm: Option<&'static str>,
-    /// The database that it gives as its snapshot.
+    /// The database that it gives as its snapshot; it gives none where that is empty.
     pub(in crate::recover) database: Vec<u8>,
 }
 
@@ -153,7 +153,7 @@ fn answer(path: &str, id: u64, cluster: &[Listed], manner: &Manner) -> Option<Va
             json!({ "header": header, "alarms": alarms })
         }
         "/health" => json!({ "health": "true" }),
-        "/v3/maintenance/snapshot" => {
+        "/v3/maintenance/snapshot" if !manner.database.is_empty() => {
             let database = manner.database.as_slice();
             let bytes = [database, sha2::Sha256::digest(database).as_slice()].concat();
             let blob = base64::engine::general_purpose::STANDARD.encode(bytes);
