@@ -92,7 +92,8 @@ pub(super) fn ask(
 /// Lists the members, and asks each how it does, through the first member that answers.
 ///
 /// # Errors
-/// [`ErrorKind::Peer`] naming who was asked in vain, and the kinds of unreadable client certificates.
+/// [`ErrorKind::Peer`] naming who was asked in vain, [`ErrorKind::Timeout`] and [`ErrorKind::Cancelled`], and the
+/// kinds of unreadable client certificates.
 fn survey(
     node: &NodeOptions,
     manifest: &StaticPod,
@@ -112,6 +113,7 @@ fn survey(
         });
         match answer {
             Ok(found) => return Ok(found),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => failures.push(error.to_string()),
         }
     }
