@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cprecover::model::Component;
 use cprecover::policy::{Action, contract};
-use cprecover::recover::{Host, RecoverOptions, World as _, observe};
+use cprecover::recover::{Host, Prepared, RecoverOptions, World as _, observe};
 use cprecover::sys::Deadline;
 use cprecover::{ErrorKind, NodeOptions};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -88,7 +88,7 @@ fn api_server(holder: &str, (certificate, key): (String, String)) -> SocketAddr 
 }
 
 /// A step on this node's etcd, in a cluster of two, while `holder` has the lease.
-fn prepared(holder: &str) -> cprecover::Result<Option<String>> {
+fn prepared(holder: &str) -> cprecover::Result<Option<Prepared>> {
     let root = tempfile::tempdir().expect("a folder");
     let address = api_server(holder, certificates(root.path()));
     let manifests = root.path().join("etc/kubernetes/manifests");

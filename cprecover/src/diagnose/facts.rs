@@ -191,6 +191,8 @@ pub struct Facts {
     pub host: HostFacts,
     /// What is in the etcd data folder.
     pub etcd_data: Observed<DataVerdict>,
+    /// How many members of the etcd cluster vote, as a member or a database lists them.
+    pub etcd_voters: Observed<u32>,
     /// Components for which a verified backup of the manifest exists.
     pub backups: Vec<Component>,
 }
@@ -211,6 +213,7 @@ impl Default for Facts {
             lint: Vec::new(),
             host: HostFacts::default(),
             etcd_data: unknown(),
+            etcd_voters: unknown(),
             backups: Vec::new(),
         }
     }

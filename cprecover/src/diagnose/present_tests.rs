@@ -56,6 +56,39 @@ fn a_read_only_file_system_is_no_full_one() {
 }
 
 #[test]
+fn an_etcd_whose_manifest_names_itself_alone_may_have_lost_its_quorum() {
+    let mode = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/modes/18-quorum-lost");
+    let read = |name: &str| std::fs::read_to_string(mode.join(name)).expect("recorded");
+    let names =
+        ["apiserver-healthz.txt", "crictl-pods.json", "crictl-ps.json", "etcd-readyz.txt", "kubelet.log"];
+    let files: Vec<(&str, String)> = names.into_iter().map(|name| (name, read(name))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, &text[..])).collect();
+    let mut facts = recorded(&files);
+    let manifest = include_str!("../../testdata/kubeadm-1.36/manifests/etcd.yaml");
+    assert!(manifest.contains("--initial-cluster=") && !manifest.contains(",cp2="), "kubeadm names one");
+    facts.manifests = vec![crate::diagnose::ManifestFact {
+        component: Component::Etcd,
+        path: "/etc/kubernetes/manifests/etcd.yaml".into(),
+        pod: Observed::Present(
+            crate::parse::manifest::StaticPod::parse(manifest.as_bytes()).expect("parses"),
+        ),
+        parse_error: None,
+    }];
+    let with = |voters: Observed<u32>| {
+        let mut facts = facts.clone();
+        facts.etcd_voters = voters;
+        let diagnosis = diagnose(&facts);
+        let confidence = diagnosis.finding(FindingId::QuorumLost).map(|finding| finding.confidence);
+        (confidence, diagnosis.root_cause)
+    };
+    let root = RootCause::Found { id: FindingId::QuorumLost };
+    let unknown = Observed::Unknown("nobody answers".to_owned());
+    assert_eq!(with(unknown), (Some(Confidence::Likely), root.clone()));
+    assert_eq!(with(Observed::Present(3)), (Some(Confidence::Proven), root));
+    assert_eq!(with(Observed::Present(1)).0, Some(Confidence::Possible));
+}
+
+#[test]
 fn an_old_line_of_an_etcd_that_is_healthy_now_is_no_cause() {
     let old = "{\"level\":\"warn\",\"ts\":\"2026-06-10T04:05:22.9Z\",\"msg\":\"slow fdatasync\",\"took\":\"2.2s\",\"expected-duration\":\"1s\"}\n\
                {\"level\":\"warn\",\"ts\":\"2026-06-10T04:05:23.9Z\",\"msg\":\"rafthttp: request cluster ID mismatch\"}\n\

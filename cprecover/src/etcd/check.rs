@@ -158,6 +158,10 @@ pub fn check_with(data_dir: &Path, options: &CheckOptions, deadline: &Deadline) 
     verdict::conclude(check.findings, check.report)
 }
 
+fn is_absent(path: &Path) -> bool {
+    path.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
 struct Check<'a> {
     options: &'a CheckOptions,
     deadline: &'a Deadline,
@@ -180,7 +184,8 @@ impl Check<'_> {
     fn run(&mut self, data_dir: &Path) -> Result<()> {
         let files = match files::list(data_dir, self.options, &mut self.findings) {
             Ok(files) => files,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            // A file of it that vanishes while it is listed is no missing folder.
+            Err(error) if error.kind() == ErrorKind::NotFound && is_absent(data_dir) => {
                 let message = "data directory does not exist".to_owned();
                 self.remark(data_dir, FindingKind::Unreadable, DataState::Missing, message);
                 return Ok(());
@@ -230,11 +235,6 @@ impl Check<'_> {
                 "its WAL is gone while it runs; its next start would found a new cluster".to_owned();
             self.remark(&files.wal_dir, FindingKind::WalMissing, DataState::Locked, message);
         }
-        if let Ok(scan) = wal::scan(&files.wal_dir, &files.wal, self.options.wal_bytes, self.deadline) {
-            self.report.member_id = scan.member_id;
-            self.report.cluster_id = scan.cluster_id;
-            self.report.wal = Observed::Present(scan.report);
-        }
         if let Ok(mut scan) = bolt::scan(&files.db, Depth::MetaPages, self.options.db_bytes, self.deadline) {
             if let Ok(Some(members)) = bolt::members_in_use(&files.db, self.deadline) {
                 scan.report.members = members;
@@ -243,6 +243,14 @@ impl Check<'_> {
         }
         let mut ignored = Vec::new();
         self.report.snapshots = self.read_snapshots(files, &mut ignored);
+        if let Some((member, cluster)) = wal::owner(&files.wal_dir, &files.wal) {
+            self.report.member_id = Some(member);
+            self.report.cluster_id = Some(cluster);
+        }
+        // Hundreds of megabytes, of which nothing is needed: in the time that is left.
+        if let Ok(scan) = wal::scan(&files.wal_dir, &files.wal, self.options.wal_bytes, self.deadline) {
+            self.report.wal = Observed::Present(scan.report);
+        }
     }
 
     /// Reads everything; returns what the WAL says, where there is one that can be read.

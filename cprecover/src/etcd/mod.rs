@@ -34,6 +34,8 @@ mod snapshot;
 #[cfg(feature = "probe")]
 mod status;
 
+#[cfg(test)]
+pub(crate) use bolt::build::database_listing;
 pub use check::{CheckOptions, Expected, check, check_node, check_with};
 pub use copy::{CopiedFile, CopyReceipt, copy_member};
 pub use ids::{ClusterId, MemberId};

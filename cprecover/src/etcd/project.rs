@@ -51,7 +51,8 @@ pub enum ViewSource {
     Cluster,
     /// The database of a stopped member listed them.
     Database,
-    /// `--initial-cluster` of a manifest; kubeadm writes it once, at join.
+    /// `--initial-cluster` of a manifest: the members at the node's join, or the node alone where kubeadm made the
+    /// cluster, an upgrade or the manifest anew.
     InitialCluster,
 }
 
@@ -186,11 +187,14 @@ impl ClusterView {
     }
 
     /// Takes the members that a stopped member's database lists; the health of all is unknown.
+    ///
+    /// Each counts as a voter: etcd 3.5.1 to 3.5.19 write a member there once and never again, so that one that
+    /// joined as a learner stays one in the database after its promotion, without name and client URLs (etcd
+    /// issue 19557, mended in 3.5.20; `server/etcdserver/api/membership/store.go`, `unsafeSaveMemberToBackend`).
     #[must_use]
     pub fn from_database(db: &DbReport) -> Self {
         let members = db.members.iter().map(|record| MemberView {
             client_urls: record.client_urls.clone(),
-            learner: record.learner,
             ..MemberView::unknown(Some(record.id), &record.name, record.peer_urls.clone())
         });
         Self { source: ViewSource::Database, members: members.collect() }

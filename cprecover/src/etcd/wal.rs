@@ -75,6 +75,26 @@ pub(super) fn scan(dir: &Path, files: &[WalFile], budget: u64, deadline: &Deadli
     Ok(scan.out)
 }
 
+/// How many records of a file are read for its metadata; etcd writes it second (`WAL.cut`, `Create`).
+const OWNER_RECORDS: usize = 4;
+
+/// Whose log it is, by the first file that tells; a handful of records is read, also of a log in use.
+pub(super) fn owner(dir: &Path, files: &[WalFile]) -> Option<(MemberId, ClusterId)> {
+    files.iter().find_map(|file| {
+        let mut frames = Frames::open(&dir.join(&file.name)).ok()?;
+        let mut scan = Scan { out: WalScan::default(), crc: 0, previous: None, metadata: None };
+        for _ in 0..OWNER_RECORDS {
+            let record = frames.next_record().ok()??;
+            scan.crc_of(&record).ok()?;
+            if record.kind == METADATA {
+                scan.apply_metadata(record.data).ok()?;
+                return scan.out.member_id.zip(scan.out.cluster_id);
+            }
+        }
+        None
+    })
+}
+
 struct Scan {
     out: WalScan,
     crc: u32,

@@ -52,4 +52,4 @@ pub use undo::{TakenBack, Undo, UndoOutcome, Undone};
 pub use verification::{Check, Verification};
 pub use view::policy_view;
 pub use watch::{LiveNode, Look, WatchEvent, WatchOptions, WatchedNode, Watcher};
-pub use world::{NodeWorld, World};
+pub use world::{NodeWorld, Prepared, World};

@@ -58,7 +58,7 @@ pub struct EtcdFacts {
     pub cluster: Observed<ClusterView>,
     /// Alarms that are set; unknown without a quorum, through which they are read.
     pub alarms: Observed<Vec<String>>,
-    /// This node's member among them: its name, or its id where it has no name.
+    /// This node's member among them: its name, or its id where it has none or shares it with another.
     pub local: Option<String>,
     /// What ending this node's member would leave of the quorum.
     pub projection: Option<Projection>,

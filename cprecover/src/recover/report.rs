@@ -61,6 +61,9 @@ pub struct DoneStep {
     /// What was saved before it, and where; none where there is nothing to save.
     #[serde(default)]
     pub saved: Option<String>,
+    /// Why nothing was saved before it, where something is to save.
+    #[serde(default)]
+    pub not_saved: Option<String>,
     /// What changed, or why it failed.
     pub detail: String,
     /// How it is taken back by hand, where it can be.

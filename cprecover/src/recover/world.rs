@@ -14,6 +14,30 @@ use crate::policy::Action;
 use crate::policy::contract::Consent;
 use crate::sys::Deadline;
 
+/// What came of saving what a step could destroy; in words, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Prepared {
+    /// What was saved, and where.
+    Saved(String),
+    /// Why nothing was saved.
+    NotSaved(String),
+}
+
+impl Prepared {
+    /// Puts what was found before in front of it.
+    pub(super) fn behind(self, said: Option<String>) -> Self {
+        let join = |text: String| match said {
+            Some(said) => format!("{said}; {text}"),
+            None => text,
+        };
+        match self {
+            Self::Saved(text) => Self::Saved(join(text)),
+            Self::NotSaved(text) => Self::NotSaved(join(text)),
+        }
+    }
+}
+
 /// The node, as the loop sees it.
 pub trait World {
     /// Looks at the node.
@@ -27,7 +51,7 @@ pub trait World {
     fn perform(&mut self, action: &Action, seen: &Observation, deadline: &Deadline) -> Result<Performed>;
 
     /// Proves and saves what has to be before an action: for a step on an etcd member, the quorum it
-    /// leaves and the member's data. Returns what was saved, for the audit log.
+    /// leaves and the member's data. Returns what was saved or why nothing was, for the audit log.
     ///
     /// # Errors
     /// Then the action must not be done.
@@ -36,7 +60,7 @@ pub trait World {
         _action: &Action,
         _seen: &Observation,
         _deadline: &Deadline,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Prepared>> {
         Ok(None)
     }
 
@@ -122,7 +146,7 @@ impl World for NodeWorld<'_> {
         action: &Action,
         seen: &Observation,
         deadline: &Deadline,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Prepared>> {
         // A cluster whose members are not known may have several.
         let is_alone = seen.etcd.members.len() == 1;
         if let (false, true, Some(lock)) =
@@ -130,7 +154,7 @@ impl World for NodeWorld<'_> {
         {
             lock.hold(&peers(seen), deadline)?;
         }
-        act::prepare(&self.host, action, seen, self.unsaved_is_fine, deadline)
+        act::prepare(&self.host, action, seen, self.unsaved_is_fine, &self.consents, deadline)
     }
 
     fn undo_of(&mut self, action: &Action, seen: &Observation) -> Option<Undo> {

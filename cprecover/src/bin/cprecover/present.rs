@@ -74,6 +74,9 @@ fn done(report: &Report) -> String {
         if let Some(saved) = &step.saved {
             let _ = writeln!(text, "     saved first: {saved}");
         }
+        if let Some(why) = &step.not_saved {
+            let _ = writeln!(text, "     NOT saved: {why}");
+        }
         let _ = writeln!(text, "     {}", step.detail);
         if let Some(undo) = &step.undo {
             let _ = writeln!(text, "     undo: {undo}");

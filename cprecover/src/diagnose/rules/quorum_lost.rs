@@ -21,16 +21,19 @@ fn check(facts: &Facts) -> Answer {
     if said.is_empty() && logged.is_empty() {
         return Answer::unless(facts.has_log(LogOf::Pod(Component::Etcd)) || facts.health_of(Component::Etcd).is_some(), "the health of etcd");
     }
-    let members = facts
+    let named = facts
         .manifests
         .iter()
         .find(|fact| fact.component == Component::Etcd)
         .and_then(|fact| fact.pod.present())
         .and_then(|pod| pod.flag("initial-cluster"))
         .map(|members| members.split(',').count());
-    // A cluster of one has lost its quorum only while it starts or cannot write.
-    let (confidence, summary) = match (members, said.is_empty()) {
+    // kubeadm names one there, whatever the cluster's size.
+    let may_be_alone = named == Some(1) && facts.etcd_voters.present().is_none();
+    let (confidence, summary) = match (facts.etcd_voters.present(), said.is_empty()) {
+        // A cluster of one has lost its quorum only while it starts or cannot write.
         (Some(1), _) => (Confidence::Possible, "etcd, a cluster of one, has no leader: it starts, or cannot write"),
+        (_, false) if may_be_alone => (Confidence::Likely, "etcd has no leader: too few of its members, of which it is not known how many there are, are up and connected, or the only one starts"),
         (_, false) => (Confidence::Proven, "etcd has no quorum: too few of its members are up and connected"),
         (_, true) => (Confidence::Likely, "etcd had no leader: too few of its members were up and connected"),
     };

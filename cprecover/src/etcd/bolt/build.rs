@@ -139,3 +139,24 @@ pub(in crate::etcd) fn etcd_36(consistent_index: u64, member: &str) -> Vec<Vec<u
         vec![0; PAGE],
     ]
 }
+
+/// The database of a member that has applied three entries and lists `members`: the id of each in hex, in
+/// order, and what is kept about it as JSON.
+pub(crate) fn database_listing(members: &[(&str, &str)]) -> Vec<u8> {
+    let (index, term) = (3_u64.to_be_bytes(), 2_u64.to_be_bytes());
+    let members: Vec<_> = members.iter().map(|(id, json)| (id.as_bytes(), json.as_bytes())).collect();
+    let root = leaf(
+        3,
+        &[
+            inline("alarm", &[]),
+            inline("cluster", &[(b"clusterVersion", b"3.6.0")]),
+            bucket("key", 4),
+            inline("members", &members),
+            inline("members_removed", &[]),
+            inline("meta", &[(b"consistent_index", &index), (b"storageVersion", b"3.6.0"), (b"term", &term)]),
+        ],
+        PAGE,
+    );
+    let keys = leaf(4, &[(0, revision(2), b"stand-in".to_vec())], PAGE);
+    [meta(0, 3, None, 5, 4), meta(1, 2, None, 5, 3), leaf(2, &[], PAGE), root, keys].concat()
+}

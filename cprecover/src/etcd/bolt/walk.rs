@@ -93,9 +93,9 @@ impl<'a> Walk<'a> {
         let mut buffer = Vec::new();
         let mut visited = 0_u64;
         while let Some(task) = self.waiting.pop() {
-            if visited.is_multiple_of(256)
-                && let Err(stop) = self.deadline.check("read database")
-            {
+            // The members are a few pages, and are wanted most where there is little time.
+            let is_due = visited.is_multiple_of(256) && !(self.members_only && visited == 0);
+            if is_due && let Err(stop) = self.deadline.check("read database") {
                 let message = format!("{stop}, after {visited} pages");
                 out.findings.push(finding(
                     self.path,

@@ -112,7 +112,16 @@ impl Files {
                 }
                 continue;
             };
-            let metadata = std::fs::metadata(&path).map_err(|source| Error::path("stat", &path, source))?;
+            let metadata = match std::fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                // A running etcd purges its oldest files (etcd `client/pkg/fileutil/purge.go`).
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && !exists(&path)? => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    findings.push(not_regular(&path));
+                    continue;
+                }
+                Err(source) => return Err(Error::path("stat", &path, source)),
+            };
             if !metadata.is_file() {
                 findings.push(not_regular(&path));
                 continue;

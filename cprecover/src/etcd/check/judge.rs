@@ -13,6 +13,17 @@ use crate::etcd::verdict::{DataState, DbReport, FindingKind, MemberRecord};
 use crate::etcd::wal::{SnapshotMark, WalScan};
 use crate::model::Observed;
 
+/// Reports whether an etcd wrote the database that loads no `.snap` file any more: 3.7 and newer (etcd pull
+/// request 21107).
+fn is_without_snapshot_files(db: &DbReport) -> bool {
+    let version = db.storage_version.as_ref().or(db.cluster_version.as_ref());
+    let mut parts = version.map(String::as_str).unwrap_or_default().split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (3, 7),
+        _ => false,
+    }
+}
+
 impl Check<'_> {
     /// Adds what follows from the parts together. A part that is broken by itself proves nothing about
     /// the others, so that the log's end is only compared when the log was read to its end.
@@ -30,6 +41,7 @@ impl Check<'_> {
             return;
         };
         let start = self.start_of(wal);
+        let before = self.findings.len();
         if self.is_log_whole() {
             self.judge_log(files, wal, start);
             if let Some(db) = &db {
@@ -40,7 +52,22 @@ impl Check<'_> {
             let message = format!("there is no database, and the WAL starts after entry {start}");
             self.remark(&files.db, FindingKind::DbMissing, DataState::Mismatch, message);
         }
+        if db.as_ref().is_some_and(is_without_snapshot_files) {
+            self.doubt_the_start(before);
+        }
         self.judge_owner(files, db.as_ref());
+    }
+
+    /// Takes back what was concluded from where the snapshot files let the log begin.
+    fn doubt_the_start(&mut self, from: usize) {
+        for finding in self.findings.iter_mut().skip(from) {
+            if let FindingKind::SnapMissing | FindingKind::WalGap | FindingKind::DbOlderThanSnapshot =
+                finding.kind
+            {
+                finding.state = DataState::Unfinished;
+                finding.message += "; this etcd starts from its database, which is not judged here";
+            }
+        }
     }
 
     /// Returns the index from which etcd replays, and notes which snapshot files the WAL knows.
@@ -134,7 +161,8 @@ impl Check<'_> {
     }
 
     /// A member that has neither the expected name nor any expected peer URL is another one. One of the
-    /// two alone changes when a node is renamed or gets another address.
+    /// two alone changes when a node is renamed or gets another address, and a name may never have been written
+    /// (see [`ClusterView::from_database`](crate::etcd::ClusterView::from_database)).
     fn judge_name(&mut self, db: &Path, record: &MemberRecord) {
         let expected = &self.options.expected;
         let name = expected.name.as_ref().filter(|_| !record.name.is_empty());
@@ -145,7 +173,7 @@ impl Check<'_> {
         if known.iter().all(|same| *same) {
             return;
         }
-        let foreign = known.iter().all(|same| !same);
+        let foreign = matches!(known.as_slice(), [false, false]);
         let state = if foreign { DataState::Foreign } else { DataState::Intact };
         let message = format!(
             "the data are of member {:?} at {}, the manifest's is {:?} at {}",

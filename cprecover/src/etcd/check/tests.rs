@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use rustix::fs::FlockOperation;
+
 use super::*;
 use crate::etcd::verdict::Startup;
 use crate::etcd::wal::build::WalWriter;
@@ -115,6 +117,32 @@ fn a_log_that_starts_late_needs_its_snapshot() {
 }
 
 #[test]
+fn an_etcd_that_loads_no_snapshot_files_is_not_called_damaged_for_want_of_one() {
+    let newer = |dir: &tempfile::TempDir| {
+        let db = dir.path().join("member/snap/db");
+        let mut bytes = std::fs::read(&db).expect("read");
+        let at: Vec<usize> = (0..bytes.len())
+            .filter(|at| bytes.get(*at..).is_some_and(|rest| rest.starts_with(b"3.6.0")))
+            .collect();
+        assert_eq!(at.len(), 2, "cluster's and storage's version");
+        at.into_iter()
+            .filter_map(|at| at.checked_add(2))
+            .for_each(|at| bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = b'7'));
+        std::fs::write(db, bytes).expect("write");
+    };
+    let dir = Member { first: 30, ..Member::default() }.write();
+    let name = format!("member/snap/{:016x}-{:016x}.snap", 7, 40);
+    std::fs::remove_file(dir.path().join(name)).expect("remove");
+    newer(&dir);
+    let verdict = check(dir.path(), &deadline());
+    assert_eq!(verdict.state, DataState::Unfinished, "{:?}", verdict.findings);
+    let sound = Member::default().write();
+    newer(&sound);
+    let verdict = check(sound.path(), &deadline());
+    assert_eq!(verdict.state, DataState::Intact, "{:?}", verdict.findings);
+}
+
+#[test]
 fn a_snapshot_newer_than_the_database_needs_a_snap_db() {
     let behind = Member { applied: 30, ..Member::default() };
     let expected = (FindingKind::DbOlderThanSnapshot, DataState::Mismatch, Startup::Fails);
@@ -161,63 +189,76 @@ fn limits_and_deadlines_are_no_verdict_on_the_data() {
     assert_eq!(cut.state, DataState::Unfinished, "a list that was cut off proves no absence");
 }
 
-/// The member that the program's stand-in for etcd writes: real files, so that nothing has to be told
-/// that it looks at a stand-in.
-fn stand_in() -> (Vec<u8>, Vec<u8>) {
-    use bolt::build::{PAGE, bucket, inline, leaf, meta, revision};
-    let index = 3_u64.to_be_bytes();
-    let term = 2_u64.to_be_bytes();
-    let root = leaf(
-        3,
-        &[
-            inline("alarm", &[]),
-            inline("cluster", &[(b"clusterVersion", b"3.6.0")]),
-            bucket("key", 4),
-            inline("members", &[]),
-            inline("members_removed", &[]),
-            inline("meta", &[(b"consistent_index", &index), (b"storageVersion", b"3.6.0"), (b"term", &term)]),
-        ],
-        PAGE,
-    );
-    let keys = leaf(4, &[(0, revision(2), b"stand-in".to_vec())], PAGE);
-    let pages = [meta(0, 3, None, 5, 4), meta(1, 2, None, 5, 3), leaf(2, &[], PAGE), root, keys];
+#[test]
+fn the_members_of_data_in_use_are_read_whatever_time_the_log_takes() {
+    let dir = Member::default().write();
+    let wal = dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 0, 0));
+    std::fs::File::options().write(true).open(wal).and_then(|file| file.set_len(64_000_000)).expect("grow");
+    let db = std::fs::File::open(dir.path().join("member/snap/db")).expect("open");
+    rustix::fs::flock(&db, FlockOperation::NonBlockingLockExclusive).expect("lock");
+    let verdict = check(dir.path(), &Deadline::after(Duration::ZERO));
+    assert_eq!(verdict.state, DataState::Locked, "{:?}", verdict.findings);
+    let names: Vec<&str> =
+        verdict.report.db.present().expect("read").members.iter().map(|member| &member.name[..]).collect();
+    assert_eq!(names, ["cp1"]);
+    assert_eq!(verdict.report.member_id.map(MemberId::get), Some(MEMBER));
+}
+
+/// etcd purges its oldest WAL files while it runs.
+#[test]
+fn a_log_file_that_leads_nowhere_or_vanishes_is_no_missing_folder() {
+    let dir = Member::default().write();
+    let link = dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 7, 99));
+    std::os::unix::fs::symlink("/nowhere/at/all", &link).expect("link");
+    let verdict = check(dir.path(), &deadline());
+    assert_eq!(verdict.state, DataState::Unreadable, "{:?}", verdict.findings);
+}
+
+/// The member that the program's stand-in for etcd writes, one that lists nobody and one that is alone: real
+/// files, so that nothing has to be told that it looks at a stand-in.
+fn stand_in() -> ([Vec<u8>; 2], Vec<u8>) {
+    // Its name and addresses are a run's own.
+    let [nobody, alone] = [&[][..], &[("a1", r#"{"id":161}"#)][..]];
     let mut wal = WalWriter::first(MEMBER, 0xc1);
     (1..=3).for_each(|index| wal.entry(2, index, b"stand-in"));
     wal.state(2, MEMBER, 3);
     wal.bytes.extend([0; 512]);
-    (pages.concat(), wal.bytes)
+    ([nobody, alone].map(bolt::build::database_listing), wal.bytes)
 }
 
 #[test]
 fn the_stand_ins_member_is_sound() {
-    let (db, wal) = stand_in();
-    let written: (&[u8], &[u8]) = (
+    let (databases, wal) = stand_in();
+    let [nobody, alone] = &databases;
+    let written: [&[u8]; 3] = [
         include_bytes!("../../bin/cprecover/double/etcd/db"),
+        include_bytes!("../../bin/cprecover/double/etcd/db-alone"),
         include_bytes!("../../bin/cprecover/double/etcd/wal"),
-    );
+    ];
     assert!(
-        written == (db.as_slice(), wal.as_slice()),
-        "write the files anew with `write_the_stand_ins_member`"
+        written == [&nobody[..], &alone[..], &wal[..]],
+        "write them anew with `write_the_stand_ins_member`"
     );
-    let dir = tempfile::tempdir().expect("temp dir");
-    std::fs::create_dir_all(dir.path().join("member/wal")).expect("mkdir");
-    std::fs::create_dir_all(dir.path().join("member/snap")).expect("mkdir");
-    std::fs::write(dir.path().join("member/snap/db"), db).expect("write");
-    std::fs::write(dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 0, 0)), wal).expect("write");
-    let verdict = check(dir.path(), &deadline());
-    assert_eq!(
-        (verdict.state, verdict.report.member_id.map(MemberId::get)),
-        (DataState::Intact, Some(MEMBER)),
-        "{:?}",
-        verdict.findings
-    );
+    for (db, listed) in databases.iter().zip([0, 1]) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir_all(dir.path().join("member/wal")).expect("mkdir");
+        std::fs::create_dir_all(dir.path().join("member/snap")).expect("mkdir");
+        std::fs::write(dir.path().join("member/snap/db"), db).expect("write");
+        std::fs::write(dir.path().join(format!("member/wal/{:016x}-{:016x}.wal", 0, 0)), &wal)
+            .expect("write");
+        let verdict = check(dir.path(), &deadline());
+        let member = verdict.report.member_id.map(MemberId::get);
+        assert_eq!((verdict.state, member), (DataState::Intact, Some(MEMBER)), "{:?}", verdict.findings);
+        assert_eq!(verdict.report.db.present().expect("database").members.len(), listed);
+    }
 }
 
 #[test]
 #[ignore = "writes into the source folder"]
 fn write_the_stand_ins_member() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/cprecover/double/etcd");
-    let (db, wal) = stand_in();
-    std::fs::write(folder.join("db"), db).expect("write");
-    std::fs::write(folder.join("wal"), wal).expect("write");
+    let ([nobody, alone], wal) = stand_in();
+    for (name, bytes) in [("db", nobody), ("db-alone", alone), ("wal", wal)] {
+        std::fs::write(folder.join(name), bytes).expect("write");
+    }
 }

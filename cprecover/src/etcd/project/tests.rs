@@ -121,6 +121,24 @@ fn an_initial_cluster_has_unknown_health() {
     }
 }
 
+#[test]
+fn whom_the_database_calls_a_learner_may_vote() {
+    let record = |id, learner| {
+        let json = format!(r#"{{"id":{id},"peerURLs":["https://10.0.0.1:2380"],"isLearner":{learner}}}"#);
+        (format!("{id:x}"), json)
+    };
+    let members = [record(1, false), record(2, true), record(3, true)];
+    let members: Vec<(&str, &str)> = members.iter().map(|(id, json)| (&id[..], &json[..])).collect();
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("db");
+    std::fs::write(&path, crate::etcd::database_listing(&members)).expect("write");
+    let deadline = crate::sys::Deadline::after(std::time::Duration::from_secs(20));
+    let scan = crate::etcd::bolt::scan(&path, crate::etcd::bolt::Depth::Everything, 1 << 20, &deadline);
+    let db = scan.expect("sound").report;
+    assert!(db.members.iter().any(|member| member.learner), "as it stands there");
+    assert_eq!(ClusterView::from_database(&db).count(), (3, 0, 2));
+}
+
 proptest! {
     /// Whatever the cluster: a step that is allowed never turns a quorum into none, and never acts on
     /// a voter while another one is acted on.

@@ -151,19 +151,31 @@ fn quorum(seen: &Observation, decision: &Decision) -> Passed {
         }
         return Err(refused(Rail::Quorum, "the members of the etcd cluster are not known"));
     }
-    let local_votes = voters.iter().any(|member| member.local && member.healthy != Verdict::No);
-    let others = voters.iter().filter(|member| !member.local && member.healthy == Verdict::Yes).count();
+    let healthy = |local: bool| {
+        voters.iter().filter(|member| (local || !member.local) && member.healthy == Verdict::Yes).count()
+    };
     let needed = usize::try_from(seen.etcd.quorum).unwrap_or(usize::MAX);
+    let among = voters.len();
+    if seen.etcd.members.iter().filter(|member| member.local).count() != 1 {
+        // Any of them may be this node's, one of the healthy ones too.
+        let (healthy, needed) = (healthy(true), needed.saturating_add(1));
+        if healthy >= needed || voters.iter().all(|member| member.healthy == Verdict::No) {
+            return Ok(());
+        }
+        let why = format!(
+            "which of {among} members is this node's cannot be told: {healthy} are known to be healthy, \
+             {needed} would have to be"
+        );
+        return Err(refused(Rail::Quorum, why));
+    }
+    let local_votes = voters.iter().any(|member| member.local && member.healthy != Verdict::No);
+    let others = healthy(false);
     if !local_votes || others >= needed {
         return Ok(());
     }
-    Err(refused(
-        Rail::Quorum,
-        format!(
-            "after this step {others} of {} members are known to be healthy, quorum is {needed}",
-            voters.len()
-        ),
-    ))
+    let why =
+        format!("after this step {others} of {among} members are known to be healthy, quorum is {needed}");
+    Err(refused(Rail::Quorum, why))
 }
 
 fn touches_etcd(seen: &Observation, action: &Action) -> bool {

@@ -286,6 +286,34 @@ fn a_voter_that_could_not_be_asked_may_be_needed() {
     });
 }
 
+/// As after a reinstall, when two members have the node's name.
+#[test]
+fn a_member_that_cannot_be_told_apart_may_be_a_healthy_one() {
+    fn nobody_is_local(seen: &mut Observation) {
+        seen.etcd.members.iter_mut().for_each(|member| member.local = false);
+    }
+    guarded(Rail::Quorum, &holder(), nothing, nobody_is_local);
+    guarded(Rail::Quorum, &holder(), nothing, |seen| {
+        seen.etcd.members.iter_mut().for_each(|member| member.local = true);
+    });
+    let mut seen = seen();
+    nobody_is_local(&mut seen);
+    seen.etcd.members[0].healthy = Verdict::Yes;
+    assert_eq!(ruling(&seen, &holder()), Ruling::Allowed, "one of three healthy ones");
+    seen.etcd.members.iter_mut().for_each(|member| member.healthy = Verdict::No);
+    assert_eq!(ruling(&seen, &holder()), Ruling::Allowed, "all are dead, this node's too");
+
+    let text = include_str!("../../../../policies/testdata/orphan-that-still-votes.json");
+    let text = text.replace("\"local\": true", "\"local\": false");
+    let mut recorded: serde_json::Value = serde_json::from_str(&text).expect("recorded");
+    recorded.as_object_mut().expect("an object").remove("schema");
+    let seen: Observation = serde_json::from_value(recorded).expect("an observation");
+    let process = ProcessId { pid: Pid::new(4255).expect("positive"), start_ticks: 2_051_043 };
+    let port = Port::new(33665).expect("not 0");
+    let after = ruling(&seen, &wants(Action::TerminateHolder { port, process }));
+    assert_eq!(rail(&after), Some(Rail::Quorum), "{after:?}");
+}
+
 #[test]
 fn etcd_is_never_started_on_lost_data() {
     for data in [EtcdData::Empty, EtcdData::Missing, EtcdData::Foreign, EtcdData::Damaged] {

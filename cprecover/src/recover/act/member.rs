@@ -1,20 +1,23 @@
 //! What comes before a step on this node's etcd member: the quorum, asked again, and a saved copy.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::diagnose::{HealthState, Subject};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{CheckOptions, Client, copy_member, remove_unfinished, snapshot};
+use crate::etcd::{
+    CheckOptions, Client, ClusterView, DataReport, MemberHealth, ViewSource, copy_member, remove_unfinished, snapshot,
+};
 use crate::model::{Component, Observed};
 use crate::parse::manifest::StaticPod;
 use crate::policy::Action;
+use crate::policy::contract::Consent;
 use crate::ports::DATABASE;
-use crate::probe::Outcome;
 use crate::recover::cache::member_stamps;
 use crate::recover::host::Host;
 use crate::recover::observation::Observation;
-use crate::recover::observe::etcd::{LocalHealth, local_health, projection, settle, survey};
+use crate::recover::observe::etcd::{local_health, members_now, projection};
+use crate::recover::world::Prepared;
 use crate::sys::Deadline;
 
 /// Folder of saved members below the store.
@@ -23,8 +26,11 @@ pub(crate) const SAVED: &str = "etcd";
 const SAVE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long the members are asked before the step.
 const SURVEY_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a member may be silent before it counts as one that does not answer.
-const SILENCE: Duration = Duration::from_secs(1);
+/// How long a member that has just answered may take for a connection.
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long it may be silent while it gives its snapshot: a slow disk first has to commit what is pending (etcd
+/// `server/storage/backend/backend.go`, `Snapshot`).
+const SILENCE: Duration = Duration::from_secs(15);
 /// How many saved members are kept.
 const KEPT: usize = 4;
 const SNAPSHOT_END: &str = "-snapshot.db";
@@ -48,54 +54,42 @@ pub(super) enum Touch {
 /// Returns what was saved, or why nothing could be; `None` when the step does not touch etcd.
 ///
 /// # Errors
-/// [`ErrorKind::Changed`] when the step would leave etcd without a quorum; [`ErrorKind::Refused`] when the
-/// data could be saved and saving failed, unless `unsaved_is_fine`.
+/// [`ErrorKind::Changed`] when the step would or may leave etcd without a quorum; [`ErrorKind::Refused`] when the
+/// data could be saved and saving failed, unless `unsaved_is_fine`, and always when what the member gave is
+/// broken: it may not start again.
 pub(in crate::recover) fn prepare(
     host: &Host<'_>,
     action: &Action,
     seen: &Observation,
     unsaved_is_fine: bool,
+    consents: &[Consent],
     deadline: &Deadline,
-) -> Result<Option<String>> {
+) -> Result<Option<Prepared>> {
     let Some(touch) = touches(action, seen).filter(|touch| *touch != Touch::Returns) else { return Ok(None) };
     let expected = seen.pods.iter().find(|pod| pod.component == Component::Etcd);
     let manifest = expected.and_then(|pod| pod.pod.as_ref());
-    let mut said = Vec::new();
     let ends = manifest.filter(|_| touch != Touch::Starts);
-    let asked = ends.map(|manifest| require_quorum(host, action, seen, manifest, deadline)).transpose()?;
+    let ask = |manifest: &StaticPod| require_quorum(host, action, seen, manifest, consents, deadline);
+    let asked = ends.map(ask).transpose()?;
     let answers = asked.as_ref().is_some_and(|asked| asked.local_answers);
-    said.extend(asked.as_ref().and_then(|asked| asked.said.clone()));
+    let said = asked.map(|asked| asked.said);
     if touch == Touch::MayEnd && !answers {
-        return Ok((!said.is_empty()).then(|| said.join("; ")));
+        return Ok(said.map(Prepared::NotSaved));
     }
-    match save(host, manifest.filter(|_| answers), manifest, deadline) {
-        Ok(saved) => said.push(saved),
+    let saved = match save(host, manifest.filter(|_| answers), manifest, deadline) {
+        Ok(saved) => saved,
         Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-        Err(error) if unsaved_is_fine => {
-            said.push(format!("the member is not saved, as agreed: {error}"));
+        Err(error) if unsaved_is_fine && error.kind() != ErrorKind::Corrupt => {
+            Prepared::NotSaved(format!("the member is not saved, as agreed: {error}"))
         }
         Err(error) => {
             let what = format!("{action}: etcd's data could be saved first, and saving failed: {error}");
             return Err(Error::new(ErrorKind::Refused, what));
         }
-    }
+    };
     // To save a large database takes minutes, in which another member may have gone.
-    if let Some(manifest) = ends.filter(|_| asked.is_some_and(|asked| asked.listed)) {
-        require_quorum(host, action, seen, manifest, deadline)?;
-    }
-    Ok(Some(said.join("; ")))
-}
-
-/// Reports whether the member could answer, as far as the last look tells.
-fn may_answer(seen: &Observation) -> bool {
-    let mut asked = seen
-        .facts
-        .health
-        .iter()
-        .filter(|fact| fact.subject == Some(Subject::Component(Component::Etcd)))
-        .peekable();
-    asked.peek().is_none()
-        || asked.any(|fact| matches!(fact.state, HealthState::Probed(Outcome::Answered { .. })))
+    ends.map(ask).transpose()?;
+    Ok(Some(saved.behind(said)))
 }
 
 pub(super) fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
@@ -138,51 +132,72 @@ pub(super) fn touches(action: &Action, seen: &Observation) -> Option<Touch> {
 
 /// What the members said right before a step.
 struct Asked {
-    said: Option<String>,
-    /// Whether any member gave the list.
-    listed: bool,
+    said: String,
     /// Whether this node's own member gave the list; one that is silent is not asked for its data.
     local_answers: bool,
 }
 
-/// Asks the members again, right before the step; what cannot be asked was judged by the guard already.
+/// Asks the members again, right before the step. Where nobody answers, what is known of them has to be enough:
+/// those who answered the last look may be gone.
 fn require_quorum(
     host: &Host<'_>,
     action: &Action,
     seen: &Observation,
     manifest: &StaticPod,
+    consents: &[Consent],
     deadline: &Deadline,
 ) -> Result<Asked> {
     let report = seen.etcd_facts.data.present().map(|verdict| &verdict.report);
+    let health = local_health(&seen.facts.health);
     let limit = deadline.at_most(SURVEY_TIMEOUT);
-    let silent = local_health(&seen.facts.health) == LocalHealth::Silent;
-    let (client, mut view) = match survey(host.node, manifest, report, may_answer(seen), &limit) {
-        Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-        Err(error) => {
-            return Ok(Asked { said: Some(error.to_string()), listed: false, local_answers: false });
+    let members = members_now(host.node, manifest, report, health, &limit)?;
+    let local_answers = match &members.client {
+        Ok(client) => Client::of_node(host.node, manifest)?.address() == client.address(),
+        Err(_) => false,
+    };
+    let changed = |why: &dyn fmt::Display| Error::new(ErrorKind::Changed, format!("{action}: {why}"));
+    let view = match members.view {
+        Ok(view) => view,
+        Err(said) if consents.contains(&Consent::UnknownQuorum) => return Ok(Asked { said, local_answers }),
+        Err(why) => return Err(changed(&format!("the members of the etcd cluster are not known: {why}"))),
+    };
+    let said = match &members.local {
+        None => without_local(&view, manifest, report).map_err(|why| changed(&why))?,
+        Some(local) => {
+            let projection = projection(&view, local);
+            if !projection.is_allowed() {
+                return Err(changed(&projection));
+            }
+            projection.to_string()
         }
     };
-    let local_answers = Client::of_node(host.node, manifest)?.address() == client.address();
+    let said = members.client.err().map_or_else(|| said.clone(), |unasked| format!("{unasked}; {said}"));
+    Ok(Asked { said, local_answers })
+}
+
+/// Judges a step where none of the members is known to be this node's: it may be any of them, unless its id is
+/// known and those who serve do not list it.
+fn without_local(
+    view: &ClusterView,
+    manifest: &StaticPod,
+    report: Option<&DataReport>,
+) -> std::result::Result<String, String> {
     let name = manifest.flag("name").unwrap_or_default();
+    let has_namesake = view.members.iter().any(|member| !name.is_empty() && member.name == name);
     let id = report.and_then(|report| report.member_id);
-    let local = view
-        .members
-        .iter()
-        .find(|member| (!name.is_empty() && member.name == name) || (id.is_some() && member.id == id));
-    let Some(local) = local else {
-        let said = Some("this node's member is not among the cluster's".to_owned());
-        return Ok(Asked { said, listed: true, local_answers });
-    };
-    let called = local.id.map_or_else(|| local.name.clone(), |id| id.to_string());
-    if silent {
-        settle(&mut view, &called);
+    if let (ViewSource::Cluster, false, Some(id)) = (view.source, has_namesake, id) {
+        return Ok(format!("this node's member {id} is not among the cluster's"));
     }
-    let projection = projection(&view, &called);
-    if projection.is_allowed() {
-        return Ok(Asked { said: Some(projection.to_string()), listed: true, local_answers });
+    let (voters, healthy, quorum) = view.count();
+    let mut voting = view.members.iter().filter(|member| !member.learner);
+    let said = format!(
+        "which of the members is this node's cannot be told, {healthy} of {voters} voting members are healthy, \
+         quorum {quorum}"
+    );
+    if healthy > quorum || voting.all(|member| member.health == MemberHealth::Unhealthy) {
+        return Ok(said);
     }
-    Err(Error::new(ErrorKind::Changed, format!("{action}: {projection}")))
+    Err(said)
 }
 
 /// Saves the member: a snapshot when it answers, by the manifest `asked`; else a copy when nobody uses the
@@ -192,32 +207,44 @@ fn save(
     asked: Option<&StaticPod>,
     manifest: Option<&StaticPod>,
     deadline: &Deadline,
-) -> Result<String> {
+) -> Result<Prepared> {
     let deadline = deadline.at_most(SAVE_TIMEOUT);
     let folder = make_folder(&host.node.store().join(SAVED))?;
     // First, so that there is room for this one.
     remove_unfinished(&folder)?;
-    let mut said = Vec::new();
+    let mut failed = None;
     if let Some(manifest) = asked {
-        let client = Client::of_node(host.node, manifest).map(|client| client.within(SILENCE, SILENCE));
+        let client = Client::of_node(host.node, manifest).map(|client| client.within(CONNECT, SILENCE));
         let to = folder.join(format!("{}{SNAPSHOT_END}", host.unix_ms()));
         match client.and_then(|client| snapshot(&client, &to, &deadline)) {
             Ok(receipt) => {
                 prune(&folder)?;
                 let path = receipt.path.display().to_string();
-                return Ok(format!(
+                return Ok(Prepared::Saved(format!(
                     "snapshot {path}, {} bytes, sha256 {}",
                     receipt.size_bytes, receipt.sha256
-                ));
+                )));
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::NoSpace) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::NoSpace | ErrorKind::Corrupt) =>
+            {
                 return Err(error);
             }
-            Err(error) => said.push(format!("no snapshot: {error}")),
+            Err(error) => failed = Some(format!("no snapshot: {error}")),
         }
     }
-    said.push(copy(host, manifest, &folder, &deadline)?);
-    Ok(said.join("; "))
+    match (copy(host, manifest, &folder, &deadline), failed) {
+        (Ok(copied), failed) => Ok(Prepared::Saved(copied).behind(failed)),
+        // The data stay where they are; an etcd that is ended replays them at its next start.
+        (Err(error), None) if error.kind() == ErrorKind::Busy => {
+            Ok(Prepared::NotSaved(format!("no copy: {error}")))
+        }
+        (Err(error), None) if error.kind() == ErrorKind::NotFound => {
+            Ok(Prepared::NotSaved(format!("nothing to save: {error}")))
+        }
+        (Err(error), Some(failed)) => Err(error.context(failed)),
+        (Err(error), None) => Err(error),
+    }
 }
 
 fn copy(host: &Host<'_>, manifest: Option<&StaticPod>, folder: &Path, deadline: &Deadline) -> Result<String> {
@@ -236,9 +263,6 @@ fn copy(host: &Host<'_>, manifest: Option<&StaticPod>, folder: &Path, deadline: 
             let how = if receipt.reflinked { "shared blocks" } else { "bytes" };
             Ok(format!("copy of the member in {}, {} {how}", receipt.path.display(), receipt.bytes))
         }
-        // The data stay where they are; an etcd that is ended replays them at its next start.
-        Err(error) if error.kind() == ErrorKind::Busy => Ok(format!("no copy: {error}")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(format!("nothing to save: {error}")),
         Err(error) => Err(error),
     }
 }

@@ -56,7 +56,14 @@ pub enum Event {
     Saved {
         /// The sequence number of the effect's beginning.
         begun: u64,
-        /// What was saved and where, or why nothing could be.
+        /// What was saved and where.
+        detail: String,
+    },
+    /// Before the effect nothing could be saved.
+    NotSaved {
+        /// The sequence number of the effect's beginning.
+        begun: u64,
+        /// Why.
         detail: String,
     },
     /// An effect has ended.

@@ -52,6 +52,7 @@ fn step(action: Action, outcome: contract::Outcome) -> DoneStep {
         reason: "because".into(),
         outcome,
         saved: None,
+        not_saved: None,
         detail: "it survived".into(),
         undo: None,
         took_ms: 1,

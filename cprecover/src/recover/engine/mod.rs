@@ -24,7 +24,7 @@ use super::report::{DoneStep, Ending, Report, RoundTimes, escalations};
 use super::undo::UndoOutcome;
 use super::verification::Verification;
 use super::view::policy_view;
-use super::world::World;
+use super::world::{Prepared, World};
 use crate::diagnose::{Diagnosis, diagnose};
 use crate::error::{ErrorKind, Result};
 use crate::policy::contract;
@@ -247,13 +247,21 @@ impl<'a> Engine<'a> {
         let begun = self.append(begin)?;
         let started = self.clock.now();
         let seen = &round.observation;
-        let mut saved = None;
+        let (mut saved, mut not_saved) = (None, None);
         let result = match self.world.prepare(&decision.action, seen, deadline) {
             Ok(prepared) => {
-                if let Some(detail) = prepared {
-                    progress(Progress::Saved(&detail));
-                    self.append(Event::Saved { begun, detail: detail.clone() })?;
-                    saved = Some(detail);
+                match prepared {
+                    Some(Prepared::Saved(detail)) => {
+                        progress(Progress::Saved(&detail));
+                        self.append(Event::Saved { begun, detail: detail.clone() })?;
+                        saved = Some(detail);
+                    }
+                    Some(Prepared::NotSaved(detail)) => {
+                        progress(Progress::NotSaved(&detail));
+                        self.append(Event::NotSaved { begun, detail: detail.clone() })?;
+                        not_saved = Some(detail);
+                    }
+                    None => {}
                 }
                 let limit = deadline.at_most(Duration::from_millis(step.deadline_ms));
                 self.world.perform(&decision.action, seen, &limit)
@@ -274,7 +282,7 @@ impl<'a> Engine<'a> {
         let detail = by_looks(&detail);
         self.append(Event::End { begun, outcome, detail: detail.clone() })?;
         let Step { action, rule, reason, .. } = step;
-        Ok((DoneStep { action, rule, reason, outcome, saved, detail, undo, took_ms }, met_others))
+        Ok((DoneStep { action, rule, reason, outcome, saved, not_saved, detail, undo, took_ms }, met_others))
     }
 }
 

@@ -48,6 +48,8 @@ pub enum Progress<'a> {
     Begins(&'a Step),
     /// Something was saved first.
     Saved(&'a str),
+    /// Nothing could be saved first, and why.
+    NotSaved(&'a str),
     /// It ended.
     Ended(&'a DoneStep),
     /// Nothing to do but wait; what is not healthy yet.

@@ -44,8 +44,8 @@ impl World for Fake {
         self.call("perform").map(|()| Performed::new("restarted").undo("systemctl stop kubelet"))
     }
 
-    fn prepare(&mut self, _: &Action, _: &Observation, _: &Deadline) -> Result<Option<String>> {
-        self.call("prepare").map(|()| Some("saved to /x".to_owned()))
+    fn prepare(&mut self, _: &Action, _: &Observation, _: &Deadline) -> Result<Option<Prepared>> {
+        self.call("prepare").map(|()| Some(Prepared::Saved("saved to /x".to_owned())))
     }
 
     fn undo_of(&mut self, _: &Action, _: &Observation) -> Option<Undo> {

@@ -131,6 +131,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
             lint,
             host: machine,
             etcd_data: etcd.data,
+            etcd_voters: etcd.voters,
             backups: known.iter().filter(|backup| backup.is_good()).map(|backup| backup.component).collect(),
         },
         regenerations: regeneration::facts(node, &lost, store.as_ref(), known),

@@ -101,6 +101,7 @@ pub(super) fn observe(node: &SimNode, blind: Blind) -> Observation {
             lint: lint(node),
             host: host(node, blind),
             etcd_data: data,
+            etcd_voters: unknown(),
             backups: Component::ALL
                 .into_iter()
                 .filter(|component| known.iter().any(|known| is_good(known, *component)))

@@ -103,6 +103,7 @@ fn table(entries: &[Entry]) -> String {
                 format!("begin {action} ({reason}; rule {rule} of {policy})")
             }
             Event::Saved { begun, detail } => format!("before {begun}: {detail}"),
+            Event::NotSaved { begun, detail } => format!("before {begun}, NOT saved: {detail}"),
             Event::End { begun, outcome, detail } => {
                 format!("end of {begun}: {}, {detail}", present::outcome(*outcome))
             }

@@ -188,6 +188,7 @@ impl Shown {
             }
             Progress::Begins(step) => self.line(&format!("{} …", step.action)),
             Progress::Saved(detail) => self.line(&format!("first: {detail}")),
+            Progress::NotSaved(detail) => self.line(&format!("NOT saved: {detail}")),
             Progress::Ended(done) => self.line(&format!("{}: {}", done.action, done.detail)),
             Progress::Waiting(verification) => {
                 let open: Vec<&str> = verification.failed().map(|check| check.what.as_str()).collect();

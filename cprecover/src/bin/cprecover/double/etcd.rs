@@ -2,8 +2,8 @@
 //!
 //! It stores keys durably through the same HTTP gateway paths (`/v3/kv/put`, `/v3/kv/range`), so that a
 //! drill without the real etcd still proves that data outlives the recovery. Its `member` folder holds a
-//! real database and log of a member without keys, made once by the tests of `cprecover::etcd`; what is
-//! stored lies beside them.
+//! real database and log of a member without keys, made once by the tests of `cprecover::etcd`: the only one of
+//! its cluster, unless `--initial-cluster` names others. What is stored lies beside them.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -62,7 +62,9 @@ fn start(flags: &Flags) -> Result<()> {
             bound.push((flag, listener));
         }
     }
-    let store = Store::open(Path::new(flags.required("data-dir")?))?;
+    let alone = flags.value("initial-cluster").is_none_or(|names| !names.contains(','));
+    let golden = if alone { GOLDEN_ALONE } else { GOLDEN_DB };
+    let store = Store::open(Path::new(flags.required("data-dir")?), golden)?;
     let name = flags.value("name").unwrap_or("default").to_owned();
     let urls = |flag: &str| -> Vec<String> {
         flags.value(flag).map(|urls| urls.split(',').map(str::to_owned).collect()).unwrap_or_default()
@@ -76,8 +78,11 @@ fn start(flags: &Flags) -> Result<()> {
     log("info", "embed/serve.go", "ready to serve client requests", &json!({ "name": name }));
     let store = Arc::new(Mutex::new(store));
     let routed = bound.into_iter().map(|(flag, listener)| {
-        let router =
-            if flag == "listen-peer-urls" { peer_router() } else { client_router(Arc::clone(&store), &own) };
+        let router = if flag == "listen-peer-urls" {
+            peer_router()
+        } else {
+            client_router(Arc::clone(&store), &own, golden)
+        };
         (listener, router)
     });
     serve::serve_forever(routed.collect())
@@ -94,6 +99,8 @@ const MEMBER_ID: &str = "161";
 const CLUSTER_ID: &str = "193";
 /// A database and a log as etcd 3.6 writes them (`etcd::check::tests::stand_in`).
 const GOLDEN_DB: &[u8] = include_bytes!("etcd/db");
+/// As [`GOLDEN_DB`], with the member itself as the only one in its list.
+const GOLDEN_ALONE: &[u8] = include_bytes!("etcd/db-alone");
 const GOLDEN_WAL: &[u8] = include_bytes!("etcd/wal");
 
 fn header() -> Value {
@@ -102,10 +109,10 @@ fn header() -> Value {
 
 /// The gateway's calls about the member itself, of which it is the only one (etcd
 /// `api/etcdserverpb/rpc.proto`).
-fn member_router(own: &Value) -> Router<Shared> {
+fn member_router(own: &Value, database: &'static [u8]) -> Router<Shared> {
     let list = json!({ "header": header(), "members": [own] });
     let status = json!({
-        "header": header(), "version": "3.6.8", "dbSize": GOLDEN_DB.len().to_string(),
+        "header": header(), "version": "3.6.8", "dbSize": database.len().to_string(),
         "leader": MEMBER_ID, "raftIndex": "3", "raftTerm": "2", "raftAppliedIndex": "3",
     });
     let answer = |value: Value| post(move || async move { Json(value) });
@@ -113,21 +120,21 @@ fn member_router(own: &Value) -> Router<Shared> {
         .route("/v3/cluster/member/list", answer(list))
         .route("/v3/maintenance/status", answer(status))
         .route("/v3/maintenance/alarm", answer(json!({ "header": header() })))
-        .route("/v3/maintenance/snapshot", post(|| async { snapshot() }))
+        .route("/v3/maintenance/snapshot", post(move || async move { snapshot(database) }))
 }
 
 /// The database and behind it its SHA-256, in one message.
-fn snapshot() -> String {
+fn snapshot(database: &[u8]) -> String {
     use sha2::Digest as _;
-    let mut bytes = GOLDEN_DB.to_vec();
-    bytes.extend(sha2::Sha256::digest(GOLDEN_DB));
+    let mut bytes = database.to_vec();
+    bytes.extend(sha2::Sha256::digest(database));
     let blob = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
     let message = json!({ "result": { "header": header(), "remaining_bytes": "0", "blob": blob } });
     format!("{message}\n")
 }
 
-fn client_router(store: Shared, own: &Value) -> Router {
-    member_router(own)
+fn client_router(store: Shared, own: &Value, database: &'static [u8]) -> Router {
+    member_router(own, database)
         .route("/health", get(|| async { Json(json!({ "health": "true", "reason": "" })) }))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
@@ -168,14 +175,14 @@ struct Store {
 
 impl Store {
     /// Opens `member/snap/db` and takes etcd's lock on it (etcd server/mvcc/backend, bbolt `flock`).
-    fn open(data_dir: &Path) -> Result<Self> {
+    fn open(data_dir: &Path, golden: &[u8]) -> Result<Self> {
         for folder in ["member/snap", "member/wal"] {
             let folder = data_dir.join(folder);
             std::fs::create_dir_all(&folder).map_err(|source| Error::path("create", &folder, source))?;
         }
         let path: PathBuf = data_dir.join("member/snap/db");
         write_new(&data_dir.join("member/wal/0000000000000000-0000000000000000.wal"), GOLDEN_WAL)?;
-        write_new(&path, GOLDEN_DB)?;
+        write_new(&path, golden)?;
         let database = File::open(&path).map_err(|source| Error::path("open", &path, source))?;
         let mut waited_ms = 0_u32;
         while flock(&database, FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -23,6 +23,12 @@ pub(in crate::recover) fn write_member(data_dir: &Path) {
     std::fs::write(data_dir.join("member/wal/0000000000000000-0000000000000000.wal"), WAL).expect("write");
 }
 
+/// As [`write_member`], with a database that lists members: the id of each and what is kept about it, as JSON.
+pub(in crate::recover) fn write_member_of(data_dir: &Path, members: &[(&str, &str)]) {
+    write_member(data_dir);
+    std::fs::write(data_dir.join("member/snap/db"), crate::etcd::database_listing(members)).expect("write");
+}
+
 /// What a cluster of fakes consists of: id, name, address, whether it is a learner.
 #[derive(Clone)]
 pub(in crate::recover) struct Listed(
@@ -31,6 +37,22 @@ pub(in crate::recover) struct Listed(
     pub(in crate::recover) SocketAddr,
     pub(in crate::recover) bool,
 );
+
+/// What a member does and says that is out of the ordinary.
+pub(in crate::recover) struct Manner {
+    /// Called before it gives a snapshot.
+    pub(in crate::recover) at_snapshot: Box<dyn Fn() + Send>,
+    /// The alarm that is set for it.
+    pub(in crate::recover) alarm: Option<&'static str>,
+    /// The database that it gives as its snapshot; it gives none where that is empty.
+    pub(in crate::recover) database: Vec<u8>,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { at_snapshot: Box::new(|| ()), alarm: None, database: DB.to_vec() }
+    }
+}
 
 /// A member; its thread ends with it.
 pub(in crate::recover) struct FakeMember {
@@ -41,15 +63,15 @@ pub(in crate::recover) struct FakeMember {
 impl FakeMember {
     /// Serves as the member `id` of `cluster`, which the first of them leads.
     pub(in crate::recover) fn start(listener: TcpListener, id: u64, cluster: Vec<Listed>) -> Self {
-        Self::start_with(listener, id, cluster, || ())
+        Self::start_as(listener, id, cluster, Manner::default())
     }
 
-    /// As [`start`](Self::start); calls `at_snapshot` before it gives a snapshot.
-    pub(in crate::recover) fn start_with(
+    /// As [`start`](Self::start), in a manner of its own.
+    pub(in crate::recover) fn start_as(
         listener: TcpListener,
         id: u64,
         cluster: Vec<Listed>,
-        at_snapshot: impl Fn() + Send + 'static,
+        manner: Manner,
     ) -> Self {
         let address = listener.local_addr().expect("address");
         let stop = Arc::new(AtomicBool::new(false));
@@ -60,7 +82,7 @@ impl FakeMember {
                     return;
                 }
                 if let Ok(stream) = stream {
-                    serve(&stream, id, &cluster, &at_snapshot);
+                    serve(&stream, id, &cluster, &manner);
                 }
             }
         });
@@ -75,7 +97,7 @@ impl Drop for FakeMember {
     }
 }
 
-fn serve(stream: &TcpStream, id: u64, cluster: &[Listed], at_snapshot: &dyn Fn()) {
+fn serve(stream: &TcpStream, id: u64, cluster: &[Listed], manner: &Manner) {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
@@ -97,9 +119,9 @@ fn serve(stream: &TcpStream, id: u64, cluster: &[Listed], at_snapshot: &dyn Fn()
     let _ = reader.read_exact(&mut vec![0; length]);
     let path = first.split_whitespace().nth(1).unwrap_or_default();
     if path == "/v3/maintenance/snapshot" {
-        at_snapshot();
+        (manner.at_snapshot)();
     }
-    let answer = answer(path, id, cluster);
+    let answer = answer(path, id, cluster, manner);
     let status = if answer.is_some() { "200 OK" } else { "404 Not Found" };
     let body = answer.map(|value| format!("{value}\n")).unwrap_or_default();
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
@@ -107,7 +129,7 @@ fn serve(stream: &TcpStream, id: u64, cluster: &[Listed], at_snapshot: &dyn Fn()
     let _ = writer.write_all(format!("{head}{body}").as_bytes());
 }
 
-fn answer(path: &str, id: u64, cluster: &[Listed]) -> Option<Value> {
+fn answer(path: &str, id: u64, cluster: &[Listed], manner: &Manner) -> Option<Value> {
     let header = json!({ "cluster_id": "193", "member_id": id.to_string() });
     Some(match path {
         "/v3/cluster/member/list" => {
@@ -125,10 +147,15 @@ fn answer(path: &str, id: u64, cluster: &[Listed]) -> Option<Value> {
             let leader = cluster.first().map_or(0, |listed| listed.0);
             json!({ "header": header, "version": "3.6.8", "dbSize": "20480", "leader": leader.to_string() })
         }
-        "/v3/maintenance/alarm" => json!({ "header": header }),
+        "/v3/maintenance/alarm" => {
+            let alarm = |kind: &str| json!({ "memberID": id.to_string(), "alarm": kind });
+            let alarms: Vec<Value> = manner.alarm.map(alarm).into_iter().collect();
+            json!({ "header": header, "alarms": alarms })
+        }
         "/health" => json!({ "health": "true" }),
-        "/v3/maintenance/snapshot" => {
-            let bytes = [DB, sha2::Sha256::digest(DB).as_slice()].concat();
+        "/v3/maintenance/snapshot" if !manner.database.is_empty() => {
+            let database = manner.database.as_slice();
+            let bytes = [database, sha2::Sha256::digest(database).as_slice()].concat();
             let blob = base64::engine::general_purpose::STANDARD.encode(bytes);
             json!({ "result": { "remaining_bytes": "0", "blob": blob } })
         }

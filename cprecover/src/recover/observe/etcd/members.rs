@@ -7,7 +7,8 @@ use super::from_database;
 use crate::diagnose::{HealthFact, HealthState, Subject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
-    Client, ClusterView, DataReport, Effect, MemberHealth, MemberView, Projection, Step, project,
+    Client, ClusterView, DataReport, Effect, MemberHealth, MemberRecord, MemberView, Projection, Step,
+    project,
 };
 use crate::healthz;
 use crate::model::{Component, Observed};
@@ -22,54 +23,78 @@ const SURVEY_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many of the other members are asked for the list when the local one does not answer.
 const MAX_PEERS: usize = 6;
 
-type Asked = (std::result::Result<ClusterView, String>, Observed<Vec<String>>);
+/// Who the members are, as far as that can be told now.
+pub(in crate::recover) struct Members {
+    /// The members; why nothing tells how many there are, else.
+    pub(in crate::recover) view: std::result::Result<ClusterView, String>,
+    /// This node's among them: its name, or its id where the name does not tell.
+    pub(in crate::recover) local: Option<String>,
+    /// Who listed them; why nobody did, else.
+    pub(in crate::recover) client: std::result::Result<Client, String>,
+}
 
-/// Asks the local member for all members, their health and the alarms; another member when it does not
-/// answer. When none does, the members that the database or `--initial-cluster` names are all that is
-/// known, and of their health only the local one's.
+/// Asks the local member for all members and their health; another member when it does not answer. When none
+/// does, the members that the database or `--initial-cluster` names are all that is known, and of their
+/// health only the local one's.
+///
+/// # Errors
+/// [`ErrorKind::Cancelled`] only.
+pub(in crate::recover) fn members_now(
+    node: &NodeOptions,
+    manifest: &StaticPod,
+    report: Option<&DataReport>,
+    health: LocalHealth,
+    deadline: &Deadline,
+) -> Result<Members> {
+    let (view, client) = match survey(node, manifest, report, health != LocalHealth::Silent, deadline) {
+        Ok((client, view)) => (Ok(view), Ok(client)),
+        Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+        Err(error) => {
+            let guess = from_database(report).map_or_else(|| from_manifest(manifest), Ok);
+            (guess.map_err(|guess| format!("{error}; {guess}")), Err(error.to_string()))
+        }
+    };
+    let local = view.as_ref().ok().and_then(|view| super::local_member(view, Some(manifest), report));
+    let view = view.map(|mut view| {
+        match &local {
+            Some(local) if client.is_err() => {
+                let health = health.of_one_of(view.count().0);
+                view.set_health(local, health);
+            }
+            Some(local) if health == LocalHealth::Silent => settle(&mut view, local),
+            _ => {}
+        }
+        view
+    });
+    Ok(Members { view, local, client })
+}
+
+/// As [`members_now`], in the time that an observation gives; with the alarms that are set.
 pub(super) fn ask(
     node: &NodeOptions,
     manifest: &StaticPod,
     report: Option<&DataReport>,
     health: LocalHealth,
     deadline: &Deadline,
-) -> Asked {
+) -> (std::result::Result<ClusterView, String>, Observed<Vec<String>>) {
     let deadline = deadline.at_most(SURVEY_TIMEOUT);
-    let answers = matches!(health, LocalHealth::Well | LocalHealth::Unknown);
-    match survey(node, manifest, report, answers, &deadline) {
-        Ok((client, mut view)) => {
-            match (health, super::local_member(&view, Some(manifest), report)) {
-                (LocalHealth::Down, Some(local)) => {
-                    view.set_health(&local, MemberHealth::Unhealthy);
-                }
-                (LocalHealth::Silent, Some(local)) => settle(&mut view, &local),
-                _ => {}
-            }
-            let alarms = alarms(&client, &view, &deadline);
-            (Ok(view), alarms)
-        }
-        Err(error) => {
-            let unasked = Observed::Unknown(error.to_string());
-            let guess = from_database(report)
-                .map_or_else(|| from_manifest(manifest), Ok)
-                .map(|mut view| {
-                    let health = health.of_one_of(view.count().0);
-                    if let Some(local) = super::local_member(&view, Some(manifest), report) {
-                        view.set_health(&local, health);
-                    }
-                    view
-                })
-                .map_err(|guess| format!("{error}; {guess}"));
-            (guess, unasked)
-        }
-    }
+    let members = match members_now(node, manifest, report, health, &deadline) {
+        Ok(members) => members,
+        Err(error) => return (Err(error.to_string()), Observed::Unknown(error.to_string())),
+    };
+    let alarms = match (&members.client, &members.view) {
+        (Ok(client), Ok(view)) => alarms(client, view, &deadline),
+        (Err(why), _) | (_, Err(why)) => Observed::Unknown(why.clone()),
+    };
+    (members.view, alarms)
 }
 
 /// Lists the members, and asks each how it does, through the first member that answers.
 ///
 /// # Errors
-/// [`ErrorKind::Peer`] naming who was asked in vain, and the kinds of unreadable client certificates.
-pub(in crate::recover) fn survey(
+/// [`ErrorKind::Peer`] naming who was asked in vain, [`ErrorKind::Timeout`] and [`ErrorKind::Cancelled`], and the
+/// kinds of unreadable client certificates.
+fn survey(
     node: &NodeOptions,
     manifest: &StaticPod,
     report: Option<&DataReport>,
@@ -88,6 +113,7 @@ pub(in crate::recover) fn survey(
         });
         match answer {
             Ok(found) => return Ok(found),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => failures.push(error.to_string()),
         }
     }
@@ -97,27 +123,31 @@ pub(in crate::recover) fn survey(
     Err(Error::new(ErrorKind::Peer, format!("no etcd member answers: {}", failures.join("; "))))
 }
 
-/// Where the other members can be asked: client URLs of the database's list, else the addresses of
-/// `--initial-cluster` with this member's client port, which kubeadm gives every member.
+/// Where the other members can be asked: client URLs of the database's list, else the hosts of its and of
+/// `--initial-cluster`'s peer URLs with this member's client port, which kubeadm gives every member.
 fn peers(manifest: &StaticPod, report: Option<&DataReport>, local: SocketAddr) -> Vec<SocketAddr> {
     let own = manifest.flag("name").unwrap_or_default();
     let own_id = report.and_then(|report| report.member_id);
+    let by_peer_url = |urls: &[String]| -> Vec<SocketAddr> {
+        let ports = addresses(urls).map(|peer| SocketAddr::new(peer.ip(), local.port()));
+        ports.collect()
+    };
     let listed = report.and_then(|report| report.db.present()).map(|db| db.members.as_slice());
+    // A namesake may be another member, left from before a reinstall.
+    let is_other = |member: &&MemberRecord| own_id.map_or(member.name != own, |own| member.id != own);
     let mut found: Vec<SocketAddr> = listed
         .unwrap_or_default()
         .iter()
-        .filter(|member| member.name != own && Some(member.id) != own_id)
-        .flat_map(|member| member.client_urls.iter())
-        .filter_map(|url| url.split_once("://")?.1.trim_end_matches('/').parse().ok())
+        .filter(is_other)
+        .flat_map(|member| match addresses(&member.client_urls).collect::<Vec<_>>() {
+            none if none.is_empty() => by_peer_url(&member.peer_urls),
+            known => known,
+        })
         .collect();
     if let Ok(view) = ClusterView::from_initial_cluster(manifest.flag("initial-cluster").unwrap_or_default())
     {
         let others = view.members.iter().filter(|member| member.name != own);
-        let addresses = others.flat_map(|member| member.peer_urls.iter()).filter_map(|url| {
-            let peer: SocketAddr = url.split_once("://")?.1.trim_end_matches('/').parse().ok()?;
-            Some(SocketAddr::new(peer.ip(), local.port()))
-        });
-        found.extend(addresses);
+        found.extend(others.flat_map(|member| by_peer_url(&member.peer_urls)));
     }
     let mut once = Vec::new();
     for address in found {
@@ -128,8 +158,17 @@ fn peers(manifest: &StaticPod, report: Option<&DataReport>, local: SocketAddr) -
     once
 }
 
+/// The addresses in URLs; a host name gives none, since nothing is resolved here.
+fn addresses(urls: &[String]) -> impl Iterator<Item = SocketAddr> {
+    urls.iter().filter_map(|url| url.split_once("://")?.1.trim_end_matches('/').parse().ok())
+}
+
 /// A member that gives no answer votes for nobody where every other voter says that there is no leader.
-pub(in crate::recover) fn settle(view: &mut ClusterView, silent: &str) {
+pub(super) fn settle(view: &mut ClusterView, silent: &str) {
+    let mut itself = view.members.iter().filter(|member| member.is_called(silent));
+    if itself.any(|member| member.health != MemberHealth::Unknown) {
+        return;
+    }
     let is_other = |member: &&MemberView| !member.learner && !member.is_called(silent);
     let mut others = view.members.iter().filter(is_other).peekable();
     if others.peek().is_some() && others.all(|other| other.health == MemberHealth::Unhealthy) {
@@ -148,19 +187,32 @@ fn alarms(client: &Client, view: &ClusterView, deadline: &Deadline) -> Observed<
     }))
 }
 
+/// The members that `--initial-cluster` names, where it names several.
+///
+/// That it names one proves nothing: kubeadm writes the node alone when a cluster is begun, and again at each
+/// upgrade and for a manifest that is made anew, however many have joined since (kubernetes
+/// `cmd/kubeadm/app/phases/etcd/local.go`, `CreateLocalEtcdStaticPodManifestFile` with an empty list).
 fn from_manifest(manifest: &StaticPod) -> std::result::Result<ClusterView, String> {
     let names = manifest.flag("initial-cluster").unwrap_or_default();
-    ClusterView::from_initial_cluster(names).map_err(|error| error.to_string())
+    let view = ClusterView::from_initial_cluster(names).map_err(|error| error.to_string())?;
+    if view.members.len() < 2 {
+        return Err(
+            "--initial-cluster names one member, as kubeadm writes it for a cluster of any size".into()
+        );
+    }
+    Ok(view)
 }
 
 /// What the probe of the local member says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::recover) enum LocalHealth {
     Well,
+    /// Nobody listens there.
     Down,
     /// It was asked and said nothing in its time.
     Silent,
-    /// It could not be asked.
+    /// It could not be asked, or says that something is wrong with it: it may follow a leader all the same
+    /// (an alarm makes `/health` say "false"; etcd `server/etcdserver/api/etcdhttp/health.go`).
     Unknown,
 }
 
@@ -185,15 +237,14 @@ pub(in crate::recover) fn projection(view: &ClusterView, local: &str) -> Project
 pub(in crate::recover) fn local_health(health: &[HealthFact]) -> LocalHealth {
     let mut facts = health.iter().filter(|fact| fact.subject == Some(Subject::Component(Component::Etcd)));
     match facts.next().map(|fact| &fact.state) {
-        Some(HealthState::Probed(Outcome::Answered { report }) | HealthState::Recorded(report)) => {
-            match report.verdict {
-                healthz::Verdict::Healthy => LocalHealth::Well,
-                healthz::Verdict::Unhealthy => LocalHealth::Down,
-                _ => LocalHealth::Unknown,
-            }
+        Some(HealthState::Probed(Outcome::Answered { report }) | HealthState::Recorded(report))
+            if report.verdict == healthz::Verdict::Healthy =>
+        {
+            LocalHealth::Well
         }
+        Some(HealthState::Probed(Outcome::Refused)) => LocalHealth::Down,
         Some(HealthState::Probed(Outcome::Timeout | Outcome::Hung { .. })) => LocalHealth::Silent,
-        Some(HealthState::Probed(_)) => LocalHealth::Down,
-        None => LocalHealth::Unknown,
+        // Whoever refuses a handshake or a client serves others perhaps.
+        _ => LocalHealth::Unknown,
     }
 }

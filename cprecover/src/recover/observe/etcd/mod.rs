@@ -8,7 +8,7 @@ mod members;
 mod tests;
 
 use crate::diagnose::{DataVerdict, HealthFact};
-use crate::etcd::{ClusterView, DataReport, MemberHealth, MemberView};
+use crate::etcd::{ClusterView, DataReport, MemberHealth, MemberView, ViewSource};
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
 use crate::parse::manifest::StaticPod;
@@ -18,11 +18,12 @@ use crate::recover::observation::{EtcdFacts, ExpectedPod};
 use crate::recover::view::contract_data;
 use crate::sys::Deadline;
 
-pub(in crate::recover) use members::{LocalHealth, local_health, projection, settle, survey};
+pub(in crate::recover) use members::{local_health, members_now, projection};
 
 /// What was seen of etcd, in the terms of diagnosis, of policies, and in full.
 pub(super) struct Seen {
     pub(super) data: Observed<DataVerdict>,
+    pub(super) voters: Observed<u32>,
     pub(super) contract: Etcd,
     pub(super) facts: EtcdFacts,
 }
@@ -37,8 +38,9 @@ pub(super) fn look(
 ) -> Seen {
     let Some(expected) = pods.iter().find(|pod| pod.component == Component::Etcd) else {
         let contract = Etcd { external: true, ..Etcd::default() };
-        let data = Observed::Unknown("etcd is external".to_owned());
-        return Seen { data, contract, facts: EtcdFacts::default() };
+        let why = || "etcd is external".to_owned();
+        let (data, voters) = (Observed::Unknown(why()), Observed::Unknown(why()));
+        return Seen { data, voters, contract, facts: EtcdFacts::default() };
     };
     let manifest = expected.pod.as_ref();
     let verdict = data::verdict(node, manifest, cache, deadline);
@@ -62,8 +64,16 @@ pub(super) fn look(
         _ => None,
     };
     let contract = contract(&cluster, local.as_deref(), &data, &alarms);
+    let voters = match &cluster {
+        Observed::Present(view) if view.source == ViewSource::InitialCluster => {
+            Observed::Unknown("only --initial-cluster names members".to_owned())
+        }
+        Observed::Present(view) => Observed::Present(view.count().0),
+        Observed::Absent => Observed::Absent,
+        Observed::Unknown(why) => Observed::Unknown(why.clone()),
+    };
     let facts = EtcdFacts { data: verdict, cluster, alarms, local, projection };
-    Seen { data, contract, facts }
+    Seen { data, voters, contract, facts }
 }
 
 /// The members that the database at rest lists.
@@ -72,23 +82,27 @@ fn from_database(report: Option<&DataReport>) -> Option<ClusterView> {
     (!view.members.is_empty()).then_some(view)
 }
 
-/// The one member that is this node's: by the manifest's name, else by the id in the data folder.
-fn local_member(
+/// What the one member is called that is this node's: by the id in the data folder, else by the manifest's name
+/// where only one has it. After a reinstall two may.
+pub(in crate::recover) fn local_member(
     cluster: &ClusterView,
     manifest: Option<&StaticPod>,
     report: Option<&DataReport>,
 ) -> Option<String> {
-    let name = manifest.and_then(|manifest| manifest.flag("name")).unwrap_or_default();
     let id = report.and_then(|report| report.member_id);
-    let is_local =
-        |member: &&MemberView| (!name.is_empty() && member.name == name) || (id.is_some() && member.id == id);
-    let mut found = cluster.members.iter().filter(is_local);
-    let member = found.next()?;
-    // Two of them would be a guess.
-    if found.next().is_some() {
-        return None;
+    let by_id = id.and_then(|id| cluster.members.iter().find(|member| member.id == Some(id)));
+    let name = manifest.and_then(|manifest| manifest.flag("name")).unwrap_or_default();
+    let member = by_id.or_else(|| only_namesake(cluster, name))?;
+    match only_namesake(cluster, &member.name) {
+        Some(_) => Some(member.name.clone()),
+        None => member.id.map(|id| id.to_string()),
     }
-    if member.name.is_empty() { member.id.map(|id| id.to_string()) } else { Some(member.name.clone()) }
+}
+
+fn only_namesake<'a>(cluster: &'a ClusterView, name: &str) -> Option<&'a MemberView> {
+    let mut found = cluster.members.iter().filter(|member| !name.is_empty() && member.name == name);
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 fn contract(
@@ -119,7 +133,7 @@ fn contract_member(member: &MemberView, local: Option<&str>) -> EtcdMember {
         },
         learner: member.learner,
         leader: member.leader,
-        local: local.is_some_and(|local| local == member.name || (member.name.is_empty() && local == id)),
+        local: local.is_some_and(|local| member.is_called(local)),
         id,
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::fake::{FakeMember, Listed, manifest, three_listeners, write_member};
+use super::fake::{FakeMember, Listed, Manner, manifest, three_listeners, write_member, write_member_of};
 use super::*;
 use crate::etcd::{DataState, FindingKind, Refusal, ViewSource};
 use crate::healthz;
@@ -188,24 +188,102 @@ fn a_silent_member_is_not_waited_for_before_the_others() {
     drop(silent);
 }
 
+/// What the one at `client` is said to be when nobody answers, and what may not be done to it.
+fn unheard(node: &Node, initial: &str, outcome: Outcome) -> (Verdict, Vec<Refusal>) {
+    let (members, client) = cluster(&[], false);
+    drop(members);
+    let pods = pods(&manifest("cp1", client, initial));
+    let seen = look(&node.options, &pods, &probed(outcome), &mut Cache::default(), &deadline());
+    let local = seen.contract.members.iter().find(|member| member.local).expect("listed");
+    (local.healthy, seen.facts.projection.expect("known").refusals)
+}
+
 #[test]
 fn a_member_that_is_silent_may_still_vote() {
-    let node = node();
-    for outcome in [Outcome::Timeout, Outcome::Hung { phase: Phase::FirstByte }] {
-        for (initial, health, refusals) in [
-            (INITIAL, Verdict::Unknown, vec![Refusal::BelowQuorum]),
-            ("cp1=http://127.0.0.1:2380", Verdict::No, Vec::new()),
-        ] {
-            let (members, client) = cluster(&[], false);
-            drop(members);
-            let pods = pods(&manifest("cp1", client, initial));
-            let seen =
-                look(&node.options, &pods, &probed(outcome.clone()), &mut Cache::default(), &deadline());
-            let local = seen.contract.members.iter().find(|member| member.local).expect("listed");
-            assert_eq!(local.healthy, health, "{outcome:?} {initial}");
-            assert_eq!(seen.facts.projection.expect("known").refusals, refusals, "{outcome:?} {initial}");
-        }
+    let (three, alone) = (node(), node());
+    write_member_of(&alone.options.resolve("/var/lib/etcd"), &[("a1", r#"{"id":161,"name":"cp1"}"#)]);
+    let why = String::from("why");
+    let silent = [Outcome::Timeout, Outcome::Hung { phase: Phase::FirstByte }];
+    let strange = [
+        Outcome::Tls { reason: why.clone() },
+        Outcome::NotHttp { reason: why.clone() },
+        Outcome::Unreachable { reason: why },
+        Outcome::Reset { phase: Phase::FirstByte },
+    ];
+    let may_vote = (Verdict::Unknown, vec![Refusal::BelowQuorum]);
+    for outcome in silent.iter().chain(&strange) {
+        assert_eq!(unheard(&three, INITIAL, outcome.clone()), may_vote, "{outcome:?}");
     }
+    for outcome in silent.into_iter().chain([Outcome::Refused]) {
+        let serves_nobody = (Verdict::No, Vec::new());
+        assert_eq!(
+            unheard(&alone, "cp1=http://127.0.0.1:2380", outcome.clone()),
+            serves_nobody,
+            "{outcome:?}"
+        );
+    }
+    assert_eq!(unheard(&three, INITIAL, Outcome::Refused), (Verdict::No, Vec::new()));
+}
+
+#[test]
+fn one_name_in_the_manifest_is_no_cluster_of_one() {
+    let node = node();
+    let (members, client) = cluster(&[], false);
+    drop(members);
+    // As kubeadm writes it at each upgrade.
+    let pods = pods(&manifest("cp1", client, "cp1=http://127.0.0.1:2380"));
+    let hung = probed(Outcome::Hung { phase: Phase::FirstByte });
+    let seen = look(&node.options, &pods, &hung, &mut Cache::default(), &deadline());
+    assert_eq!((seen.contract.quorum, seen.contract.members.len()), (0, 0));
+    assert!(seen.facts.projection.is_none());
+    assert!(matches!(&seen.facts.cluster, Observed::Unknown(why) if why.contains("of any size")));
+}
+
+/// As etcd 3.5.1 to 3.5.19 leave it: members that joined by kubeadm, as learners, and were promoted.
+#[test]
+fn members_whose_promotion_the_database_does_not_know_vote_and_are_asked() {
+    let node = node();
+    let listed = [
+        ("a1", r#"{"id":161,"peerURLs":["http://127.0.0.1:2380"],"name":"cp1"}"#),
+        ("a2", r#"{"id":162,"peerURLs":["http://127.0.0.2:2380"],"isLearner":true}"#),
+        ("a3", r#"{"id":163,"peerURLs":["http://127.0.0.3:2380"],"isLearner":true}"#),
+    ];
+    write_member_of(&node.options.resolve("/var/lib/etcd"), &listed);
+    let alone = "cp1=http://127.0.0.1:2380";
+    let hung = Outcome::Hung { phase: Phase::FirstByte };
+    let may_vote = (Verdict::Unknown, vec![Refusal::BelowQuorum]);
+    assert_eq!(unheard(&node, alone, hung.clone()), may_vote, "the founder");
+    let (members, client) = cluster(&[1, 2], false);
+    let text = pods(&manifest("cp1", client, alone));
+    let seen = look(&node.options, &text, &probed(hung.clone()), &mut Cache::default(), &deadline());
+    assert_eq!(seen.facts.cluster.present().map(|view| view.source), Some(ViewSource::Cluster));
+    assert!(seen.facts.projection.expect("known").is_allowed(), "two others are well");
+    drop(members);
+
+    // One that joined: nameless in its own database, at the address of another name.
+    let joined = ("a1", r#"{"id":161,"peerURLs":["http://127.0.0.9:2380"],"isLearner":true}"#);
+    write_member_of(&node.options.resolve("/var/lib/etcd"), &[joined, listed[1]]);
+    assert_eq!(unheard(&node, alone, hung), may_vote, "one that joined");
+    let seen = look(&node.options, &text, &refused(), &mut Cache::default(), &deadline());
+    assert_ne!(seen.contract.data, EtcdData::Foreign);
+}
+
+#[test]
+fn a_member_with_an_alarm_is_asked_and_is_alive() {
+    let node = node();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let client = listener.local_addr().expect("address");
+    let manner = Manner { alarm: Some("NOSPACE"), ..Manner::default() };
+    let _member = FakeMember::start_as(listener, 0xa1, vec![Listed(0xa1, "cp1", client, false)], manner);
+    let report = healthz::parse(b"{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}");
+    let pods = pods(&manifest("cp1", client, "cp1=http://127.0.0.1:2380"));
+    let health = probed(Outcome::Answered { report });
+    let seen = look(&node.options, &pods, &health, &mut Cache::default(), &deadline());
+    assert!(seen.contract.alarms.iter().any(|alarm| alarm.contains("NOSPACE")), "{:?}", seen.facts.alarms);
+    let local: Vec<Verdict> =
+        seen.contract.members.iter().filter(|member| member.local).map(|member| member.healthy).collect();
+    assert_eq!(local, [Verdict::Yes]);
+    assert_eq!(seen.facts.projection.expect("known").refusals, [Refusal::BelowQuorum]);
 }
 
 #[test]
