@@ -387,6 +387,28 @@ fn an_etcd_with_another_database_than_the_manifests_is_not_the_manifests() {
 }
 
 #[test]
+fn an_etcd_whose_open_database_may_be_the_last_copy_is_not_ended() {
+    let mut facts = node();
+    for (database, why) in [
+        (Observed::Absent, "is no database"),
+        (Observed::Unknown("input/output error".to_owned()), "input/output error"),
+    ] {
+        facts.pods[0].database = database;
+        let verdict = judge(&evidence(etcd_in(&pod_path(ORPHAN))), Ok(&orphan_incident()), &facts);
+        assert!(missing(&verdict).contains(why), "{verdict:?}");
+    }
+    // Deleted while it runs: whatever the manifest says or whether there is one.
+    let mut value = etcd_in(&pod_path(ORPHAN));
+    value["dataDirLock"]["value"]["lastCopy"] = json!("/proc/4180/fd/9");
+    for pods in [node().pods, Vec::new()] {
+        facts.pods = pods;
+        let verdict = judge(&evidence(value.clone()), Ok(&orphan_incident()), &facts);
+        assert!(missing(&verdict).contains("cp /proc/4180/fd/9"), "{verdict:?}");
+        assert!(verdict.evidence.iter().any(|words| words.contains("was deleted")), "{verdict:?}");
+    }
+}
+
+#[test]
 fn the_manifest_proves_a_holder_only_where_it_may_and_only_with_all_three() {
     let mut facts = node();
     facts.pods[0].listeners = vec!["10.10.17.210:2380".parse().expect("an address")];

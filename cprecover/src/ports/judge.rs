@@ -1,6 +1,7 @@
 //! Judges a port holder: evidence in, verdict out; nothing is read here.
 
 use super::cgroup::PodCgroup;
+use super::database;
 use super::evidence::{Ancestor, Evidence, ProcessState};
 use super::runtime_match::mismatch;
 use super::verdict::{Action, Class, IdentityProof, NodeFacts, PodFacts, RuntimeFacts, Verdict};
@@ -302,33 +303,16 @@ impl Case<'_> {
         Err(unproven(format!("its parent {named} is neither PID 1 nor a shim")))
     }
 
-    /// Refuses an etcd whose database is another one than the manifest's.
+    /// Refuses an etcd whose database is not proven to be the manifest's.
     fn same_database(&mut self, component: Option<Component>) -> Result<(), Class> {
         if component != Some(Component::Etcd) {
             return Ok(());
         }
-        let lock = match &self.evidence.data_dir_lock {
-            Observed::Present(lock) => lock,
-            Observed::Absent => return Ok(()),
-            Observed::Unknown(why) => {
-                return Err(unproven(format!("whether it has the database open is unreadable: {why}")));
-            }
-        };
         let facts = self.node.pods.iter().find(|pod| pod.component == Component::Etcd);
-        match facts.map(|facts| &facts.database) {
-            Some(Observed::Present(file)) if *file == lock.file => {
-                self.say("its database is the one below the manifest's data directory");
-                Ok(())
-            }
-            Some(Observed::Present(_)) => Err(unproven(format!(
-                "its database {} is not the one below the manifest's data directory",
-                lock.db.display()
-            ))),
-            _ => {
-                self.say("no manifest says which database it should have");
-                Ok(())
-            }
-        }
+        let wanted = facts.map(|facts| &facts.database);
+        let said = database::compare(&self.evidence.data_dir_lock, wanted).map_err(unproven)?;
+        self.words.extend(said.map(str::to_owned));
+        Ok(())
     }
 
     /// Compares a holder outside of kubepods with the manifests: program, address and lock.
