@@ -6,7 +6,7 @@ use super::evidence::{Ancestor, Evidence, ProcessState};
 use super::runtime_match::mismatch;
 use super::verdict::{Action, Class, IdentityProof, NodeFacts, PodFacts, RuntimeFacts, Verdict};
 use super::words;
-use crate::cri::{Container, ContainerState, Sandbox};
+use crate::cri::{Container, ContainerState, InPlace, Sandbox};
 use crate::model::{Component, Observed};
 use crate::node::PodIdentity;
 
@@ -148,7 +148,7 @@ impl Case<'_> {
             return self.without_container(pod, component, runtime);
         };
         match container.state {
-            ContainerState::Running => self.running(container, runtime),
+            ContainerState::Running => self.running(container, component, runtime),
             ContainerState::Created => unproven(format!(
                 "the runtime calls container {} created, not started: it may be about to say running",
                 container.id
@@ -213,7 +213,12 @@ impl Case<'_> {
     }
 
     /// (a) or (b): a container that the runtime calls running.
-    fn running(&mut self, container: &Container, runtime: &RuntimeFacts) -> Class {
+    fn running(
+        &mut self,
+        container: &Container,
+        component: Option<Component>,
+        runtime: &RuntimeFacts,
+    ) -> Class {
         let Some(sandbox) = runtime.state.sandbox_of(container) else {
             return unproven(format!(
                 "the runtime calls container {} running and does not list its sandbox {}",
@@ -235,6 +240,9 @@ impl Case<'_> {
                 newest.id, sandbox.id
             ));
         }
+        if let Some(why) = self.not_replaced(sandbox, newest, component, runtime) {
+            return unproven(why);
+        }
         let same_config = made_from(newest) == made_from(sandbox);
         self.say(format!(
             "its sandbox {} of {} was replaced by {} of {}, made from {}",
@@ -251,6 +259,26 @@ impl Case<'_> {
             newest: newest.id.clone(),
             same_config,
         }
+    }
+
+    /// Says why the holder's sandbox may be that of the manifest in place, though there is a newer one.
+    fn not_replaced(
+        &self,
+        sandbox: &Sandbox,
+        newest: &Sandbox,
+        component: Option<Component>,
+        runtime: &RuntimeFacts,
+    ) -> Option<String> {
+        let facts = self.node.pods.iter().find(|pod| Some(pod.component) == component);
+        let in_place = facts.and_then(|facts| {
+            Some(InPlace { name: &facts.container, argv: &facts.argv, image: facts.image.as_deref()? })
+        });
+        let line = self.evidence.command_line.present().map(|line| line.0.as_slice());
+        // A program that a shell of the container has started has other arguments than the container.
+        let is_main = facts.is_some_and(|facts| {
+            self.evidence.exe.present().and_then(|exe| exe.name()) == Some(&*facts.program)
+        });
+        runtime.state.not_replaced(sandbox, newest, line.filter(|_| is_main), in_place)
     }
 
     /// (c), when nobody of the runtime's looks after the process any more.

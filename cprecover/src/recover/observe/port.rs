@@ -182,7 +182,7 @@ pub fn port_facts(
 
 /// The pods that this node should run; without backups the manifests in place are all that is known,
 /// and the verdicts then say so.
-fn known_pods(host: &Host<'_>, deadline: &Deadline) -> Vec<ExpectedPod> {
+pub(in crate::recover) fn known_pods(host: &Host<'_>, deadline: &Deadline) -> Vec<ExpectedPod> {
     let facts = manifests::live(host.node);
     let store = Store::open_read_only(host.node);
     let known =
