@@ -214,11 +214,8 @@ pub fn end_holder(
     }
     let mut options = options(host.node, &hearing);
     options.dry_run = dry_run;
-    match &mut hand {
-        Some(hand) => hand.end(holder, &judged.evidence, &judged.verdict, &options, deadline),
-        None => {
-            let target = Target::judged(holder, &judged.evidence, &judged.verdict);
-            terminate::end(&target, &options, deadline)
-        }
+    if let Some(hand) = &mut hand {
+        return hand.end(holder, &judged.evidence, &judged.verdict, &options, deadline);
     }
+    terminate::end(&Target::judged(holder, &judged.evidence, &judged.verdict), &options, deadline)
 }

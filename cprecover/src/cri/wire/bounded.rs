@@ -10,7 +10,8 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic_prost::ProstCodec;
 
-/// How many parts an answer may have; 2,000 containers with all that kubelet writes about each have 60,000.
+/// How many messages and texts an answer may have; 2,000 containers with all that kubelet writes about each have
+/// 80,000.
 const MAX_PARTS: usize = 1 << 18;
 /// How deep messages are looked into: an answer, a container, its labels, one label.
 const MAX_DEPTH: usize = 4;
@@ -73,13 +74,15 @@ enum Parts {
     TooMany,
 }
 
-/// Takes the fields of a message and of those in it off `left`. A text that reads as a message counts as one.
+/// Takes the messages and texts in a message off `left`; numbers take no more room than on the wire. A text that
+/// reads as a message counts as one.
 fn count(mut bytes: &[u8], depth: usize, left: &mut usize) -> Parts {
     while !bytes.is_empty() {
-        let Some(less) = left.checked_sub(1) else { return Parts::TooMany };
-        *left = less;
         let Some((value, rest)) = field(bytes) else { return Parts::NoMessage };
         bytes = rest;
+        let Some(value) = value else { continue };
+        let Some(less) = left.checked_sub(1) else { return Parts::TooMany };
+        *left = less;
         if depth > 1 && count(value, depth - 1, left) == Parts::TooMany {
             return Parts::TooMany;
         }
@@ -89,18 +92,19 @@ fn count(mut bytes: &[u8], depth: usize, left: &mut usize) -> Parts {
 
 /// Splits the first field off: the bytes of one with a length, and what comes after it
 /// (protobuf.dev/programming-guides/encoding).
-fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn field(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (tag, rest) = varint(bytes)?;
     match tag & 7 {
-        0 => Some((&[], varint(rest)?.1)),
-        1 => Some((&[], rest.get(8..)?)),
+        0 => Some((None, varint(rest)?.1)),
+        1 => Some((None, rest.get(8..)?)),
         2 => {
             let (length, rest) = varint(rest)?;
-            rest.split_at_checked(usize::try_from(length).ok()?)
+            let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            Some((Some(value), rest))
         }
-        // Groups have no length; only their marks are counted.
-        3 | 4 => Some((&[], rest)),
-        5 => Some((&[], rest.get(4..)?)),
+        // Groups, of which CRI has none, have no length.
+        3 | 4 => Some((None, rest)),
+        5 => Some((None, rest.get(4..)?)),
         _ => None,
     }
 }

@@ -22,6 +22,7 @@ const PREPARE_WAIT: Duration = Duration::from_mins(3);
 
 /// Arguments of `cprecover port free`.
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Args {
     #[command(flatten)]
     place: Place,
