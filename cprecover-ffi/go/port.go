@@ -33,7 +33,9 @@ func (n *Node) PortHolder(ctx context.Context, port Port) (json.RawMessage, erro
 	})
 }
 
-// Terminate ends a process that holds the port and is judged an orphan now; ErrRefused when it is none.
+// Terminate ends a process that holds the port and is judged an orphan now; ErrRefused when it is none, or an
+// etcd member that the quorum needs or whose data cannot be saved first; ErrBusy when somebody else works on the
+// node or the cluster.
 func (n *Node) Terminate(ctx context.Context, port Port, process Process, dryRun bool) (json.RawMessage, error) {
 	address, length := chars(port.Address)
 	return n.do(ctx, func(node *C.cpr_node, call C.go_call, buf *C.cpr_buf, err **C.cpr_error) C.cpr_status {

@@ -99,10 +99,13 @@ pub unsafe extern "C" fn cpr_port_holder(
 
 /// Ends the process `pid` that started at `start_ticks` (both as `cpr_port_holder` wrote them) when it
 /// holds the port and is judged an orphan now: SIGTERM, the node's grace time, SIGKILL, then port and lock
-/// are waited for. Writes what was done as JSON (`cprecover.dev/termination/v1`). Takes 5 min at most
+/// are waited for. As a recovery does, it holds the node's lock, writes to the audit log, and ends an etcd
+/// member only with the cluster's lease, where the quorum allows it and its data are saved. A dry run does
+/// none of that. Writes what was done as JSON (`cprecover.dev/termination/v1`). Takes 5 min at most
 /// unless `call` says otherwise. `flags` may be `CPR_DRY_RUN`.
 ///
-/// Errors: `CPR_E_REFUSED` when it is no proven orphan, `CPR_E_CHANGED` when it does not hold the port.
+/// Errors: `CPR_E_REFUSED` when it is no proven orphan or an etcd member that has to stay, `CPR_E_CHANGED` when
+/// it does not hold the port, `CPR_E_BUSY` when somebody else works on the node or the cluster.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cpr_terminate(
     node: *mut cpr_node,

@@ -13,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use cprecover::cri::wire;
 use cprecover::model::{ContainerId, Port, SandboxId};
 use cprecover::ports::Query;
+use cprecover::recover::{AuditLog, Entry, NodeLock};
 use node::{Node, eventually, runs, signal};
 use ports_support::{self as support, Cgroup, Spawn, free_port, skip};
 use rustix::process::Signal;
@@ -120,6 +121,17 @@ impl Stage {
             .expect("runs")
     }
 
+    fn store(&self) -> PathBuf {
+        self.node.options().store()
+    }
+
+    /// The events in the audit log.
+    fn audit(&self) -> Vec<String> {
+        let log = AuditLog::read_if_any(&self.store()).expect("an unbroken log");
+        let event = |entry: &Entry| serde_json::to_value(entry).expect("serialises")["event"].clone();
+        log.iter().filter_map(|entry| event(entry).as_str().map(str::to_owned)).collect()
+    }
+
     fn database(&self) -> PathBuf {
         self.node.root().join("var/lib/etcd").join(cprecover::ports::DATABASE)
     }
@@ -194,7 +206,20 @@ fn an_orphan_is_named_rehearsed_and_ended() {
     assert_eq!(answer["holders"][0]["outcome"]["outcome"], "would-end", "{answer}");
     assert!(runs(pid), "a dry run ends nobody");
 
-    let (output, answer) = stage.port(&["free", &peer, "--expect", "etcd", "--grace", "20s", "--yes"]);
+    // It is healthy and the only member: etcd needs it, and without it there is no quorum.
+    let answer = stage.refused(pid, &["--expect", "etcd", "--yes"]);
+    assert!(answer["holders"][0]["summary"].as_str().is_some_and(|text| text.contains("quorum")), "{answer}");
+    assert_eq!(stage.audit(), ["begin", "end"], "what was refused is told");
+
+    // Nobody else may work on the node meanwhile.
+    let lock = NodeLock::acquire(&stage.store()).expect("free");
+    let (output, _) = stage.port(&["free", &peer, "--expect", "etcd", "--yes", "--without-quorum"]);
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(runs(pid) && stage.audit().len() == 2, "{output:?}");
+    drop(lock);
+
+    let end = ["free", &peer, "--expect", "etcd", "--grace", "20s", "--yes", "--without-quorum"];
+    let (output, answer) = stage.port(&end);
     assert_eq!((output.status.code(), &answer["free"]), (Some(0), &Value::from(true)), "{output:?} {answer}");
     let outcome = &answer["holders"][0]["outcome"];
     assert_eq!(
@@ -202,6 +227,7 @@ fn an_orphan_is_named_rehearsed_and_ended() {
         (&"ended".into(), &"free".into()),
         "{answer}"
     );
+    assert_eq!(stage.audit(), ["begin", "end", "begin", "saved", "end"], "{answer}");
     // The manifest's image is one whose data a SIGKILL may corrupt.
     assert!(outcome["notes"][0].as_str().is_some_and(|note| note.contains("3.5.1")), "{answer}");
     assert!(!runs(pid));
@@ -240,8 +266,10 @@ fn a_stale_sandbox_is_removed_through_the_runtime_and_nobody_is_signalled_by_us(
     stage.refused(pid, &[]);
     assert_eq!(stage.node.runtime().list(&node::soon()).expect("lists").sandboxes.len(), 2);
 
-    let (output, answer) = stage.port(&["free", &peer, "--expect", "etcd", "--yes"]);
+    stage.refused(pid, &["--expect", "etcd", "--yes"]);
+    let (output, answer) = stage.port(&["free", &peer, "--expect", "etcd", "--yes", "--without-quorum"]);
     assert_eq!((output.status.code(), &answer["free"]), (Some(0), &Value::from(true)), "{output:?} {answer}");
+    assert_eq!(stage.audit(), ["begin", "end", "begin", "saved", "end"], "{answer}");
     let done = &answer["holders"][0];
     assert_eq!(done["removedSandbox"], old.as_str(), "{answer}");
     assert!(done.get("outcome").is_none(), "no signal of ours: {answer}");
@@ -275,7 +303,8 @@ fn without_the_runtime_nobody_is_ended() {
     assert!(words(holder).contains("nobody can tell a live container from an orphan"), "{answer}");
     // Once it is back, the same process is a proven orphan.
     stage.node.start_runtime(&[]);
-    let (output, answer) = stage.port(&["free", &stage.peer.to_string(), "--expect", "etcd", "--yes"]);
+    let peer = stage.peer.to_string();
+    let (output, answer) = stage.port(&["free", &peer, "--expect", "etcd", "--yes", "--without-quorum"]);
     assert_eq!((output.status.code(), &answer["free"]), (Some(0), &Value::from(true)), "{output:?} {answer}");
     assert!(!runs(pid));
 }

@@ -52,7 +52,15 @@ fn blocked(address: &str, v6_only: bool, wanted: &[&str]) -> (Vec<bool>, Vec<boo
             other => panic!("{wanted}: {other:?}"),
         })
         .collect();
-    let kernel = wanted.iter().map(|wanted| TcpListener::bind((ip(wanted), port.get())).is_err()).collect();
+    let kernel = wanted
+        .iter()
+        .map(|wanted| {
+            // Go's net.Listen("tcp", "0.0.0.0:…") binds a dual-stack `::` (favoriteAddrFamily), as the
+            // components of the control plane do.
+            let bound = if *wanted == "0.0.0.0" { "::" } else { wanted };
+            TcpListener::bind((ip(bound), port.get())).is_err()
+        })
+        .collect();
     drop(socket);
     assert!(matches!(find(&Query::new(port), &deadline()).expect("looks up"), Lookup::Free));
     (found, kernel)

@@ -288,6 +288,61 @@ fn the_recorded_deadlock_is_a_sandbox_to_remove_and_no_process_to_signal() {
     assert!(verdict.evidence.iter().any(|words| words.contains("another manifest")), "{verdict:?}");
 }
 
+/// The recorded deadlock, where the runtime tells that the stale container runs what the manifest in place says,
+/// and the newest one `newest`.
+fn changed_and_changed_back(newest: Option<&[&str]>) -> (RuntimeFacts, Value) {
+    let mut facts = deadlock_incident();
+    let (stale, next) = (container(&facts, STALE), container(&facts, "621239f14a67"));
+    facts.state.arguments.insert(stale.clone(), node().pods[0].argv.clone());
+    if let Some(words) = newest {
+        facts.state.arguments.insert(next, words.iter().map(|&word| word.to_owned()).collect());
+    }
+    (facts, etcd_in(&pod_path(stale.as_str())))
+}
+
+#[test]
+fn what_the_manifest_in_place_asks_for_is_not_stale_because_something_is_newer() {
+    let manifest = node().pods[0].argv.clone();
+    let manifest: Vec<&str> = manifest.iter().map(String::as_str).collect();
+    // The manifest was changed and changed back: kubelet took up the older sandbox again.
+    let (facts, value) = changed_and_changed_back(Some(&["etcd", "--data-dir=/wrong"]));
+    assert!(missing(&judged(value, &facts)).contains("changed back"));
+    // What is not known is not taken for different.
+    let (facts, value) = changed_and_changed_back(None);
+    assert!(missing(&judged(value, &facts)).contains("is not known"));
+    let (mut facts, value) = changed_and_changed_back(Some(&manifest));
+    facts.state.containers.retain(|known| known.sandbox.as_str() != NEWEST_SANDBOX);
+    assert!(missing(&judged(value, &facts)).contains("no container yet"));
+    // Another part of the manifest was changed.
+    let (facts, value) = changed_and_changed_back(Some(&manifest));
+    assert!(matches!(judged(value, &facts).action, Action::RemoveSandbox { .. }));
+    // The same arguments of another image.
+    let (mut facts, value) = changed_and_changed_back(Some(&manifest));
+    for known in facts.state.containers.iter_mut().filter(|known| known.sandbox.as_str() == NEWEST_SANDBOX) {
+        known.image = "registry.k8s.io/etcd:3.5.21-0".into();
+    }
+    assert!(missing(&judged(value, &facts)).contains("newer sandbox's container are not"));
+    // Without what the runtime tells, the holder's own command line tells.
+    let (mut facts, mut value) = changed_and_changed_back(None);
+    facts.state.arguments.clear();
+    value["commandLine"]["value"] = json!(manifest);
+    assert!(missing(&judged(value.clone(), &facts)).contains("is not known"));
+    value["commandLine"] = json!({ "state": "unknown", "value": "permission denied" });
+    assert!(missing(&judged(value, &facts)).contains("is not known"));
+}
+
+#[test]
+fn a_newer_sandbox_that_is_not_ready_replaces_nothing() {
+    let mut facts = deadlock_incident();
+    let stale = container(&facts, STALE);
+    for sandbox in &mut facts.state.sandboxes {
+        if sandbox.id.as_str() == NEWEST_SANDBOX {
+            sandbox.state = cprecover::cri::SandboxState::NotReady;
+        }
+    }
+    assert!(missing(&judged(etcd_in(&pod_path(stale.as_str())), &facts)).contains("is not ready"));
+}
+
 #[test]
 fn the_live_container_of_the_newest_sandbox_is_left_alone() {
     let mut facts = deadlock_incident();
@@ -384,6 +439,28 @@ fn an_etcd_with_another_database_than_the_manifests_is_not_the_manifests() {
     let mut value = etcd_in(&pod_path(ORPHAN));
     value["dataDirLock"]["value"]["file"] = json!([2049, 1]);
     assert!(missing(&judged(value, &orphan_incident())).contains("not the one below"));
+}
+
+#[test]
+fn an_etcd_whose_open_database_may_be_the_last_copy_is_not_ended() {
+    let mut facts = node();
+    for (database, why) in [
+        (Observed::Absent, "is no database"),
+        (Observed::Unknown("input/output error".to_owned()), "input/output error"),
+    ] {
+        facts.pods[0].database = database;
+        let verdict = judge(&evidence(etcd_in(&pod_path(ORPHAN))), Ok(&orphan_incident()), &facts);
+        assert!(missing(&verdict).contains(why), "{verdict:?}");
+    }
+    // Deleted while it runs: whatever the manifest says or whether there is one.
+    let mut value = etcd_in(&pod_path(ORPHAN));
+    value["dataDirLock"]["value"]["lastCopy"] = json!("/proc/4180/fd/9");
+    for pods in [node().pods, Vec::new()] {
+        facts.pods = pods;
+        let verdict = judge(&evidence(value.clone()), Ok(&orphan_incident()), &facts);
+        assert!(missing(&verdict).contains("cp /proc/4180/fd/9"), "{verdict:?}");
+        assert!(verdict.evidence.iter().any(|words| words.contains("was deleted")), "{verdict:?}");
+    }
 }
 
 #[test]

@@ -102,6 +102,8 @@ impl Etcd {
             data_dir: Some(self.data_dir()),
             database: ports::database_file(&self.data_dir()),
             image: None,
+            container: "etcd".into(),
+            argv: Vec::new(),
         };
         assert!(matches!(pod.database, Observed::Present(_)), "{:?}", pod.database);
         NodeFacts { pods: vec![pod], pod_identity, expected: Some(Component::Etcd) }

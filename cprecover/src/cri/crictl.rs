@@ -86,6 +86,7 @@ impl RuntimeView for CrictlRuntime<'_> {
         Ok(RuntimeState {
             sandboxes: parse::pods(&sandboxes.stdout)?,
             containers: parse::containers(&containers.stdout)?,
+            ..RuntimeState::default()
         })
     }
 

@@ -68,6 +68,7 @@ impl RuntimeView for GrpcRuntime {
         Ok(RuntimeState {
             sandboxes: sandboxes.items.into_iter().map(Sandbox::from).collect(),
             containers: containers.containers.into_iter().map(Container::from).collect(),
+            ..RuntimeState::default()
         })
     }
 
@@ -155,6 +156,7 @@ fn detail(status: wire::ContainerStatus, info: &VerboseInfo) -> ContainerDetail 
         reason: filled(status.reason),
         message: filled(status.message),
         cgroups_path: info.cgroups_path(),
+        argv: info.argv(),
         log_path: filled(status.log_path).map(Into::into),
         state,
     }

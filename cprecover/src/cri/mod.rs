@@ -15,6 +15,7 @@ mod grpc;
 mod model;
 pub mod parse;
 mod query;
+mod replaced;
 mod retire;
 mod runtime;
 #[cfg(test)]
@@ -28,5 +29,6 @@ pub use model::{
     Container, ContainerDetail, ContainerState, RuntimeCondition, RuntimeInfo, RuntimeState, Sandbox,
     SandboxState, Transport, UnixNanos,
 };
+pub(crate) use replaced::InPlace;
 pub use retire::retire_sandbox;
 pub use runtime::{Runtime, RuntimeView, connect};

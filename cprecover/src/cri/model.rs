@@ -238,6 +238,9 @@ pub struct ContainerDetail {
     pub message: Option<String>,
     /// `linux.cgroupsPath` of its OCI spec: `/kubepods/…` or `slice:prefix:id`.
     pub cgroups_path: Option<String>,
+    /// `process.args` of its OCI spec: what it executes.
+    #[serde(default)]
+    pub argv: Option<Vec<String>>,
     /// Its log file, a path on the node.
     pub log_path: Option<PathBuf>,
 }
@@ -252,6 +255,10 @@ pub struct RuntimeState {
     /// Its containers in any state, as the runtime orders them.
     #[serde(default)]
     pub containers: Vec<Container>,
+    /// What those containers execute that were asked one by one: of the control plane's components with
+    /// several sandboxes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<ContainerId, Vec<String>>,
 }
 
 /// How the runtime is spoken to.

@@ -59,6 +59,7 @@ pub fn container_detail(bytes: &[u8]) -> Result<ContainerDetail> {
         reason: filled(status.reason),
         message: filled(status.message),
         cgroups_path: info.cgroups_path(),
+        argv: info.argv(),
         log_path: filled(status.log_path).map(Into::into),
         state,
     })
@@ -108,6 +109,13 @@ pub(super) struct VerboseInfo {
 #[serde(default)]
 struct RuntimeSpec {
     linux: SpecLinux,
+    process: SpecProcess,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SpecProcess {
+    args: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,6 +141,11 @@ impl VerboseInfo {
 
     pub(super) fn cgroups_path(&self) -> Option<String> {
         filled(self.runtime_spec.linux.cgroups_path.clone())
+    }
+
+    pub(super) fn argv(&self) -> Option<Vec<String>> {
+        let argv = &self.runtime_spec.process.args;
+        (!argv.is_empty()).then(|| argv.clone())
     }
 }
 

@@ -60,7 +60,8 @@ impl RuntimeState {
     ///
     /// These are what a kubelet that cannot reach its API server leaves running (kubernetes issues
     /// 112814 and 116880): same namespace and pod name, other `config.hash` (other UID where a sandbox
-    /// has no hash), older. They may be stopped already; see [`Sandbox::state`].
+    /// has no hash), older. They may be stopped already; see [`Sandbox::state`]. Whether the newest one is that
+    /// of the manifest in place is another question, which the lists alone do not answer.
     #[must_use]
     pub fn stale_sandboxes(&self, namespace: &str, pod_name: &str) -> Vec<&Sandbox> {
         let all = self.pod_sandboxes(namespace, pod_name);
@@ -100,7 +101,7 @@ impl RuntimeState {
 }
 
 /// What tells two manifests of one pod apart.
-fn made_from(sandbox: &Sandbox) -> &str {
+pub(super) fn made_from(sandbox: &Sandbox) -> &str {
     sandbox.config_hash().unwrap_or(sandbox.uid.as_str())
 }
 

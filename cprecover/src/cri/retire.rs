@@ -22,7 +22,8 @@ const MAX_CONTAINERS: usize = 16;
 /// in words what was stopped.
 ///
 /// # Errors
-/// As [`Runtime::stop_sandbox`]. What was stopped before stays stopped; the call can be made again.
+/// As [`Runtime::stop_sandbox`], and as [`Runtime::stop_container`] but for its
+/// [`Timeout`](ErrorKind::Timeout). What was stopped before stays stopped; the call can be made again.
 pub fn retire_sandbox(
     runtime: &dyn Runtime,
     state: &RuntimeState,
@@ -36,7 +37,8 @@ pub fn retire_sandbox(
 }
 
 /// Stops the containers with their grace time, then the sandbox; a container that does not end in its
-/// time is left to the sandbox's stop.
+/// time is left to the sandbox's stop, which kills it. Any other failure is no end of the grace time: nothing
+/// is killed for it.
 fn stop(
     runtime: &dyn Runtime,
     state: &RuntimeState,
@@ -50,7 +52,7 @@ fn stop(
         let limit = deadline.at_most(grace.saturating_add(STOP_MARGIN));
         match runtime.stop_container(&container.id, grace, &limit) {
             Ok(()) => said.push(format!("container {} stopped within {} s", container.id, grace.as_secs())),
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) if error.kind() != ErrorKind::Timeout => return Err(error),
             Err(error) => said.push(format!("container {} did not stop ({error})", container.id)),
         }
     }
@@ -67,7 +69,7 @@ mod tests {
     use crate::error::Error;
     use crate::model::ContainerId;
 
-    /// Records calls; a container whose id is "hangs" does not stop.
+    /// Records calls; a container whose id is "hangs" does not stop, and "refused" is not stopped.
     #[derive(Default)]
     struct Fake(RefCell<Vec<String>>);
 
@@ -110,10 +112,11 @@ mod tests {
                 "one container must not use up all the time"
             );
             self.call(format!("stop container {id} with {} s", grace.as_secs()));
-            if id.as_str() == "hangs" {
-                return Err(Error::new(ErrorKind::Timeout, "it hangs"));
+            match id.as_str() {
+                "hangs" => Err(Error::new(ErrorKind::Timeout, "it hangs")),
+                "refused" => Err(Error::new(ErrorKind::Peer, "the runtime refuses")),
+                _ => Ok(()),
             }
-            Ok(())
         }
         fn remove_container(&self, _: &ContainerId, _: &Deadline) -> Result<()> {
             unasked()
@@ -146,5 +149,17 @@ mod tests {
         calls.sort();
         assert_eq!(calls, ["stop container etcd with 7 s", "stop container hangs with 7 s"]);
         assert!(said.contains("container hangs did not stop"), "{said}");
+    }
+    #[test]
+    fn a_runtime_that_refuses_to_stop_a_container_is_not_told_to_kill_it() {
+        let containers = vec![container("refused", "s", ContainerState::Running)];
+        let state = RuntimeState { containers, ..RuntimeState::default() };
+        let fake = Fake::default();
+        let deadline = Deadline::after(Duration::from_mins(2));
+        let id = SandboxId::new("s");
+        let error =
+            retire_sandbox(&fake, &state, &id, Duration::from_secs(7), &deadline).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Peer, "{error}");
+        assert_eq!(fake.0.into_inner(), ["stop container refused with 7 s"], "no stop of the sandbox");
     }
 }

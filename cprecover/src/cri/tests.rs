@@ -21,6 +21,7 @@ macro_rules! recorded {
                 "/crictl-ps.json"
             )))
             .expect($name),
+            ..RuntimeState::default()
         }
     };
 }
@@ -313,7 +314,7 @@ proptest! {
     ) {
         let sandboxes: Vec<Sandbox> =
             pods.iter().enumerate().map(|(id, &(hash, at, attempt))| sandbox(id, hash, at, attempt)).collect();
-        let state = RuntimeState { sandboxes, containers: Vec::new() };
+        let state = RuntimeState { sandboxes, ..RuntimeState::default() };
         let stale = state.stale_sandboxes("n", "p");
         let Some(newest) = state.newest_sandbox("n", "p") else {
             prop_assert!(stale.is_empty());

@@ -70,7 +70,7 @@ impl Node {
 fn known(sandboxes: Vec<Sandbox>, manifests: &[&str]) -> KnownPods {
     let manifests: Vec<StaticPod> =
         manifests.iter().map(|text| StaticPod::parse(text.as_bytes()).expect("a manifest")).collect();
-    let state = RuntimeState { sandboxes, containers: Vec::new() };
+    let state = RuntimeState { sandboxes, ..RuntimeState::default() };
     KnownPods::new(&state, &manifests, &NodeName::new("cp1"))
 }
 

@@ -134,6 +134,10 @@ pub struct DataDirLock {
     pub file: (u64, u64),
     /// Whether it holds the lock on that file.
     pub held: bool,
+    /// Where the bytes can still be copied from when the file was deleted (`/proc/PID/fd/N`, proc(5)): they
+    /// are gone with the process. `None` while the file has a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_copy: Option<PathBuf>,
 }
 
 /// What was read about a port holder; nothing here is a conclusion.

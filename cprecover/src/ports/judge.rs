@@ -1,11 +1,12 @@
 //! Judges a port holder: evidence in, verdict out; nothing is read here.
 
 use super::cgroup::PodCgroup;
+use super::database;
 use super::evidence::{Ancestor, Evidence, ProcessState};
 use super::runtime_match::mismatch;
 use super::verdict::{Action, Class, IdentityProof, NodeFacts, PodFacts, RuntimeFacts, Verdict};
 use super::words;
-use crate::cri::{Container, ContainerState, Sandbox};
+use crate::cri::{Container, ContainerState, InPlace, Sandbox};
 use crate::model::{Component, Observed};
 use crate::node::PodIdentity;
 
@@ -147,7 +148,7 @@ impl Case<'_> {
             return self.without_container(pod, component, runtime);
         };
         match container.state {
-            ContainerState::Running => self.running(container, runtime),
+            ContainerState::Running => self.running(container, component, runtime),
             ContainerState::Created => unproven(format!(
                 "the runtime calls container {} created, not started: it may be about to say running",
                 container.id
@@ -212,7 +213,12 @@ impl Case<'_> {
     }
 
     /// (a) or (b): a container that the runtime calls running.
-    fn running(&mut self, container: &Container, runtime: &RuntimeFacts) -> Class {
+    fn running(
+        &mut self,
+        container: &Container,
+        component: Option<Component>,
+        runtime: &RuntimeFacts,
+    ) -> Class {
         let Some(sandbox) = runtime.state.sandbox_of(container) else {
             return unproven(format!(
                 "the runtime calls container {} running and does not list its sandbox {}",
@@ -234,6 +240,9 @@ impl Case<'_> {
                 newest.id, sandbox.id
             ));
         }
+        if let Some(why) = self.not_replaced(sandbox, newest, component, runtime) {
+            return unproven(why);
+        }
         let same_config = made_from(newest) == made_from(sandbox);
         self.say(format!(
             "its sandbox {} of {} was replaced by {} of {}, made from {}",
@@ -250,6 +259,26 @@ impl Case<'_> {
             newest: newest.id.clone(),
             same_config,
         }
+    }
+
+    /// Says why the holder's sandbox may be that of the manifest in place, though there is a newer one.
+    fn not_replaced(
+        &self,
+        sandbox: &Sandbox,
+        newest: &Sandbox,
+        component: Option<Component>,
+        runtime: &RuntimeFacts,
+    ) -> Option<String> {
+        let facts = self.node.pods.iter().find(|pod| Some(pod.component) == component);
+        let in_place = facts.and_then(|facts| {
+            Some(InPlace { name: &facts.container, argv: &facts.argv, image: facts.image.as_deref()? })
+        });
+        let line = self.evidence.command_line.present().map(|line| line.0.as_slice());
+        // A program that a shell of the container has started has other arguments than the container.
+        let is_main = facts.is_some_and(|facts| {
+            self.evidence.exe.present().and_then(|exe| exe.name()) == Some(&*facts.program)
+        });
+        runtime.state.not_replaced(sandbox, newest, line.filter(|_| is_main), in_place)
     }
 
     /// (c), when nobody of the runtime's looks after the process any more.
@@ -302,33 +331,16 @@ impl Case<'_> {
         Err(unproven(format!("its parent {named} is neither PID 1 nor a shim")))
     }
 
-    /// Refuses an etcd whose database is another one than the manifest's.
+    /// Refuses an etcd whose database is not proven to be the manifest's.
     fn same_database(&mut self, component: Option<Component>) -> Result<(), Class> {
         if component != Some(Component::Etcd) {
             return Ok(());
         }
-        let lock = match &self.evidence.data_dir_lock {
-            Observed::Present(lock) => lock,
-            Observed::Absent => return Ok(()),
-            Observed::Unknown(why) => {
-                return Err(unproven(format!("whether it has the database open is unreadable: {why}")));
-            }
-        };
         let facts = self.node.pods.iter().find(|pod| pod.component == Component::Etcd);
-        match facts.map(|facts| &facts.database) {
-            Some(Observed::Present(file)) if *file == lock.file => {
-                self.say("its database is the one below the manifest's data directory");
-                Ok(())
-            }
-            Some(Observed::Present(_)) => Err(unproven(format!(
-                "its database {} is not the one below the manifest's data directory",
-                lock.db.display()
-            ))),
-            _ => {
-                self.say("no manifest says which database it should have");
-                Ok(())
-            }
-        }
+        let wanted = facts.map(|facts| &facts.database);
+        let said = database::compare(&self.evidence.data_dir_lock, wanted).map_err(unproven)?;
+        self.words.extend(said.map(str::to_owned));
+        Ok(())
     }
 
     /// Compares a holder outside of kubepods with the manifests: program, address and lock.

@@ -38,7 +38,9 @@ impl Listener {
             (IpAddr::V6(own), IpAddr::V6(wanted)) => {
                 own == wanted || own.is_unspecified() || wanted.is_unspecified()
             }
-            (IpAddr::V6(_), IpAddr::V4(_)) => dual,
+            // Go listens on `0.0.0.0` with a dual-stack `::` where there is IPv6 (net/ipsock_posix.go,
+            // favoriteAddrFamily), which any listener of the v6 side blocks too.
+            (IpAddr::V6(_), IpAddr::V4(wanted)) => dual || wanted.is_unspecified(),
             // Binding `::` wants the IPv4 side too, unless the binder says IPV6_V6ONLY; Go does not
             // for `[::]` without a family.
             (IpAddr::V4(_), IpAddr::V6(wanted)) => wanted.is_unspecified(),

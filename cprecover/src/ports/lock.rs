@@ -56,21 +56,25 @@ pub(super) fn of_process(proc: &ProcDir, pid: Pid) -> Observed<DataDirLock> {
     let mut found = None;
     let listed = proc.descriptors(pid, |fd, link| {
         let text = link.to_string_lossy();
-        let path = Path::new(text.strip_suffix(" (deleted)").unwrap_or(&text));
-        if path.ends_with(DATABASE) {
-            found = Some((fd.to_owned(), path.to_owned()));
+        let deleted = text.strip_suffix(" (deleted)");
+        let path = Path::new(deleted.unwrap_or(&text));
+        // A folder that was renamed before it was removed leaves no more of the path than this.
+        if path.ends_with(DATABASE) || (deleted.is_some() && path.ends_with("snap/db")) {
+            found = Some((fd.to_owned(), path.to_owned(), deleted.is_some()));
         }
         found.is_none()
     });
     if let Err(errno) = listed {
         return Observed::Unknown(proc.process_error(pid, "fd", errno).to_string());
     }
-    let Some((fd, db)) = found else { return Observed::Absent };
+    let Some((fd, db, deleted)) = found else { return Observed::Absent };
     let read =
         proc.descriptor_file(pid, &fd).and_then(|file| Ok((file, proc.read(&format!("{pid}/fdinfo/{fd}"))?)));
     match read {
         Ok((file, info)) => {
-            Observed::Present(DataDirLock { db, file, held: holds_lock(&String::from_utf8_lossy(&info)) })
+            let held = holds_lock(&String::from_utf8_lossy(&info));
+            let last_copy = deleted.then(|| format!("/proc/{pid}/fd/{fd}").into());
+            Observed::Present(DataDirLock { db, file, held, last_copy })
         }
         Err(errno) => Observed::Unknown(proc.process_error(pid, &format!("fd/{fd}"), errno).to_string()),
     }
@@ -113,5 +117,11 @@ mod tests {
         let lock = seen.present().expect("seen");
         assert!(lock.held);
         assert_eq!(Some(&lock.file), database_file(dir.path()).present());
+        assert_eq!(lock.last_copy, None);
+        std::fs::rename(dir.path().join("member"), dir.path().join("member.old")).expect("mv");
+        std::fs::remove_dir_all(dir.path().join("member.old")).expect("rm");
+        let seen = of_process(&proc, own);
+        let last = seen.present().and_then(|lock| lock.last_copy.clone()).expect("deleted");
+        assert_eq!(std::fs::metadata(last).expect("its bytes are there still").ino(), lock.file.1);
     }
 }

@@ -8,6 +8,7 @@
 mod cgroup;
 pub(crate) mod cgroupfs;
 mod collect;
+mod database;
 mod evidence;
 mod find;
 mod health;

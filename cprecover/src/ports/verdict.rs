@@ -43,6 +43,12 @@ pub struct PodFacts {
     pub database: Observed<(u64, u64)>,
     /// Its image, for etcd versions that a SIGKILL may corrupt.
     pub image: Option<String>,
+    /// The name of its first container.
+    #[serde(default)]
+    pub container: String,
+    /// What that container executes; empty where the image says that.
+    #[serde(default)]
+    pub argv: Vec<String>,
 }
 
 impl PodFacts {
@@ -58,6 +64,8 @@ impl PodFacts {
             data_dir: pod.etcd_data_dir(),
             database,
             image: Some(main.image.clone()),
+            container: main.name.clone(),
+            argv: main.argv.clone(),
         })
     }
 }

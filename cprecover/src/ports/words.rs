@@ -1,6 +1,6 @@
 //! Puts evidence into words, one fact a line.
 
-use super::evidence::Evidence;
+use super::evidence::{DataDirLock, Evidence};
 use crate::model::Observed;
 
 /// Characters of a command line that are shown.
@@ -69,6 +69,11 @@ pub(super) fn describe(evidence: &Evidence) -> Vec<String> {
 
 fn lock(evidence: &Evidence) -> Option<String> {
     match &evidence.data_dir_lock {
+        Observed::Present(DataDirLock { db, last_copy: Some(last), .. }) => Some(format!(
+            "its database {} was deleted; {} is the last copy of it",
+            db.display(),
+            last.display()
+        )),
         Observed::Present(lock) if lock.held => Some(format!("it holds the lock on {}", lock.db.display())),
         Observed::Present(lock) => Some(format!("it has {} open without its lock", lock.db.display())),
         Observed::Absent => {

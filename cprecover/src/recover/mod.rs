@@ -11,6 +11,7 @@ mod bundle;
 mod cache;
 mod cluster_lock;
 mod engine;
+mod hand;
 mod host;
 mod lock;
 mod observation;
@@ -37,15 +38,14 @@ pub use audit::{AUDIT_END_FILE, AUDIT_FILE, AuditLog, CheckedLog, Entry, Event, 
 pub use bundle::{BundleReport, support_bundle, support_bundle_file};
 pub use cluster_lock::{ClusterLock, LeaseLock};
 pub use engine::{Engine, Progress, RecoverOptions};
+pub use hand::{ByHand, end_holder};
 pub use host::Host;
 pub use lock::NodeLock;
 pub use observation::{
     BackOffFact, BackupFact, EtcdFacts, ExpectedPod, JudgedHolder, Observation, PodSource, RegenerationFact,
 };
 pub use observe::observe;
-pub use observe::port::{
-    PortQuestion, PortReport, PortState, PortVerdict, end_holder, port_facts, port_report,
-};
+pub use observe::port::{PortQuestion, PortReport, PortState, PortVerdict, port_facts, port_report};
 pub use plan::{PLAN_SCHEMA, Plan, Refusal, Step};
 pub use report::{DoneStep, Ending, Escalation, Report, RoundTimes};
 pub use undo::{TakenBack, Undo, UndoOutcome, Undone};

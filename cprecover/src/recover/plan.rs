@@ -149,10 +149,11 @@ impl Step {
                 120,
             ),
             Action::RemoveSandbox { .. } => (
-                "the runtime still lists it as older than the pod's newest sandbox, from another manifest",
+                "the runtime still lists it as older than the pod's newest sandbox, which is that of the manifest in place",
                 "the runtime lists it no more",
                 "none: kubelet makes a new one",
-                60,
+                // An etcd that SIGKILL may damage has a minute to end.
+                150,
             ),
             Action::RestoreManifest { .. } => (
                 "the snapshot's digests are right and the manifest is still missing or invalid",

@@ -2,7 +2,7 @@
 
 use super::observation::{JudgedHolder, Observation};
 use super::verification::{Verification, describe};
-use crate::cri::{ContainerState, RuntimeState, SandboxState};
+use crate::cri::{ContainerState, InPlace, RuntimeState, Sandbox, SandboxState};
 use crate::diagnose::{Confidence, DataVerdict, Diagnosis, HealthState, Severity, Subject};
 use crate::facts::{CertificateFact, UnitRole};
 use crate::healthz;
@@ -40,7 +40,7 @@ pub fn policy_view(
         evidence: evidence.0,
         health_checks: health_checks(observation),
         holders,
-        sandboxes: runtime.map(sandboxes).unwrap_or_default(),
+        sandboxes: runtime.map(|state| sandboxes(state, observation)).unwrap_or_default(),
         containers: runtime.map(|state| containers(state, observation)).unwrap_or_default(),
         manifests: manifests(observation),
         backups: backups(observation),
@@ -172,15 +172,14 @@ fn health_checks(observation: &Observation) -> Vec<contract::HealthCheck> {
         .collect()
 }
 
-fn sandboxes(state: &RuntimeState) -> Vec<contract::Sandbox> {
+fn sandboxes(state: &RuntimeState, observation: &Observation) -> Vec<contract::Sandbox> {
     let of = |component: Component| {
         let all = state.component_sandboxes(component);
         let newest = all.first().map(|newest| newest.id.clone());
-        let stale = all
-            .first()
-            .map(|newest| state.stale_sandboxes(&newest.namespace, &newest.pod_name))
-            .unwrap_or_default();
-        let view = |sandbox: &&crate::cri::Sandbox| contract::Sandbox {
+        let pod = observation.pods.iter().find(|pod| pod.component == component);
+        let in_place = pod.and_then(|pod| pod.pod.as_ref()).and_then(InPlace::of);
+        let stale = all.first().map(|newest| state.left_over(newest, in_place)).unwrap_or_default();
+        let view = |sandbox: &&Sandbox| contract::Sandbox {
             id: sandbox.id.to_string(),
             component: Some(contract_component(component)),
             pod_uid: sandbox.uid.to_string(),

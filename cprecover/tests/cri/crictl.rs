@@ -110,6 +110,7 @@ fn crictl_tells_the_same_as_the_runtime() {
         Some("2026-11-24T00:59:22.000000001Z")
     );
     assert_eq!(detail.cgroups_path.as_deref(), Some("kubepods-burstable-podx.slice:cri-containerd:abc"));
+    assert_eq!(detail.argv, None, "it does not tell");
     let error = runtime.container_detail(&ContainerId::new("def"), &soon()).expect_err("unknown");
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }

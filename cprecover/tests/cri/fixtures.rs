@@ -25,6 +25,7 @@ impl Recorded {
         RuntimeState {
             sandboxes: parse::pods(self.pods).expect(self.name),
             containers: parse::containers(self.ps).expect(self.name),
+            ..RuntimeState::default()
         }
     }
 }

@@ -137,6 +137,10 @@ fn garbage_and_floods_are_errors_not_empty_lists() {
     let server = Server::start(named("health").state(), Manner::Says(vec![0; 17 << 20]));
     let error = refused(&server.node(), &soon());
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    // Empty messages, of which each takes hundreds of bytes once it is decoded.
+    let server = Server::start(named("health").state(), Manner::Says([0x0a, 0].repeat(1 << 20)));
+    let error = refused(&server.node(), &soon());
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Client {
         let mut request = tonic::Request::new(request);
         // The server ends its work too; containerd passes this deadline on to its own tasks.
         request.set_timeout(deadline.remaining());
-        let codec = tonic_prost::ProstCodec::<Q, A>::default();
+        let codec = super::bounded::BoundedCodec::<Q, A>::default();
         grpc.unary(request, path, codec)
             .await
             .map(tonic::Response::into_inner)

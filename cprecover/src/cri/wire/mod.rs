@@ -6,6 +6,7 @@
 //!
 //! No part of the stable API: public for the program's stand-in runtime and its tests.
 
+mod bounded;
 mod client;
 mod container;
 mod sandbox;

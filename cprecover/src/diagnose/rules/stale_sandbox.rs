@@ -5,7 +5,7 @@
 //! meanwhile, the old container keeps the port and the new one cannot start.
 
 use super::{Answer, Rule, draft};
-use crate::cri::{Container, RuntimeState, Sandbox};
+use crate::cri::{Container, InPlace, RuntimeState, Sandbox};
 use crate::diagnose::facts::{Facts, HolderClass, PortHolder};
 use crate::diagnose::finding::{Confidence, Evidence, EvidenceKind, FindingId, Severity, Targets};
 use crate::diagnose::query::{is_ready, note, of_log, short};
@@ -43,7 +43,7 @@ struct Pair<'a> {
 fn check(facts: &Facts) -> Answer {
     let holders: Vec<&PortHolder> =
         facts.holders().iter().filter(|holder| holder.class == HolderClass::StaleSandbox).collect();
-    let pairs = facts.runtime.present().map(pairs).unwrap_or_default();
+    let pairs = facts.runtime.present().map(|runtime| pairs(runtime, facts)).unwrap_or_default();
     if holders.is_empty() && pairs.is_empty() {
         return Answer::unless(facts.runtime.present().is_some(), "the runtime's sandboxes and containers");
     }
@@ -81,15 +81,19 @@ fn check(facts: &Facts) -> Answer {
 }
 
 /// Returns the pods of which an older sandbox, made from another manifest, still has a running container.
-fn pairs(runtime: &RuntimeState) -> Vec<Pair<'_>> {
+fn pairs<'a>(runtime: &'a RuntimeState, facts: &Facts) -> Vec<Pair<'a>> {
     let mut found = Vec::new();
     for component in Component::ALL {
         let Some(newest) = runtime.component_sandboxes(component).into_iter().next() else { continue };
+        let manifest = facts.manifests.iter().find(|fact| fact.component == component);
+        let in_place = manifest.and_then(|fact| fact.pod.present()).and_then(InPlace::of);
         for stale in runtime.stale_sandboxes(&newest.namespace, &newest.pod_name) {
             let running: Vec<&Container> =
                 runtime.containers_of(&stale.id).into_iter().filter(|container| container.is_running()).collect();
             // A stopped sandbox holds nothing; it only waits for its removal.
-            if is_ready(stale) && !running.is_empty() {
+            let is_current =
+                in_place.is_some_and(|in_place| runtime.is_taken_up_again(stale, newest, in_place));
+            if is_ready(stale) && !running.is_empty() && !is_current {
                 found.push(Pair { component, newest, stale, running });
             }
         }

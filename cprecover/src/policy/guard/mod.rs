@@ -94,6 +94,12 @@ pub fn check(observation: &Observation, decisions: &[Decision]) -> Vec<Guarded> 
         .collect()
 }
 
+/// Asks the rail of the quorum alone, for a step that a person wants.
+pub(crate) fn quorum_alone(observation: &Observation, action: &Action) -> Ruling {
+    let decision = Decision::new("by-hand", action.clone(), "");
+    quorum(observation, &decision).err().unwrap_or(Ruling::Allowed)
+}
+
 fn rule(seen: &Observation, decision: &Decision, disruption: bool) -> Ruling {
     if !decision.action.is_effect() {
         return Ruling::Allowed;

@@ -44,7 +44,7 @@ pub(super) fn end(
     }
     let target = Target::judged(holder, &judged.evidence, &judged.verdict);
     let outcome = terminate::end(&target, &options(host, known.wanted_by, known.address, seen), deadline)?;
-    report(port, process, &judged.evidence.comm, outcome)
+    ended(port, process, &judged.evidence.comm, outcome)
 }
 
 fn options(
@@ -68,7 +68,13 @@ fn options(
     options
 }
 
-fn report(port: Port, process: ProcessId, comm: &str, outcome: Outcome) -> Result<Performed> {
+/// Says in words what came of it; an error when something is still held.
+pub(in crate::recover) fn ended(
+    port: Port,
+    process: ProcessId,
+    comm: &str,
+    outcome: Outcome,
+) -> Result<Performed> {
     match outcome {
         Outcome::Ended { steps, release, notes } if release.is_complete() => {
             let killed = steps

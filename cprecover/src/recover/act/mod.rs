@@ -15,6 +15,7 @@ pub(super) mod undo;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::holder::ended;
 pub(super) use self::member::prepare;
 use super::host::Host;
 use super::observation::Observation;

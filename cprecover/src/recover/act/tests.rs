@@ -1,6 +1,7 @@
 //! Effects and their undos on a node of files and scripts: services that are files, a scripted `crictl`.
 
 mod busy_store;
+mod sandbox;
 mod stopped;
 
 use std::path::PathBuf;
@@ -59,7 +60,9 @@ impl Node {
         let script = format!(
             "#!/bin/sh\ntest -e '{root}/runtime.up' || exit 1\nshift 4\ncase $1 in\n\
              version) printf 'Version: 0.1.0\\nRuntimeName: containerd\\nRuntimeVersion: v2\\nRuntimeApiVersion: v1\\n' ;;\n\
-             info) cat '{root}/info.json' ;;\nps) cat '{root}/ps.json' ;;\npods) cat '{root}/pods.json' ;;\nesac\n"
+             info) cat '{root}/info.json' ;;\nps) cat '{root}/ps.json' ;;\npods) cat '{root}/pods.json' ;;\n\
+             inspect) cat '{root}/inspect.'$4 ;;\nstop|stopp) echo \"$@\" >> '{root}/calls' ;;\n\
+             rmp) echo \"$@\" >> '{root}/calls'; mv '{root}/pods.after' '{root}/pods.json' ;;\nesac\n"
         );
         crate::executable::install(&node.path("usr/bin/crictl"), script.as_bytes());
         node

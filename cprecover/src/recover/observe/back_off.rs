@@ -167,7 +167,7 @@ mod tests {
         let read = |name: &str| std::fs::read(format!("{folder}{name}")).expect("recorded");
         let sandboxes = parse::pods(&read("crictl-pods.json")).expect("parses");
         let containers = parse::containers(&read("crictl-ps.json")).expect("parses");
-        let state = RuntimeState { sandboxes, containers };
+        let state = RuntimeState { sandboxes, containers, ..RuntimeState::default() };
         let newest = state.component_containers(Component::Etcd).into_iter().next().expect("listed").clone();
         assert_eq!((newest.state, newest.restart_count()), (ContainerState::Exited, Some(5)));
         let made = newest.created_at.0 / SECOND;

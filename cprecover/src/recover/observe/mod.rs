@@ -70,7 +70,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     let (runtime, runtime_info, mut state) = ask_runtime(host, deadline);
     let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);
     let prober = Prober::new(node, limits);
-    let list = || view.map(|view| Observed::from_result(view.list(&deadline.at_most(RUNTIME_TIMEOUT))));
+    let list = || view.map(|view| list(view, &deadline.at_most(RUNTIME_TIMEOUT)));
     let court = Court::new(node, &pods, view, &state, deadline).asking(&prober);
     let (mut judged, missing) = holders::judged(node, &pods, &court, deadline);
     holders::by_the_newest(&mut judged, &mut state, list, |state, judged| {
@@ -211,8 +211,17 @@ fn ask_runtime<'a>(host: &Host<'a>, deadline: &Deadline) -> Connected<'a> {
         }
     };
     let info = Observed::from_result(runtime.info(&deadline));
-    let state = Observed::from_result(runtime.list(&deadline));
+    let state = list(runtime.as_ref(), &deadline);
     (Some(runtime), info, state)
+}
+
+/// Lists, and asks for what tells a left-over sandbox from the one of the manifest in place.
+fn list(view: &dyn RuntimeView, deadline: &Deadline) -> Observed<RuntimeState> {
+    let listed = view.list(deadline).map(|mut state| {
+        state.learn_arguments(view, deadline);
+        state
+    });
+    Observed::from_result(listed)
 }
 
 #[cfg(test)]

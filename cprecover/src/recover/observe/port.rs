@@ -1,4 +1,4 @@
-//! One port on demand: who holds it, what kind of holder that is, and ending it when it is an orphan.
+//! One port on demand: who holds it, and what kind of holder that is.
 
 use std::net::IpAddr;
 
@@ -8,15 +8,16 @@ use super::holders::Court;
 use super::{ask_runtime, good_backups, limits, manifests};
 use crate::backup::Store;
 use crate::cri::RuntimeView;
-use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Component, Port, ProcessId};
+use crate::error::Result;
+use crate::model::{Component, Port};
+use crate::node::NodeOptions;
 use crate::parse::manifest::StaticPod;
-use crate::ports::{self, Action, Evidence, Lookup, NodeFacts, Query, RuntimeFacts, Unowned, Verdict};
+use crate::ports::{self, Evidence, Lookup, NodeFacts, Query, RuntimeFacts, Unowned, Verdict};
 use crate::probe::Prober;
 use crate::recover::host::Host;
 use crate::recover::observation::ExpectedPod;
 use crate::sys::Deadline;
-use crate::terminate::{self, EndOptions, EtcdVersion, Outcome, Target};
+use crate::terminate::{EndOptions, EtcdVersion};
 
 /// Whether somebody listens on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,57 +90,36 @@ pub fn port_report(host: &Host<'_>, question: &PortQuestion, deadline: &Deadline
     hear(host, question, deadline).map(|hearing| hearing.report)
 }
 
-/// Ends the process `process` when it holds the port and is judged an orphan now.
-///
-/// # Errors
-/// [`ErrorKind::Changed`] when the process does not hold the port (any more), [`ErrorKind::Refused`] when
-/// it is no orphan, else as [`terminate::end`].
-pub fn end_holder(
-    host: &Host<'_>,
-    question: &PortQuestion,
-    process: ProcessId,
-    dry_run: bool,
-    deadline: &Deadline,
-) -> Result<Outcome> {
-    let hearing = hear(host, question, deadline)?;
-    let port = question.port;
-    let judged = hearing.report.holders.iter().find(|judged| judged.evidence.process == process);
-    let holder = hearing.lookup.holders().iter().find(|holder| holder.process == process);
-    let (Some(judged), Some(holder)) = (judged, holder) else {
-        return Err(Error::new(ErrorKind::Changed, format!("{process} does not hold port {port}")));
-    };
-    if judged.verdict.action != Action::Terminate {
-        let why = judged.verdict.evidence.join("; ");
-        return Err(Error::new(
-            ErrorKind::Refused,
-            format!("{process} on port {port} is not ended: it is no proven orphan ({why})"),
-        ));
-    }
-    let mut options = EndOptions::on_node(host.node);
-    options.dry_run = dry_run;
-    options.port = Some(hearing.query);
+/// Says how a holder of the port is ended: what has to be free afterwards, and the release of an etcd.
+pub(in crate::recover) fn options(node: &NodeOptions, hearing: &Hearing) -> EndOptions {
+    let mut options = EndOptions::on_node(node);
+    options.port = Some(hearing.query.clone());
     if hearing.report.wanted_by == Some(Component::Etcd) {
         let pod = hearing.pods.iter().find(|pod| pod.component == Component::Etcd);
         let pod = pod.and_then(|pod| pod.pod.as_ref());
-        let folder =
-            pod.and_then(StaticPod::etcd_data_dir).unwrap_or_else(|| host.node.etcd_data_dir.clone());
-        let database = host.node.resolve(folder).join("member/snap/db");
+        let folder = pod.and_then(StaticPod::etcd_data_dir).unwrap_or_else(|| node.etcd_data_dir.clone());
+        let database = node.resolve(folder).join(ports::DATABASE);
         options.database = ports::lock_is_free(&database).is_ok().then_some(database);
         options.etcd_version =
             pod.and_then(StaticPod::main).and_then(|main| EtcdVersion::of_image(&main.image));
     }
-    let target = Target::judged(holder, &judged.evidence, &judged.verdict);
-    terminate::end(&target, &options, deadline)
+    options
 }
 
-struct Hearing {
-    report: PortReport,
-    lookup: Lookup,
+/// A port's holders, judged, and what they were compared with.
+pub(in crate::recover) struct Hearing {
+    pub(in crate::recover) report: PortReport,
+    pub(in crate::recover) lookup: Lookup,
     query: Query,
     pods: Vec<ExpectedPod>,
 }
 
-fn hear(host: &Host<'_>, question: &PortQuestion, deadline: &Deadline) -> Result<Hearing> {
+/// Looks up and judges.
+pub(in crate::recover) fn hear(
+    host: &Host<'_>,
+    question: &PortQuestion,
+    deadline: &Deadline,
+) -> Result<Hearing> {
     let node = host.node;
     let pods = known_pods(host, deadline);
     let (runtime, _, state) = ask_runtime(host, deadline);
@@ -182,7 +162,7 @@ pub fn port_facts(
 
 /// The pods that this node should run; without backups the manifests in place are all that is known,
 /// and the verdicts then say so.
-fn known_pods(host: &Host<'_>, deadline: &Deadline) -> Vec<ExpectedPod> {
+pub(in crate::recover) fn known_pods(host: &Host<'_>, deadline: &Deadline) -> Vec<ExpectedPod> {
     let facts = manifests::live(host.node);
     let store = Store::open_read_only(host.node);
     let known =

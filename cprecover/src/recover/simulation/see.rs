@@ -244,6 +244,13 @@ fn runtime(node: &SimNode) -> RuntimeState {
                 ]
                 .into(),
             });
+            // What was made from an earlier manifest executes something else.
+            let is_left_over = part.sandboxes.last().is_some_and(|newest| newest.hash != sandbox.hash);
+            if let Some(container) = sandbox.container.as_ref().filter(|_| is_left_over) {
+                state
+                    .arguments
+                    .insert(ContainerId::new(&container.id), vec![component.to_string(), "old".into()]);
+            }
             state.containers.extend(sandbox.container.as_ref().map(|container| Container {
                 id: ContainerId::new(&container.id),
                 sandbox: SandboxId::new(&sandbox.id),

@@ -45,6 +45,7 @@ impl PodRuntime for CriPodRuntime {
         Ok(RuntimeState {
             sandboxes: sandboxes.items.into_iter().map(Sandbox::from).collect(),
             containers: containers.containers.into_iter().map(Container::from).collect(),
+            ..RuntimeState::default()
         })
     }
 

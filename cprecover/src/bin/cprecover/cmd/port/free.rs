@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use cprecover::cri;
 use cprecover::model::{Component, Port, SandboxId};
 use cprecover::node::MAX_GRACE_SECONDS;
 use cprecover::ports::{self, Action, DATABASE, Lookup, PodFacts, Query};
-use cprecover::sys::{Deadline, SystemCommands};
+use cprecover::recover::{ByHand, Host};
+use cprecover::sys::Deadline;
 use cprecover::terminate::{EndOptions, EtcdVersion, Freed, Outcome, Target, end};
-use cprecover::{Error, ErrorKind, Result};
+use cprecover::{Error, ErrorKind, NodeOptions, Result};
 use serde::Serialize;
 
 use super::Place;
@@ -18,9 +18,12 @@ use crate::{Context, Exit};
 
 /// How long the port may take to become free after a sandbox was removed.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
+/// How long an etcd member may take to be looked at and saved before it is ended.
+const PREPARE_WAIT: Duration = Duration::from_mins(3);
 
 /// Arguments of `cprecover port free`.
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Args {
     #[command(flatten)]
     place: Place,
@@ -33,6 +36,10 @@ pub(super) struct Args {
     /// SIGKILL everything in the orphan's container cgroup, not the holder alone (cgroup v2, Linux 5.14).
     #[arg(long)]
     whole_cgroup: bool,
+    /// End an etcd member also where that leaves its cluster without a quorum, where the quorum is not known,
+    /// or where its data cannot be saved first (`cprecover etcd snapshot` saves those of one that answers).
+    #[arg(long)]
+    without_quorum: bool,
     /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
@@ -64,12 +71,13 @@ impl Done {
 
 /// What is the same for every holder.
 struct Work<'a> {
-    ctx: &'a Context,
+    node: &'a NodeOptions,
     args: &'a Args,
     query: &'a Query,
     pods: &'a [PodFacts],
     grace: Duration,
-    dry_run: bool,
+    /// Does it; a dry run has none.
+    hand: Option<ByHand<'a>>,
     deadline: &'a Deadline,
 }
 
@@ -86,31 +94,23 @@ struct Answer {
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let query = args.place.query(ctx);
     let grace = args.grace.unwrap_or_else(|| ctx.node.grace());
-    let deadline = super::deadline(ctx, grace.max(EndOptions::RISKY_GRACE));
+    let deadline = super::deadline(ctx, grace.max(EndOptions::RISKY_GRACE) + PREPARE_WAIT);
     let dry_run = args.dry_run || !args.yes;
-    let court::Hearing { lookup, judged, pods } = court::hear(&ctx.node, &query, args.expect, &deadline)?;
-    let nothing =
-        |free, summary: String| Answer { port: query.port, dry_run, free, holders: Vec::new(), summary };
-    match &lookup {
-        Lookup::Free => {
-            return print(ctx, &nothing(true, format!("nothing listens on port {}", query.port)), Exit::Done);
-        }
-        Lookup::AddressNotOnHost { address } => {
-            let summary =
-                format!("address {address} is on no interface of this host: nobody has to be ended");
-            return print(ctx, &nothing(false, summary), Exit::Refused);
-        }
-        Lookup::Found { .. } => {}
-        _ => {
-            let summary = format!("port {} has an owner that cannot be read: nothing is ended", query.port);
-            return print(ctx, &nothing(false, summary), Exit::Refused);
-        }
+    let mut node = ctx.node.clone();
+    // The runtime's unit; a grace of less than a second must not become none.
+    node.grace_seconds = grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0));
+    let host = Host::new(&node);
+    // Held from before the judgement, so that nobody else changes what is judged.
+    let hand = if dry_run { None } else { Some(ByHand::begin(&host)?.without_quorum(args.without_quorum)) };
+    let court::Hearing { lookup, judged, pods } = court::hear(&node, &query, args.expect, &deadline)?;
+    if let Some((free, summary, exit)) = nobody(&lookup, query.port) {
+        return print(ctx, &Answer { port: query.port, dry_run, free, holders: Vec::new(), summary }, exit);
     }
     // All or nothing: one holder that has to stay keeps the port anyway.
     let refused = judged
         .iter()
         .any(|judged| !matches!(judged.verdict.action, Action::Terminate | Action::RemoveSandbox { .. }));
-    let work = Work { ctx, args, query: &query, pods: &pods, grace, dry_run, deadline: &deadline };
+    let mut work = Work { node: &node, args, query: &query, pods: &pods, grace, hand, deadline: &deadline };
     let mut holders: Vec<Done> = Vec::new();
     for judged in &judged {
         let stopped = refused || holders.last().is_some_and(|done| done.error.is_some());
@@ -139,6 +139,23 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     print(ctx, &Answer { port: query.port, dry_run, free, holders, summary: summary.into() }, exit)
 }
 
+/// What is said where there is nobody to be ended: whether the port is free, and how the program ends.
+fn nobody(lookup: &Lookup, port: Port) -> Option<(bool, String, Exit)> {
+    Some(match lookup {
+        Lookup::Free => (true, format!("nothing listens on port {port}"), Exit::Done),
+        Lookup::AddressNotOnHost { address } => {
+            let summary =
+                format!("address {address} is on no interface of this host: nobody has to be ended");
+            (false, summary, Exit::Refused)
+        }
+        Lookup::Found { .. } => return None,
+        _ => {
+            let summary = format!("port {port} has an owner that cannot be read: nothing is ended");
+            (false, summary, Exit::Refused)
+        }
+    })
+}
+
 /// Reports whether a holder's sandbox was removed because of a holder before it.
 fn went_with_a_sandbox(judged: &Judged, before: &[Done]) -> bool {
     let Action::RemoveSandbox { sandbox } = &judged.verdict.action else { return false };
@@ -160,10 +177,10 @@ fn failed(outcome: Option<&Outcome>) -> bool {
 
 impl Work<'_> {
     /// Does what the verdict asks for; an error is part of the answer, for others may have been ended.
-    fn act(&self, judged: &Judged) -> Done {
+    fn act(&mut self, judged: &Judged) -> Done {
         let mut done = Done::new(judged.printed(), String::new());
         let result = match &judged.verdict.action {
-            Action::RemoveSandbox { sandbox } if self.dry_run => {
+            Action::RemoveSandbox { sandbox } if self.hand.is_none() => {
                 done.summary = format!("would stop and remove sandbox {sandbox} through the runtime");
                 Ok(())
             }
@@ -183,38 +200,29 @@ impl Work<'_> {
         done
     }
 
-    /// The grace time, longer for an etcd that SIGKILL may corrupt.
-    fn grace(&self) -> Duration {
-        let risky = self.etcd_version().is_some_and(EtcdVersion::corrupts_on_kill);
-        if risky { self.grace.max(EndOptions::RISKY_GRACE) } else { self.grace }
-    }
-
-    fn etcd(&self) -> Option<&PodFacts> {
-        self.pods.iter().find(|pod| pod.component == Component::Etcd)
-    }
-
-    fn etcd_version(&self) -> Option<EtcdVersion> {
-        self.etcd()?.image.as_deref().and_then(EtcdVersion::of_image)
-    }
-
-    fn end(&self, judged: &Judged) -> Result<Outcome> {
-        let mut options = EndOptions::on_node(&self.ctx.node);
+    fn end(&mut self, judged: &Judged) -> Result<Outcome> {
+        let mut options = EndOptions::on_node(self.node);
         options.grace = self.grace;
-        options.dry_run = self.dry_run;
+        options.dry_run = self.hand.is_none();
         options.whole_cgroup = self.args.whole_cgroup;
         options.port = Some(self.query.clone());
-        if let Some(etcd) = self.etcd().filter(|pod| judged.holder.comm == pod.program) {
-            let database = etcd.data_dir.as_ref().map(|dir| self.ctx.node.resolve(dir).join(DATABASE));
+        let etcd = self.pods.iter().find(|pod| pod.component == Component::Etcd);
+        if let Some(etcd) = etcd.filter(|pod| judged.holder.comm == pod.program) {
+            let database = etcd.data_dir.as_ref().map(|dir| self.node.resolve(dir).join(DATABASE));
             options.database = database.filter(|path| ports::lock_is_free(path).is_ok());
-            options.etcd_version = self.etcd_version();
+            options.etcd_version = etcd.image.as_deref().and_then(EtcdVersion::of_image);
         }
-        end(&Target::judged(&judged.holder, &judged.evidence, &judged.verdict), &options, self.deadline)
+        let Judged { holder, evidence, verdict } = judged;
+        match &mut self.hand {
+            Some(hand) => hand.end(holder, evidence, verdict, &options, self.deadline),
+            None => end(&Target::judged(holder, evidence, verdict), &options, self.deadline),
+        }
     }
 
     /// Removes a stale sandbox, after a second look says that it still is the same one, and waits for
     /// the port.
-    fn remove_sandbox(&self, judged: &Judged, sandbox: &SandboxId) -> Result<()> {
-        let again = court::hear(&self.ctx.node, self.query, self.args.expect, self.deadline)?;
+    fn remove_sandbox(&mut self, judged: &Judged, sandbox: &SandboxId) -> Result<()> {
+        let again = court::hear(self.node, self.query, self.args.expect, self.deadline)?;
         let same = again.judged.iter().any(|now| {
             now.holder.process == judged.holder.process && now.verdict.action == judged.verdict.action
         });
@@ -224,9 +232,9 @@ impl Work<'_> {
                 format!("sandbox {sandbox} is not the port's holder any more"),
             ));
         }
-        let runtime = cri::connect(&self.ctx.node, &SystemCommands, self.deadline)?;
-        let state = runtime.list(self.deadline)?;
-        cri::retire_sandbox(runtime.as_ref(), &state, sandbox, self.grace(), self.deadline)?;
+        if let Some(hand) = &mut self.hand {
+            hand.remove_sandbox(sandbox, self.deadline)?;
+        }
         let end = Instant::now() + RELEASE_WAIT;
         let own = &judged.holder.listeners;
         while ports::listeners(self.query)?.iter().any(|now| own.iter().any(|own| own.inode == now.inode)) {
