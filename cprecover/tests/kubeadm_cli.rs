@@ -122,3 +122,30 @@ fn capture_without_the_api_needs_everything_on_disk() {
     let nonsense = Api(Ok(b"{}".to_vec()));
     assert_eq!(capture(&manifests_only(), &nonsense, &deadline()).unwrap_err().kind(), ErrorKind::Invalid);
 }
+
+#[test]
+fn nothing_is_captured_that_lacks_what_a_manifest_says() {
+    let text = String::from_utf8(CONFIG.to_vec()).unwrap();
+    let cluster = text.split("---\n").nth(1).unwrap();
+    let object = json!({"kind": "ConfigMap", "data": {"ClusterConfiguration": cluster}});
+    let mut sources = manifests_only();
+    let etcd = String::from_utf8(recorded(Component::Etcd).to_vec()).unwrap();
+    let put = |sources: &mut Sources, text: &str| sources.manifests[0].bytes = text.as_bytes().to_vec();
+    assert_eq!(sources.manifests[0].component, Component::Etcd);
+    let twice = etcd.replacen("kind: Pod\n", "kind: Service\nkind: Pod\n", 1);
+    let config = |sources: &Sources| {
+        let api = Api(Ok(object.to_string().into_bytes()));
+        capture(sources, &api, &deadline()).map(|captured| captured.config)
+    };
+    let plain = config(&sources).unwrap();
+    put(&mut sources, &twice);
+    assert_eq!(config(&sources).unwrap(), plain);
+    put(&mut sources, "kind: [");
+    let error = config(&sources).unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("etcd.yaml"), "{error}");
+    let volume = etcd
+        .replace("    volumeMounts:\n", "    volumeMounts:\n    - {mountPath: /wal, name: wal}\n")
+        .replace("  volumes:\n", "  volumes:\n  - {hostPath: {path: /fast/wal}, name: wal}\n");
+    put(&mut sources, &volume);
+    assert_eq!(config(&sources).unwrap_err().kind(), ErrorKind::Missing);
+}

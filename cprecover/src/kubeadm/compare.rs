@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -90,6 +91,8 @@ struct Side {
     flags: BTreeMap<String, Vec<String>>,
     program: String,
     image: String,
+    /// etcd's data folder on the node.
+    data_dir: Option<PathBuf>,
     /// Volume name to `host path (type) at mount path, read-only`.
     volumes: BTreeMap<String, String>,
     /// Everything else, by path.
@@ -98,13 +101,13 @@ struct Side {
 
 impl Side {
     fn of(bytes: &[u8]) -> Result<Self> {
-        let pod = StaticPod::parse(bytes)?;
+        let pod = StaticPod::parse_as_kubelet(bytes)?;
         let mut flags: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in pod.main().map(|main| main.flags().collect::<Vec<_>>()).unwrap_or_default() {
             flags.entry(name.to_owned()).or_default().push(value.to_owned());
         }
         let argv = pod.main().map(|main| main.argv.as_slice()).unwrap_or_default();
-        let mut raw: Value = yaml::from_slice(bytes)?;
+        let mut raw: Value = yaml::from_slice_as_kubelet(bytes)?;
         let mounts = take(&mut raw, "/spec/containers/0", "volumeMounts");
         let hosts = take(&mut raw, "/spec", "volumes");
         take(&mut raw, "/spec/containers/0", "command");
@@ -118,6 +121,7 @@ impl Side {
             flags,
             program: argv.first().cloned().unwrap_or_default(),
             image: pod.main().map(|main| main.image.clone()).unwrap_or_default(),
+            data_dir: pod.etcd_data_dir(),
             volumes: volume_texts(&hosts, &mounts),
             rest,
         })
@@ -213,11 +217,20 @@ fn flags(out: &mut Vec<Difference>, component: Component, old: &Side, new: &Side
         let (before, after) = (join(before), join(after));
         let (severity, reason) = if is_renamed(name, old, new) {
             (Severity::Harmless, "kubeadm spells it differently for another version, with the same meaning")
+        } else if component == Component::Etcd && name == "data-dir" && has_same_data(old, new) {
+            (Severity::Harmless, SAME_DATA)
         } else {
             of_flag(component, name)
         };
         out.push(difference(&format!("--{name}"), before.as_ref(), after.as_ref(), severity, reason));
     }
+}
+
+const SAME_DATA: &str = "it is the same folder of the node, mounted at another path";
+
+/// Reports whether etcd has the same data folder of the node on both sides.
+fn has_same_data(old: &Side, new: &Side) -> bool {
+    old.data_dir.is_some() && old.data_dir == new.data_dir
 }
 
 /// Reports whether both spellings of a flag with one meaning stand on one side each.
@@ -273,6 +286,13 @@ const OPTIONAL_FOLDERS: [&str; 6] = [
 ];
 
 fn volumes(out: &mut Vec<Difference>, old: &Side, new: &Side) {
+    // A folder that is nothing but etcd's data, wherever it is mounted.
+    let is_data = |text: Option<&String>, side: &Side| {
+        side.data_dir.as_ref().zip(text).is_some_and(|(dir, text)| {
+            let host = text.split_once(" (").map(|(host, _)| std::path::Path::new(host));
+            host == Some(dir) && !text.ends_with("read-only")
+        })
+    };
     let names: BTreeSet<&String> = old.volumes.keys().chain(new.volumes.keys()).collect();
     for name in names {
         let (before, after) = (old.volumes.get(name), new.volumes.get(name));
@@ -281,6 +301,8 @@ fn volumes(out: &mut Vec<Difference>, old: &Side, new: &Side) {
         }
         let (severity, reason) = if OPTIONAL_FOLDERS.contains(&name.as_str()) {
             (Severity::NeedsReview, "kubeadm mounts this folder of certificates when the host has it")
+        } else if is_data(before, old) && is_data(after, new) && has_same_data(old, new) {
+            (Severity::Harmless, SAME_DATA)
         } else if before.is_none() {
             (Severity::NeedsReview, "a new folder of the host would be mounted")
         } else {

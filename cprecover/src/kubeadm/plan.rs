@@ -246,7 +246,7 @@ fn diff(component: Component, sources: &Sources, bytes: &[u8]) -> Result<Compone
         sources.manifests.iter().find(move |manifest: &&ManifestSource| {
             manifest.component == component
                 && manifest.origin == origin
-                && StaticPod::parse(&manifest.bytes).is_ok()
+                && StaticPod::parse_as_kubelet(&manifest.bytes).is_ok()
         })
     };
     let known = of(ManifestOrigin::LastKnownGood).or_else(|| of(ManifestOrigin::Live));
@@ -261,7 +261,7 @@ fn diff(component: Component, sources: &Sources, bytes: &[u8]) -> Result<Compone
 fn members(sources: &Sources) -> Vec<String> {
     let manifests = sources.manifests.iter().filter(|manifest| manifest.component == Component::Etcd);
     let in_manifests = manifests.filter_map(|manifest| {
-        Some(StaticPod::parse(&manifest.bytes).ok()?.flag("initial-cluster")?.to_owned())
+        Some(StaticPod::parse_as_kubelet(&manifest.bytes).ok()?.flag("initial-cluster")?.to_owned())
     });
     let containers = sources.containers.iter().filter(|container| container.component == Component::Etcd);
     let in_containers = containers

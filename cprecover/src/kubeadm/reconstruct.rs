@@ -1,14 +1,13 @@
 //! The kubeadm config that this node must have had, each value with its origin.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::json;
 
 use super::clues::Clues;
-use super::config::{ComponentSettings, Config, Etcd, ExternalEtcd, LocalEtcd};
-use super::defaults::pki;
+use super::config::{ComponentSettings, Config};
 use super::evidence::{Candidates, Evidence};
 use super::extras::{section, settle};
 use super::facts::PodFacts;
@@ -36,7 +35,8 @@ pub struct Reconstruction {
 /// Reconstructs the kubeadm config from `sources`; reads nothing itself.
 ///
 /// The order of trust: the caller's own values, a backed-up config, manifests, runtime containers,
-/// kubelet's files and kubeconfigs, certificates, the etcd data folder. A value that none of them tells
+/// kubelet's files and kubeconfigs, certificates, the etcd data folder. Versions and etcd's data folder are
+/// believed of a manifest before a backed-up config, which no upgrade of kubeadm changes. A value that none of them tells
 /// is listed as unknown, unless a backed-up config was silent about it: then kubeadm's default held.
 ///
 /// # Errors
@@ -60,8 +60,11 @@ pub fn reconstruct(sources: &Sources) -> Result<Reconstruction> {
         clues: Clues::of(sources),
         sources,
     };
-    for (name, error) in unreadable {
-        work.evidence.unknown(&name, &format!("the manifest tells nothing: {error}"), &[]);
+    for (manifest, error) in unreadable {
+        // What it said beyond kubeadm's defaults is lost, unless another source tells it.
+        let told = work.backed_up || work.of(manifest.component).any(PodFacts::has_command);
+        let affects: &[Component] = if told { &[] } else { &[manifest.component] };
+        work.evidence.unknown(&manifest.name, &format!("the manifest tells nothing: {error}"), affects);
     }
     work.identity();
     work.images();
@@ -113,27 +116,35 @@ impl Reconstruction {
 const VERSIONED: [Component; 3] =
     [Component::KubeApiserver, Component::KubeControllerManager, Component::KubeScheduler];
 
-struct Work<'a> {
-    evidence: Evidence,
-    stated: Vec<(Origin, &'a Config)>,
-    backed_up: bool,
+/// The config while it is put together.
+pub(super) struct Work<'a> {
+    pub(super) evidence: Evidence,
+    pub(super) stated: Vec<(Origin, &'a Config)>,
+    /// Whether a saved config is there; what it does not say was kubeadm's default.
+    pub(super) backed_up: bool,
     facts: &'a [PodFacts],
     clues: Clues,
-    sources: &'a Sources,
+    pub(super) sources: &'a Sources,
 }
 
 impl<'a> Work<'a> {
-    /// What the caller and the backed-up config state.
-    fn said<T>(&self, field: impl Fn(&Config) -> Option<T>) -> Candidates<T> {
+    /// What the caller and the saved config state.
+    pub(super) fn said<T>(&self, field: impl Fn(&Config) -> Option<T>) -> Candidates<T> {
         self.stated.iter().filter_map(|(origin, config)| Some((field(config)?, origin.clone()))).collect()
     }
 
-    fn of(&self, component: Component) -> impl Iterator<Item = &'a PodFacts> + use<'a> {
+    /// A component's manifests and containers, live manifests first.
+    pub(super) fn of(&self, component: Component) -> impl Iterator<Item = &'a PodFacts> + use<'a> {
         self.facts.iter().filter(move |facts| facts.component == component)
     }
 
     /// What a component's flag says, in every manifest and container.
-    fn flag<T>(&self, component: Component, flag: &str, read: impl Fn(&str) -> Option<T>) -> Candidates<T> {
+    pub(super) fn flag<T>(
+        &self,
+        component: Component,
+        flag: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Candidates<T> {
         self.of(component)
             .filter_map(|facts| Some((read(facts.flag(flag)?)?, facts.origin(&format!("--{flag}")))))
             .collect()
@@ -216,7 +227,7 @@ impl<'a> Work<'a> {
     }
 
     /// Takes a value, or notes that it is unknown; a silent backed-up config means kubeadm's default.
-    fn take<T: PartialEq + Serialize>(
+    pub(super) fn take<T: PartialEq + Serialize>(
         &mut self,
         path: &str,
         candidates: Candidates<T>,
@@ -233,8 +244,12 @@ impl<'a> Work<'a> {
     /// Image repository and versions, which are what keeps kubeadm from asking the internet.
     fn images(&mut self) {
         let mut repositories = self.said(|config| config.image_repository.clone());
-        let mut versions = self.said(|config| config.kubernetes_version.clone());
-        for facts in VERSIONED.iter().flat_map(|component| self.of(*component)) {
+        let mut versions = Candidates::new();
+        let mut versioned: Vec<&PodFacts> =
+            VERSIONED.iter().flat_map(|component| self.of(*component)).collect();
+        // What runs tells more of the version than a backup of another component does.
+        versioned.sort_by_key(|facts| !facts.live);
+        for facts in versioned {
             if let Some((repository, tag)) = facts.image_parts() {
                 repositories.push((repository.to_owned(), facts.origin("image")));
                 // kubeadm writes `+` as `_` in a tag (`app/util/version.go`, KubernetesVersionToImageTag).
@@ -253,12 +268,32 @@ impl<'a> Work<'a> {
             "kubeadm's default is registry.k8s.io",
             &Component::ALL,
         );
+        let versions = self.ran_before_said(|config| config.kubernetes_version.clone(), versions);
         let version = self.evidence.choose("kubernetesVersion", versions);
         if version.is_none() {
             let reason = "kubeadm would ask the internet, then take its own version";
             self.evidence.unknown("kubernetesVersion", reason, &VERSIONED);
         }
         self.evidence.config.kubernetes_version = version;
+    }
+
+    /// Candidates for what `kubeadm upgrade` changes in manifests and in no saved file: the caller's word, then
+    /// what ran, then the saved config. A live manifest leaves no doubt, so that a saved value that it outdates
+    /// is no conflict.
+    pub(super) fn ran_before_said<T: PartialEq>(
+        &self,
+        field: impl Fn(&Config) -> Option<T>,
+        ran: Candidates<T>,
+    ) -> Candidates<T> {
+        let (mut all, saved): (Candidates<T>, Candidates<T>) =
+            self.said(field).into_iter().partition(|(_, origin)| *origin == Origin::Caller);
+        let is_live = |origin: &Origin| self.facts.iter().any(|facts| facts.live && facts.is_of(origin));
+        let certain = ran.first().is_some_and(|(_, origin)| is_live(origin));
+        all.extend(ran);
+        if !certain {
+            all.extend(saved);
+        }
+        all
     }
 
     /// Subnets, domain, cluster name.
@@ -299,73 +334,6 @@ impl<'a> Work<'a> {
         clusters.append(&mut self.clues.cluster_name);
         self.evidence.config.cluster_name =
             self.take("clusterName", clusters, "kubeadm's default is kubernetes", &[kcm]);
-    }
-
-    /// Where etcd is, and if it is here, its data and image.
-    fn etcd(&mut self) {
-        const LOCAL: &str = "local";
-        const EXTERNAL: &str = "external";
-        let mut places = self.said(|config| {
-            config.etcd.as_ref().map(|etcd| if matches!(etcd, Etcd::External(_)) { EXTERNAL } else { LOCAL })
-        });
-        places.extend(self.of(Component::Etcd).map(|facts| (LOCAL, facts.origin("manifest"))));
-        let dir = pki(&self.evidence.config);
-        for facts in self.of(Component::KubeApiserver).filter(|facts| facts.has_command()) {
-            let place = if uses_external_etcd(facts, &dir) { EXTERNAL } else { LOCAL };
-            places.push((place, facts.origin("--etcd-cafile")));
-        }
-        if let Some(data) = self.sources.etcd_data.as_ref().filter(|data| data.has_database()) {
-            places.push((LOCAL, Origin::EtcdData(data.data_dir.display().to_string())));
-        }
-        let affects = [Component::Etcd, Component::KubeApiserver];
-        match self.take("etcd", places, "nothing tells whether etcd runs on this node", &affects) {
-            Some(EXTERNAL) => {
-                let mut external = self.said(|config| config.external_etcd().cloned());
-                external.extend(
-                    self.of(Component::KubeApiserver)
-                        .filter_map(|facts| Some((external_etcd(facts)?, facts.origin("--etcd-servers")))),
-                );
-                let external = self.take("etcd.external", external, "the endpoints are not known", &affects);
-                self.evidence.config.etcd = external.map(Etcd::External);
-            }
-            Some(_) => self.local_etcd(),
-            // A silent backed-up config means kubeadm's default: local.
-            None if self.backed_up => self.local_etcd(),
-            None => {}
-        }
-    }
-
-    fn local_etcd(&mut self) {
-        let mut local = LocalEtcd::default();
-        let mut dirs = self.said(|config| config.local_etcd()?.data_dir.clone());
-        dirs.extend(self.flag(Component::Etcd, "data-dir", |value| Some(PathBuf::from(value))));
-        if let Some(data) = self.sources.etcd_data.as_ref().filter(|data| data.has_database()) {
-            dirs.push((data.data_dir.clone(), Origin::EtcdData("folder with a database".into())));
-        }
-        local.data_dir = self.take(
-            "etcd.local.dataDir",
-            dirs,
-            "kubeadm's default is /var/lib/etcd; a wrong folder starts an empty cluster",
-            &[Component::Etcd],
-        );
-        let mut repositories = self.said(|config| config.local_etcd()?.image_repository.clone());
-        let mut tags = self.said(|config| config.local_etcd()?.image_tag.clone());
-        for facts in self.of(Component::Etcd) {
-            if let Some((repository, tag)) = facts.image_parts() {
-                if self.evidence.config.image_repository.as_deref() != Some(repository) {
-                    repositories.push((repository.to_owned(), facts.origin("image")));
-                }
-                tags.push((tag.to_owned(), facts.origin("image tag")));
-            }
-        }
-        local.image_repository = self.evidence.choose("etcd.local.imageRepository", repositories);
-        local.image_tag = self.take(
-            "etcd.local.imageTag",
-            tags,
-            "kubeadm would take the etcd version of its own release, which may be another one than ran",
-            &[Component::Etcd],
-        );
-        self.evidence.config.etcd = Some(Etcd::Local(local));
     }
 
     /// Extra arguments, volumes and variables of each component; etcd first, as its arguments shape
@@ -444,21 +412,4 @@ fn host_port(text: &str) -> Option<(IpAddr, Port)> {
     let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
     let address: std::net::SocketAddr = text.trim_end_matches('/').parse().ok()?;
     Some((address.ip(), Port::new(address.port())?))
-}
-
-/// kubeadm gives the API server other certificates for an external etcd than for its own.
-fn uses_external_etcd(facts: &PodFacts, pki: &Path) -> bool {
-    let is =
-        |flag: &str, file: &str| facts.flag(flag).is_some_and(|value| Path::new(value) == pki.join(file));
-    !(is("etcd-cafile", "etcd/ca.crt") && is("etcd-certfile", "apiserver-etcd-client.crt"))
-}
-
-fn external_etcd(facts: &PodFacts) -> Option<ExternalEtcd> {
-    let path = |flag: &str| facts.flag(flag).map(PathBuf::from).unwrap_or_default();
-    Some(ExternalEtcd {
-        endpoints: facts.flag("etcd-servers")?.split(',').map(ToOwned::to_owned).collect(),
-        ca_file: path("etcd-cafile"),
-        cert_file: path("etcd-certfile"),
-        key_file: path("etcd-keyfile"),
-    })
 }
