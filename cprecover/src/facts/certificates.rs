@@ -150,12 +150,6 @@ fn read_kubeconfig(node: &NodeOptions, path: &Path) -> Result<Vec<CertificateFac
     parse_kubeconfig(path, &read_bounded(&node.resolve(path), MAX_FILE)?)
 }
 
-/// Reads the first client certificate of a kubeconfig's bytes.
-pub(super) fn client_certificate(path: &Path, bytes: &[u8]) -> Result<CertificateFact> {
-    let none = || Error::new(ErrorKind::Invalid, format!("{} holds no client certificate", path.display()));
-    parse_kubeconfig(path, bytes)?.into_iter().find(|fact| !fact.is_ca).ok_or_else(none)
-}
-
 fn parse_kubeconfig(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateFact>> {
     let value: serde_json::Value =
         crate::parse::yaml::from_slice(bytes).map_err(|error| error.context(path.display()))?;

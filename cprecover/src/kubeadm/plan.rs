@@ -35,6 +35,9 @@ pub struct Options {
     pub trusted_uid: Option<u32>,
     /// Paths of unknown values for which the caller takes kubeadm's defaults, knowingly.
     pub assume_defaults: Vec<String>,
+    /// The caller says that a healthy member has just removed this etcd member and added it again, so that
+    /// it may start without data.
+    pub etcd_member_just_added: bool,
     /// Refuse a kubeadm whose phases have no `--dry-run`, instead of hiding the live folder from it in
     /// a private mount namespace.
     pub no_mount_namespace: bool,
@@ -88,7 +91,8 @@ pub struct RegenerationPlan {
 /// [`ErrorKind::Missing`] when values are not known (the message lists them); [`ErrorKind::Refused`] for
 /// a kubeadm that others could have replaced; [`ErrorKind::Unsupported`] for a kubeadm too old or too
 /// new; [`ErrorKind::NotFound`] when there is none; [`ErrorKind::Peer`] when it fails, prints or writes
-/// nonsense, or touches the live folder; [`ErrorKind::Timeout`] when it hangs.
+/// nonsense, or touches the live folder; [`ErrorKind::Unsupported`] too for what a dry run of kubeadm leaves
+/// out; [`ErrorKind::Timeout`] when it hangs.
 pub fn plan(
     node: &NodeOptions,
     components: &[Component],
@@ -100,6 +104,7 @@ pub fn plan(
     let reconstruction = reconstruct(sources)?;
     let (components, mut checks) = choose(components, &reconstruction.config);
     reconstruction.require_complete(&components, &options.assume_defaults)?;
+    require_dry_run_tells_all(&reconstruction.config)?;
     let program = Program::find(node, options, commands, deadline)?;
     let api_version = program.version.api_version()?;
     checks.push(check_skew(&program, &reconstruction.config)?);
@@ -117,7 +122,7 @@ pub fn plan(
             let data_dir = pod.etcd_data_dir().unwrap_or_else(|| node.etcd_data_dir.clone());
             // Looked at now, not when the sources were gathered.
             let data = EtcdDataState::look(node, &data_dir);
-            checks.push(checks::etcd_data(&pod, &data, &members(sources)));
+            checks.push(checks::etcd_data(&pod, &data, &members(sources), options.etcd_member_just_added));
         }
         diffs.push(diff(component, sources, &bytes)?);
         let live = node.manifests().join(component.manifest_file());
@@ -147,6 +152,22 @@ fn choose(components: &[Component], config: &Config) -> (Vec<Component>, Vec<Che
         checks.push(Check::new("external-etcd", Component::Etcd, CheckOutcome::Warn, message));
     }
     (chosen, checks)
+}
+
+/// Fails for a feature of kubeadm that its dry run leaves out of the manifests.
+///
+/// Source: kubernetes `cmd/kubeadm/app/phases/{controlplane/manifests.go,etcd/local.go}`: users and groups of
+/// `RootlessControlPlane` are made and written only when it is no dry run.
+fn require_dry_run_tells_all(config: &Config) -> Result<()> {
+    const GATE: &str = "RootlessControlPlane";
+    if config.feature_gates.get(GATE) == Some(&true) {
+        let message = format!(
+            "featureGates.{GATE} is on, and a dry run of kubeadm leaves the users that it gives the pods out of \
+             their manifests; run the phase of kubeadm itself, or restore the manifests from a backup"
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    Ok(())
 }
 
 fn check_skew(program: &Program, config: &Config) -> Result<Check> {

@@ -74,6 +74,9 @@ struct PlanArgs {
     /// Take kubeadm's default for this unknown value, knowingly; may be repeated.
     #[arg(long, value_name = "FIELD")]
     assume_default: Vec<String>,
+    /// A healthy member has just removed this etcd member and added it again: it may start without data.
+    #[arg(long)]
+    etcd_member_just_added: bool,
     /// How long everything may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     timeout: u64,
@@ -165,6 +168,7 @@ fn make(ctx: &Context, args: &PlanArgs, store: &Store) -> Result<(RegenerationPl
     let mut options = Options::default();
     options.kubeadm.clone_from(&args.kubeadm);
     options.assume_defaults.clone_from(&args.assume_default);
+    options.etcd_member_just_added = args.etcd_member_just_added;
     let sources = sources(ctx, args.config.as_ref(), store)?;
     let plan = kubeadm::plan(&ctx.node, &components, &sources, &options, &SystemCommands, &deadline)?;
     Ok((plan, deadline))
