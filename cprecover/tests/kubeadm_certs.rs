@@ -208,3 +208,14 @@ fn one_that_cannot_be_renewed_keeps_none_of_the_others() {
     assert_eq!(left[0][0], "/etc/kubernetes/admin.conf", "{plan:#}");
     assert!(left[0][1].as_str().unwrap().contains("system:masters"), "{plan:#}");
 }
+
+#[test]
+fn nothing_to_renew_is_no_error() {
+    let node = Node::new(&[]);
+    for args in [&["plan"][..], &["apply", "--consent"]] {
+        let output = run(&node, args);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(json(&output)["renewals"], serde_json::json!([]));
+    }
+    assert!(Store::open(&node.options).unwrap().list().unwrap().is_empty());
+}

@@ -69,8 +69,10 @@ fn captured_lost_planned_and_applied() {
             std::fs::read(node.path(&format!("etc/kubernetes/manifests/{}", component.manifest_file())));
         assert_eq!(live.unwrap(), recorded(component), "{component}");
     }
-    let (code, _, stderr) = regenerate(&node, &["plan"]);
-    assert_eq!(code, 4, "{stderr}");
+    let (code, value, stderr) = regenerate(&node, &["plan"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(value["nothingToDo"].as_str().unwrap().contains("every manifest is there"), "{value}");
+    assert_eq!(regenerate(&node, &["apply"]).0, 0);
     node.write("etc/kubernetes/kubeadm-config.yaml", CONFIG);
     assert_eq!(regenerate(&node, &["capture"]).0, 4);
     assert_eq!(std::fs::read(node.path("etc/kubernetes/kubeadm-config.yaml")).unwrap(), CONFIG);
@@ -148,4 +150,16 @@ fn nothing_is_captured_that_lacks_what_a_manifest_says() {
         .replace("  volumes:\n", "  volumes:\n  - {hostPath: {path: /fast/wal}, name: wal}\n");
     put(&mut sources, &volume);
     assert_eq!(config(&sources).unwrap_err().kind(), ErrorKind::Missing);
+}
+
+#[test]
+fn a_config_that_is_named_goes_before_all_that_is_found() {
+    let node = Node::new(&[]);
+    std::fs::remove_file(node.path("etc/kubernetes/manifests/kube-scheduler.yaml")).unwrap();
+    let other = String::from_utf8(CONFIG.to_vec()).unwrap().replace("v1.36.2", "v1.36.1");
+    node.write("own.yaml", other.as_bytes());
+    let file = node.path("own.yaml");
+    let (code, value, stderr) = regenerate(&node, &["plan", "--config", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(value["reconstruction"]["config"]["kubernetesVersion"], "v1.36.1");
 }

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::facts::PodFacts;
-use super::reconstruct::{Reconstruction, reconstruct};
+use super::reconstruct::reconstruct;
+use super::reconstruction::Reconstruction;
 use super::sources::Sources;
 use super::version::ApiVersion;
 use crate::error::{Error, ErrorKind, Result};

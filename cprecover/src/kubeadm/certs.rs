@@ -110,13 +110,13 @@ enum Target {
 }
 
 /// Renews the certificates at `paths` (on the node) in a staging folder; those that have ended or end within
-/// 30 days when `paths` is empty.
+/// 30 days when `paths` is empty; the plan is empty when there is none.
 ///
 /// A certificate that kubeadm cannot renew, or not as the same certificate with a new date, is left as it is
 /// and listed with the reason; the others are renewed.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] when there is nothing to renew; when none of them could be renewed,
+/// [`ErrorKind::NotFound`] when kubeadm renews none of them; when none of them could be renewed,
 /// [`ErrorKind::Peer`] for what kubeadm did and [`ErrorKind::Refused`] when it is not known whose the
 /// certificate must be; otherwise as [`plan`](super::plan::plan).
 pub fn plan_renewal(
@@ -141,14 +141,20 @@ pub fn plan_renewal(
             Err(hint) => left.push((path, hint.to_owned())),
         }
     }
-    if targets.is_empty() {
+    if targets.is_empty() && !left.is_empty() {
         let hints: Vec<String> =
             left.iter().map(|(path, hint)| format!("{}: {hint}", path.display())).collect();
-        let why =
-            if hints.is_empty() { "every certificate is in force".to_owned() } else { hints.join("; ") };
-        return Err(Error::new(ErrorKind::NotFound, format!("nothing to renew: {why}")));
+        return Err(Error::new(ErrorKind::NotFound, format!("nothing to renew: {}", hints.join("; "))));
     }
     let program = Program::find(node, options, commands, deadline)?;
+    if targets.is_empty() {
+        return Ok(RenewalPlan {
+            kubeadm: program.path,
+            kubeadm_version: program.version,
+            renewals: Vec::new(),
+            left,
+        });
+    }
     let staging = Staging::new(node, sources, options, &program)?;
     let mut renewals = Vec::new();
     let mut failed: Vec<Error> = Vec::new();
@@ -247,7 +253,7 @@ impl Staging {
         for folder in ["", "etcd"] {
             copy(&node.resolve(node.pki_dir.join(folder)), &staging.path("pki").join(folder))?;
         }
-        let mut reconstruction = reconstruct(sources)?;
+        let mut reconstruction = reconstruct(&options.sources(sources))?;
         reconstruction.config.certificates_dir = Some(staging.path("pki"));
         reconstruction.config.patches_dir = None;
         let (config, env) = document(&reconstruction, program, program.version.api_version()?)?;

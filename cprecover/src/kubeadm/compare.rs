@@ -95,6 +95,8 @@ struct Side {
     data_dir: Option<PathBuf>,
     /// Volume name to `host path (type) at mount path, read-only`.
     volumes: BTreeMap<String, String>,
+    /// The name of the first container, the only one in kubeadm's pods.
+    main: String,
     /// Everything else, by path.
     rest: BTreeMap<String, String>,
 }
@@ -122,6 +124,7 @@ impl Side {
             program: argv.first().cloned().unwrap_or_default(),
             image: pod.main().map(|main| main.image.clone()).unwrap_or_default(),
             data_dir: pod.etcd_data_dir(),
+            main: pod.main().map(|main| main.name.clone()).unwrap_or_default(),
             volumes: volume_texts(&hosts, &mounts),
             rest,
         })
@@ -164,11 +167,18 @@ fn volume_texts(hosts: &Value, mounts: &Value) -> BTreeMap<String, String> {
         texts.insert(name_of(volume).to_owned(), text);
     }
     for mount in items(mounts) {
-        let path = mount.get("mountPath").and_then(Value::as_str).unwrap_or_default();
-        let read_only = mount.get("readOnly").and_then(Value::as_bool).unwrap_or(false);
+        let part = |key| mount.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
         let text = texts.entry(name_of(mount).to_owned()).or_default();
-        let suffix = if read_only { ", read-only" } else { "" };
-        text.extend([" at ", path, suffix]);
+        text.extend([" at ", part("mountPath").unwrap_or_default()]);
+        // Each of them changes what the process finds there (kubernetes `core/v1`, VolumeMount).
+        for key in ["subPath", "subPathExpr", "mountPropagation", "recursiveReadOnly"] {
+            if let Some(value) = part(key) {
+                text.extend([", ", key, " ", value]);
+            }
+        }
+        if mount.get("readOnly").and_then(Value::as_bool).unwrap_or(false) {
+            text.push_str(", read-only");
+        }
     }
     texts
 }
@@ -319,7 +329,13 @@ fn others(out: &mut Vec<Difference>, old: &Side, new: &Side) {
         if before == after {
             continue;
         }
-        let (severity, reason) = of_path(path);
+        let container = path.strip_prefix("/spec/containers/").and_then(|rest| rest.split('/').next());
+        let beside = container.is_some_and(|name| name != old.main);
+        let (severity, reason) = if beside && after.is_none() {
+            (Severity::Dangerous, "a container of the pod, or a part of it, would be missing")
+        } else {
+            of_path(path)
+        };
         let what = path.trim_start_matches("/spec/containers/").trim_start_matches('/');
         out.push(difference(what, before, after, severity, reason));
     }
@@ -386,6 +402,27 @@ mod tests {
     fn classes(component: Component, (before, after): (&[u8], &[u8])) -> Vec<(String, &'static str)> {
         let differences = compare(component, before, after).expect("both parse");
         differences.into_iter().map(|d| (d.what, d.severity.as_str())).collect()
+    }
+
+    #[test]
+    fn what_kubeadm_cannot_make_is_dangerous_to_lose() {
+        let after = pair!("kube-apiserver.yaml").0;
+        let text = std::str::from_utf8(after).expect("text");
+        let lost = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            classes(Component::KubeApiserver, (text.replacen(from, to, 1).as_bytes(), after))
+        };
+        let sidecar = "  hostNetwork: true\n";
+        let with =
+            lost("    volumeMounts:\n", "    volumeMounts:\n    - {mountPath: /a, name: a, subPath: b}\n");
+        assert_eq!(with, [("volume a".to_owned(), "dangerous")]);
+        for field in ["subPath: sub", "mountPropagation: Bidirectional"] {
+            let from = "    - mountPath: /etc/kubernetes/pki\n";
+            let with = lost(from, &format!("{from}      {field}\n"));
+            assert_eq!(with, [("volume k8s-certs".to_owned(), "dangerous")], "{field}");
+        }
+        let with = lost(sidecar, &format!("  - {{name: kms, image: i, command: [kms]}}\n{sidecar}"));
+        assert!(!with.is_empty() && with.iter().all(|(_, severity)| *severity == "dangerous"), "{with:?}");
     }
 
     /// The whole of testdata/incident-lost/diff-noconfig-vs-original.txt, classed.

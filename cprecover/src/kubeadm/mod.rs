@@ -28,6 +28,7 @@ mod plan;
 mod program;
 mod read;
 mod reconstruct;
+mod reconstruction;
 mod render;
 mod severity;
 mod sources;
@@ -42,12 +43,13 @@ pub use certs::{Renewal, RenewalPlan, RenewedFile, plan_renewal};
 pub use checks::{Check, CheckOutcome};
 pub use compare::{ComponentDiff, Difference, compare};
 pub use config::{Arg, ComponentSettings, Config, EnvVar, Etcd, ExternalEtcd, HostPathMount, LocalEtcd};
-pub(crate) use etcd::is_stacked;
 pub use defaults::{command_line, default_arguments};
+pub(crate) use etcd::is_stacked;
 pub use kubectl::Kubectl;
 pub use origin::{Conflict, Origin, OriginatedField, Unknown};
 pub use plan::{Options, RegenerationPlan, StagedFile, plan};
-pub use reconstruct::{Reconstruction, reconstruct};
+pub use reconstruct::reconstruct;
+pub use reconstruction::Reconstruction;
 pub use severity::Severity;
 pub use sources::{
     CertificateSource, EtcdDataState, ManifestOrigin, ManifestSource, RuntimeContainer, RuntimeMount, Sources,

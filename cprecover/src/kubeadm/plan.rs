@@ -1,5 +1,6 @@
 //! A regeneration as a plan: rendered, compared and checked, with nothing live touched.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use super::compare::{ComponentDiff, compare};
 use super::config::Config;
 use super::defaults::pki;
 use super::program::Program;
-use super::reconstruct::{Reconstruction, reconstruct};
+use super::reconstruct::reconstruct;
+use super::reconstruction::Reconstruction;
 use super::sources::{EtcdDataState, ManifestOrigin, ManifestSource, Sources};
 use super::staging::{LiveFolder, PhaseError, Staging};
 use super::version::{ApiVersion, KubeadmVersion};
@@ -29,6 +31,8 @@ pub struct Options {
     /// The kubeadm program as an absolute path for us; [`NodeOptions::kubeadm`], then the node's usual
     /// folders, when not given.
     pub kubeadm: Option<PathBuf>,
+    /// A kubeadm config and its name, believed before all that is found on the node and in backups.
+    pub config: Option<(String, Vec<u8>)>,
     /// Where the staging folder is made; below the store when not given.
     pub staging_parent: Option<PathBuf>,
     /// A uid that may own kubeadm besides root and ourselves.
@@ -43,6 +47,18 @@ pub struct Options {
     pub no_mount_namespace: bool,
     /// The wall clock, since 1970, by which certificates are judged; the system's when not given.
     pub now: Option<Duration>,
+}
+
+impl Options {
+    /// Adds the caller's config to what was found.
+    pub(super) fn sources<'a>(&self, found: &'a Sources) -> Cow<'a, Sources> {
+        if self.config.is_none() {
+            return Cow::Borrowed(found);
+        }
+        let mut all = found.clone();
+        all.caller_config.clone_from(&self.config);
+        Cow::Owned(all)
+    }
 }
 
 /// One manifest that kubeadm rendered.
@@ -101,10 +117,13 @@ pub fn plan(
     commands: &dyn Commands,
     deadline: &Deadline,
 ) -> Result<RegenerationPlan> {
+    let sources = &*options.sources(sources);
     let reconstruction = reconstruct(sources)?;
     let (components, mut checks) = choose(components, &reconstruction.config);
     reconstruction.require_complete(&components, &options.assume_defaults)?;
-    require_dry_run_tells_all(&reconstruction.config)?;
+    if let Some(left_out) = reconstruction.left_out_by_dry_run() {
+        return Err(Error::new(ErrorKind::Unsupported, left_out));
+    }
     let program = Program::find(node, options, commands, deadline)?;
     let api_version = program.version.api_version()?;
     checks.push(check_skew(&program, &reconstruction.config)?);
@@ -152,22 +171,6 @@ fn choose(components: &[Component], config: &Config) -> (Vec<Component>, Vec<Che
         checks.push(Check::new("external-etcd", Component::Etcd, CheckOutcome::Warn, message));
     }
     (chosen, checks)
-}
-
-/// Fails for a feature of kubeadm that its dry run leaves out of the manifests.
-///
-/// Source: kubernetes `cmd/kubeadm/app/phases/{controlplane/manifests.go,etcd/local.go}`: users and groups of
-/// `RootlessControlPlane` are made and written only when it is no dry run.
-fn require_dry_run_tells_all(config: &Config) -> Result<()> {
-    const GATE: &str = "RootlessControlPlane";
-    if config.feature_gates.get(GATE) == Some(&true) {
-        let message = format!(
-            "featureGates.{GATE} is on, and a dry run of kubeadm leaves the users that it gives the pods out of \
-             their manifests; run the phase of kubeadm itself, or restore the manifests from a backup"
-        );
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    Ok(())
 }
 
 fn check_skew(program: &Program, config: &Config) -> Result<Check> {

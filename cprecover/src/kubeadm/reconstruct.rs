@@ -11,30 +11,15 @@ use super::config::{ComponentSettings, Config};
 use super::evidence::{Candidates, Evidence};
 use super::extras::{section, settle};
 use super::facts::PodFacts;
-use super::origin::{Conflict, Origin, OriginatedField, Unknown};
+use super::origin::Origin;
+use super::reconstruction::Reconstruction;
 use super::sources::Sources;
-use super::version::ApiVersion;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::model::{Component, NodeName, Port};
-
-/// A config put together from what is left, with the origin of each value and what is not known.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Reconstruction {
-    /// The config.
-    pub config: Config,
-    /// Every value that is set, with its origin.
-    pub fields: Vec<OriginatedField>,
-    /// What no source tells.
-    pub unknown: Vec<Unknown>,
-    /// Where sources disagree.
-    pub conflicts: Vec<Conflict>,
-}
 
 /// Reconstructs the kubeadm config from `sources`; reads nothing itself.
 ///
-/// The order of trust: the caller's own values, a backed-up config, manifests, runtime containers,
+/// The order of trust: the caller's own values and config, a backed-up config, manifests, runtime containers,
 /// kubelet's files and kubeconfigs, certificates, the etcd data folder. Versions and etcd's data folder are
 /// believed of a manifest before a backed-up config, which no upgrade of kubeadm changes. A value that none of them tells
 /// is listed as unknown, unless a backed-up config was silent about it: then kubeadm's default held.
@@ -43,11 +28,11 @@ pub struct Reconstruction {
 /// [`ErrorKind::Invalid`] when the backed-up config is malformed. A malformed manifest is no error: it is
 /// what is to be replaced; it is listed as unknown.
 pub fn reconstruct(sources: &Sources) -> Result<Reconstruction> {
-    let stated = match &sources.config {
-        Some((name, bytes)) => {
-            Some((Origin::Config(name.clone()), Config::parse(bytes).map_err(|error| error.context(name))?))
-        }
-        None => None,
+    let read = |(name, bytes): &(String, Vec<u8>)| Config::parse(bytes).map_err(|error| error.context(name));
+    let stated = match (&sources.caller_config, &sources.config) {
+        (Some(config), _) => Some((Origin::Caller, read(config)?)),
+        (None, Some(config)) => Some((Origin::Config(config.0.clone()), read(config)?)),
+        (None, None) => None,
     };
     let mut stated_all = vec![(Origin::Caller, &sources.overrides)];
     stated_all.extend(stated.as_ref().map(|(origin, config)| (origin.clone(), config)));
@@ -74,42 +59,6 @@ pub fn reconstruct(sources: &Sources) -> Result<Reconstruction> {
     work.rest();
     let Evidence { config, fields, unknown, conflicts } = work.evidence;
     Ok(Reconstruction { config, fields, unknown, conflicts })
-}
-
-impl Reconstruction {
-    /// Returns the config as YAML of `api_version`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] when a value cannot be said in that API version.
-    pub fn render(&self, api_version: ApiVersion) -> Result<Vec<u8>> {
-        self.config.render(api_version)
-    }
-
-    /// Returns the unknown values that shape the manifests of `components`.
-    #[must_use]
-    pub fn missing(&self, components: &[Component]) -> Vec<&Unknown> {
-        self.unknown.iter().filter(|unknown| unknown.affects.iter().any(|c| components.contains(c))).collect()
-    }
-
-    /// Fails when a value is unknown that shapes one of `components`; `accepted` paths are passed over.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Missing`] that lists the values and why each is needed.
-    pub fn require_complete(&self, components: &[Component], accepted: &[String]) -> Result<()> {
-        let missing: Vec<String> = self
-            .missing(components)
-            .into_iter()
-            .filter(|unknown| !accepted.contains(&unknown.path))
-            .map(|unknown| format!("{} ({})", unknown.path, unknown.reason))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Missing,
-            format!("cannot be known here and must be given: {}", missing.join("; ")),
-        ))
-    }
 }
 
 /// The components whose images carry the cluster's version.
@@ -203,9 +152,10 @@ impl<'a> Work<'a> {
         addresses
             .extend(self.flag(Component::KubeApiserver, "advertise-address", |value| value.parse().ok()));
         for flag in ["initial-advertise-peer-urls", "listen-peer-urls"] {
-            addresses.extend(
-                self.flag(Component::Etcd, flag, |value| Some(host_port(value.split(',').next()?)?.0)),
-            );
+            addresses.extend(self.flag(Component::Etcd, flag, |value| {
+                // "Every address" names none.
+                Some(host_port(value.split(',').next()?)?.0).filter(|address| !address.is_unspecified())
+            }));
         }
         addresses.append(&mut self.clues.advertise_address);
         ports.extend(self.flag(Component::KubeApiserver, "secure-port", |value| value.parse().ok()));

@@ -91,6 +91,7 @@ impl Node {
         for conf in ["controller-manager.conf", "scheduler.conf"] {
             node.write(&format!("etc/kubernetes/{conf}"), b"apiVersion: v1\nkind: Config\n");
         }
+        node.write("etc/hostname", b"cp1\n");
         node.certificates(ADDRESS, 2000, 4000);
         node.install_kubeadm(double_flags);
         node

@@ -113,7 +113,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
         .filter(|component| is_lost(*component, &manifest_facts, known))
         .collect();
     let mut observation = Observation {
-        node: name,
+        node: name.clone(),
         at_unix_ms: host.unix_ms(),
         facts: Facts {
             health,
@@ -128,7 +128,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
             etcd_data: etcd.data,
             backups: known.iter().filter(|backup| is_good(backup)).map(|backup| backup.component).collect(),
         },
-        regenerations: regeneration::facts(node, &lost, store.as_ref(), known),
+        regenerations: regeneration::facts(node, &name, &lost, store.as_ref(), known),
         pods,
         runtime_info,
         holders: judged,
