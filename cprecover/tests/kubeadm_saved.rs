@@ -4,7 +4,7 @@
 
 mod kubeadm_support;
 
-use cprecover::backup::{CreateOptions, Store};
+use cprecover::backup::{CreateOptions, Group, Store};
 use cprecover::kubeadm::{Acceptance, Options, RegenerationPlan};
 use cprecover::model::Component;
 use cprecover::recover::{Host, observe, plan_regeneration};
@@ -20,6 +20,7 @@ fn planned(node: &Node, components: &[Component]) -> Result<RegenerationPlan> {
 fn snapshot(node: &Node) -> String {
     let mut options = CreateOptions::default();
     options.health_verified = true;
+    options.groups = vec![Group::Manifests, Group::Kubeadm];
     Store::open(&node.options).unwrap().create(&options, &deadline()).unwrap().id.to_string()
 }
 

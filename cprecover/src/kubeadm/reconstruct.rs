@@ -230,7 +230,7 @@ impl<'a> Work<'a> {
     /// Candidates for what `kubeadm upgrade` changes in manifests and in no saved file: the caller's word, then
     /// what ran, then the saved config. A live manifest leaves no doubt, so that a saved value that it outdates
     /// is no conflict.
-    pub(super) fn ran_before_said<T: PartialEq>(
+    pub(super) fn ran_before_said<T>(
         &self,
         field: impl Fn(&Config) -> Option<T>,
         ran: Candidates<T>,
