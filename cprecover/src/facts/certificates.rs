@@ -31,7 +31,12 @@ pub(super) fn read(node: &NodeOptions) -> (Vec<CertificateFact>, Vec<(PathBuf, S
             Ok(names) => files.extend(
                 names.into_iter().filter(|name| has_extension(name, "crt")).map(|name| folder.join(name)),
             ),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // External etcd has its files elsewhere; a node without any has them in another folder.
+            Err(error) if error.kind() == ErrorKind::NotFound && folder != node.pki_dir => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let reason = format!("{error}; where kubeadm's certificatesDir is another, set pkiDir");
+                failed.push((folder, reason));
+            }
             Err(error) => failed.push((folder, error.to_string())),
         }
     }
@@ -148,6 +153,12 @@ fn alternative(name: &GeneralName<'_>) -> Option<String> {
 /// that the PEM reader does the work once it stands between its markers.
 fn read_kubeconfig(node: &NodeOptions, path: &Path) -> Result<Vec<CertificateFact>> {
     parse_kubeconfig(path, &read_bounded(&node.resolve(path), MAX_FILE)?)
+}
+
+/// Reads the first client certificate of a kubeconfig's bytes.
+pub(super) fn client_certificate(path: &Path, bytes: &[u8]) -> Result<CertificateFact> {
+    let none = || Error::new(ErrorKind::Invalid, format!("{} holds no client certificate", path.display()));
+    parse_kubeconfig(path, bytes)?.into_iter().find(|fact| !fact.is_ca).ok_or_else(none)
 }
 
 fn parse_kubeconfig(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateFact>> {

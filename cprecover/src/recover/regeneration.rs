@@ -2,8 +2,9 @@
 
 use crate::backup::{Entry, Group, Store};
 use crate::error::{Error, ErrorKind, Result};
+use crate::facts::node_name;
 use crate::kubeadm::{self, Config, ManifestOrigin, ManifestSource, Reconstruction, Sources};
-use crate::model::{Component, NodeName, Observed};
+use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
 use crate::parse::yaml::MAX_DOCUMENT_BYTES;
 use crate::recover::observation::{BackupFact, RegenerationFact};
@@ -14,27 +15,19 @@ const CAPTURED: &str = "kubeadm-config.yaml";
 /// Files in which people keep the config that they gave kubeadm, below kubeadm's folder.
 const GIVEN: [&str; 2] = ["kubeadm.yaml", "kubeadm-init.yaml"];
 
-/// Gathers what lies on disk and in verified backups of the node `name`.
+/// Gathers what lies on disk and in this node's own verified backups.
 ///
 /// What cannot be read of a backup tells nothing and hinders nothing: it may be of another component.
-pub(crate) fn sources(
-    node: &NodeOptions,
-    name: &NodeName,
-    store: Option<&Store>,
-    backups: &[BackupFact],
-) -> Result<Sources> {
+pub(crate) fn sources(node: &NodeOptions, store: Option<&Store>, backups: &[BackupFact]) -> Result<Sources> {
     let mut sources = Sources::gather(node)?;
-    let own = |backup: &&BackupFact| {
-        backup.verified.present() == Some(&true) && backup.same_node.present() == Some(&true)
-    };
-    for backup in backups.iter().filter(own) {
+    for backup in backups.iter().filter(|backup| backup.is_good()) {
         let Some(store) = store else { break };
         match manifest(store, backup) {
             Ok(manifest) => sources.manifests.push(manifest),
             Err(error) => tracing::warn!(snapshot = backup.snapshot, %error, "a backup cannot be read"),
         }
     }
-    sources.config = saved_config(node, name, store)?;
+    sources.config = saved_config(node, store)?;
     Ok(sources)
 }
 
@@ -52,11 +45,7 @@ fn manifest(store: &Store, backup: &BackupFact) -> Result<ManifestSource> {
 /// The kubeadm config that was saved: of the files on the node, else the newest in a snapshot of this node.
 ///
 /// Among kubeadm's files are patches and configs of joining nodes as well; what is no config is passed over.
-fn saved_config(
-    node: &NodeOptions,
-    name: &NodeName,
-    store: Option<&Store>,
-) -> Result<Option<(String, Vec<u8>)>> {
+fn saved_config(node: &NodeOptions, store: Option<&Store>) -> Result<Option<(String, Vec<u8>)>> {
     let is_config = |bytes: &[u8]| Config::parse(bytes).is_ok();
     for file in [CAPTURED].iter().chain(&GIVEN) {
         let on_node = node.kubernetes_dir.join(file);
@@ -67,7 +56,7 @@ fn saved_config(
             Err(error) => return Err(error),
         }
     }
-    let Some(store) = store else { return Ok(None) };
+    let (Some(store), Some(name)) = (store, node_name(node)) else { return Ok(None) };
     for snapshot in store.list()?.into_iter().rev().filter_map(|listed| listed.snapshot) {
         if snapshot.node.as_deref() != Some(name.as_str()) {
             continue;
@@ -98,7 +87,6 @@ fn is_yaml(entry: &Entry) -> bool {
 /// Says for each lost manifest without a good backup whether kubeadm could make it.
 pub(crate) fn facts(
     node: &NodeOptions,
-    name: &NodeName,
     lost: &[Component],
     store: Option<&Store>,
     backups: &[BackupFact],
@@ -111,7 +99,7 @@ pub(crate) fn facts(
         None => find_program(&node.root, "kubeadm"),
     };
     let result = program
-        .and_then(|_| sources(node, name, store, backups))
+        .and_then(|_| sources(node, store, backups))
         .and_then(|sources| kubeadm::reconstruct(&sources));
     lost.iter()
         .map(|component| match &result {

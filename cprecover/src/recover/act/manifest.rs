@@ -16,7 +16,6 @@ use crate::policy::contract::Consent;
 use crate::ports::DATABASE;
 use crate::recover::host::Host;
 use crate::recover::observation::Observation;
-use crate::recover::observe::node_name;
 use crate::recover::regeneration;
 use crate::sys::{Deadline, read_bounded};
 
@@ -168,7 +167,7 @@ pub(super) fn regenerate(
     }
     let store = Store::open(host.node)?;
     let backups = seen.backups.present().map(Vec::as_slice).unwrap_or_default();
-    let sources = regeneration::sources(host.node, &node_name(host), Some(&store), backups)?;
+    let sources = regeneration::sources(host.node, Some(&store), backups)?;
     let options = kubeadm::Options::default();
     let plan = kubeadm::plan(host.node, &[component], &sources, &options, host.commands, deadline)?;
     let acceptance = Acceptance {

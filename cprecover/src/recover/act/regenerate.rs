@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::kubeadm::{self, Acceptance, Applied, Options, RegenerationPlan};
 use crate::model::Component;
 use crate::recover::host::Host;
-use crate::recover::observe::{good_backups, node_name};
+use crate::recover::observe::good_backups;
 use crate::recover::regeneration;
 use crate::sys::Deadline;
 
@@ -22,7 +22,7 @@ pub fn plan_regeneration(
 ) -> Result<RegenerationPlan> {
     let store = Store::open_read_only(host.node)?;
     let backups = good_backups(host, &store, deadline)?;
-    let sources = regeneration::sources(host.node, &node_name(host), Some(&store), &backups)?;
+    let sources = regeneration::sources(host.node, Some(&store), &backups)?;
     kubeadm::plan(host.node, components, &sources, options, host.commands, deadline)
 }
 

@@ -12,7 +12,7 @@ use crate::model::{Digest, Observed};
 use crate::policy::contract::Consent;
 use crate::recover::host::Host;
 use crate::recover::observation::Observation;
-use crate::recover::observe::{good_backups, node_name};
+use crate::recover::observe::good_backups;
 use crate::recover::regeneration;
 use crate::sys::{Deadline, read_bounded};
 
@@ -75,7 +75,7 @@ pub fn plan_renewal(
 ) -> Result<RenewalPlan> {
     let store = Store::open_read_only(host.node)?;
     let backups = good_backups(host, &store, deadline)?;
-    let sources = regeneration::sources(host.node, &node_name(host), Some(&store), &backups)?;
+    let sources = regeneration::sources(host.node, Some(&store), &backups)?;
     kubeadm::plan_renewal(host.node, paths, &sources, options, host.commands, deadline)
 }
 
