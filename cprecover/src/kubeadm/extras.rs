@@ -106,25 +106,25 @@ fn overruled(evidence: &Evidence) -> Option<Config> {
 
 /// Sets one of the values that kubeadm makes flags from.
 fn put_base(config: &mut Config, path: &str, value: &serde_json::Value) -> Option<()> {
-    fn read<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> Option<Option<T>> {
-        serde_json::from_value(value.clone()).ok().map(Some)
+    fn put<T: serde::de::DeserializeOwned>(field: &mut Option<T>, value: &serde_json::Value) -> Option<()> {
+        *field = Some(serde_json::from_value(value.clone()).ok()?);
+        Some(())
     }
     match path {
-        "networking.serviceSubnet" => config.service_subnet = read(value)?,
-        "networking.podSubnet" => config.pod_subnet = read(value)?,
-        "networking.dnsDomain" => config.dns_domain = read(value)?,
-        "clusterName" => config.cluster_name = read(value)?,
-        "nodeRegistration.name" => config.node_name = read(value)?,
-        "localAPIEndpoint.bindPort" => config.bind_port = read(value)?,
-        "localAPIEndpoint.advertiseAddress" => config.advertise_address = read(value)?,
-        "certificatesDir" => config.certificates_dir = read(value)?,
+        "networking.serviceSubnet" => put(&mut config.service_subnet, value),
+        "networking.podSubnet" => put(&mut config.pod_subnet, value),
+        "networking.dnsDomain" => put(&mut config.dns_domain, value),
+        "clusterName" => put(&mut config.cluster_name, value),
+        "nodeRegistration.name" => put(&mut config.node_name, value),
+        "localAPIEndpoint.bindPort" => put(&mut config.bind_port, value),
+        "localAPIEndpoint.advertiseAddress" => put(&mut config.advertise_address, value),
+        "certificatesDir" => put(&mut config.certificates_dir, value),
         "etcd.local.dataDir" => match &mut config.etcd {
-            Some(Etcd::Local(local)) => local.data_dir = read(value)?,
-            _ => return None,
+            Some(Etcd::Local(local)) => put(&mut local.data_dir, value),
+            _ => None,
         },
-        _ => return None,
+        _ => None,
     }
-    Some(())
 }
 
 fn arguments(component: Component, config: &Config) -> BTreeMap<String, String> {
