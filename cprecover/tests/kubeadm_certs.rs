@@ -151,3 +151,71 @@ fn the_engine_renews_what_it_saw_to_have_ended_when_the_caller_agreed() {
     let error = world.perform(&action, &seen, &deadline()).unwrap_err();
     assert_eq!(error.kind(), cprecover::ErrorKind::Changed, "{error}");
 }
+
+#[test]
+fn a_kubeconfig_stays_of_its_user_and_groups() {
+    let node = expired(&[]);
+    let plan = |name: &str| run(&node, &["plan", &format!("/etc/kubernetes/{name}")]);
+    // As kubeadm before 1.29 made it: another group, other rights.
+    node.kubeconfig("admin.conf", "kubernetes-admin", "system:masters");
+    let output = plan("admin.conf");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("is of group kubeadm:cluster-admins, the old one of group system:masters"),
+        "{stderr}"
+    );
+    node.kubeconfig("admin.conf", "kubernetes-admin", "kubeadm:cluster-admins");
+    assert_eq!(plan("admin.conf").status.code(), Some(0));
+}
+
+#[test]
+fn kubelets_kubeconfig_is_of_the_node_that_kubelet_is() {
+    let node = expired(&[]);
+    let stub =
+        b"apiVersion: v1\nkind: Config\nusers:\n- name: default-auth\n  user:\n    client-certificate: \
+        /var/lib/kubelet/pki/kubelet-client-current.pem\n";
+    node.write("etc/kubernetes/kubelet.conf", stub);
+    let plan = || {
+        let output = run(&node, &["plan", "/etc/kubernetes/kubelet.conf"]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, stderr) = plan();
+    assert!(code == Some(4) && stderr.contains("neither kubelet.conf nor"), "{code:?} {stderr}");
+    std::fs::create_dir(node.path("var/lib/kubelet/pki")).unwrap();
+    for (cn, renewed) in [("system:node:cp9", false), ("system:node:cp1", true)] {
+        let (certificate, key) = kubeadm_support::pair(cn, Some("system:nodes"), &[], &[], 2000, 2001);
+        node.write(
+            "var/lib/kubelet/pki/kubelet-client-current.pem",
+            format!("{key}{certificate}").as_bytes(),
+        );
+        let (code, stderr) = plan();
+        assert_eq!(code == Some(0), renewed, "{cn}: {stderr}");
+    }
+    // Named twice, made once.
+    let paths = ["/var/lib/kubelet/pki/kubelet-client-current.pem", "/etc/kubernetes/kubelet.conf"];
+    let made = json(&run(&node, &["plan", paths[0], paths[1]]));
+    assert_eq!(made["renewals"].as_array().unwrap().len(), 1, "{made:#}");
+}
+
+#[test]
+fn one_that_cannot_be_renewed_keeps_none_of_the_others() {
+    let node = expired(&[]);
+    node.kubeconfig("admin.conf", "kubernetes-admin", "system:masters");
+    let plan = json(&run(&node, &["plan"]));
+    assert_eq!(plan["renewals"].as_array().unwrap().len(), 6, "{plan:#}");
+    let left = plan["left"].as_array().unwrap();
+    assert_eq!(left[0][0], "/etc/kubernetes/admin.conf", "{plan:#}");
+    assert!(left[0][1].as_str().unwrap().contains("system:masters"), "{plan:#}");
+}
+
+#[test]
+fn nothing_to_renew_is_no_error() {
+    let node = Node::new(&[]);
+    for args in [&["plan"][..], &["apply", "--consent"]] {
+        let output = run(&node, args);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(json(&output)["renewals"], serde_json::json!([]));
+    }
+    assert!(Store::open(&node.options).unwrap().list().unwrap().is_empty());
+}

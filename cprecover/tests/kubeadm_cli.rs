@@ -69,8 +69,10 @@ fn captured_lost_planned_and_applied() {
             std::fs::read(node.path(&format!("etc/kubernetes/manifests/{}", component.manifest_file())));
         assert_eq!(live.unwrap(), recorded(component), "{component}");
     }
-    let (code, _, stderr) = regenerate(&node, &["plan"]);
-    assert_eq!(code, 4, "{stderr}");
+    let (code, value, stderr) = regenerate(&node, &["plan"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(value["nothingToDo"].as_str().unwrap().contains("every manifest is there"), "{value}");
+    assert_eq!(regenerate(&node, &["apply"]).0, 0);
     node.write("etc/kubernetes/kubeadm-config.yaml", CONFIG);
     assert_eq!(regenerate(&node, &["capture"]).0, 4);
     assert_eq!(std::fs::read(node.path("etc/kubernetes/kubeadm-config.yaml")).unwrap(), CONFIG);
@@ -121,4 +123,43 @@ fn capture_without_the_api_needs_everything_on_disk() {
     assert_eq!(capture(&Sources::default(), &down, &deadline()).unwrap_err().kind(), ErrorKind::Missing);
     let nonsense = Api(Ok(b"{}".to_vec()));
     assert_eq!(capture(&manifests_only(), &nonsense, &deadline()).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn nothing_is_captured_that_lacks_what_a_manifest_says() {
+    let text = String::from_utf8(CONFIG.to_vec()).unwrap();
+    let cluster = text.split("---\n").nth(1).unwrap();
+    let object = json!({"kind": "ConfigMap", "data": {"ClusterConfiguration": cluster}});
+    let mut sources = manifests_only();
+    let etcd = String::from_utf8(recorded(Component::Etcd).to_vec()).unwrap();
+    let put = |sources: &mut Sources, text: &str| sources.manifests[0].bytes = text.as_bytes().to_vec();
+    assert_eq!(sources.manifests[0].component, Component::Etcd);
+    let twice = etcd.replacen("kind: Pod\n", "kind: Service\nkind: Pod\n", 1);
+    let config = |sources: &Sources| {
+        let api = Api(Ok(object.to_string().into_bytes()));
+        capture(sources, &api, &deadline()).map(|captured| captured.config)
+    };
+    let plain = config(&sources).unwrap();
+    put(&mut sources, &twice);
+    assert_eq!(config(&sources).unwrap(), plain);
+    put(&mut sources, "kind: [");
+    let error = config(&sources).unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("etcd.yaml"), "{error}");
+    let volume = etcd
+        .replace("    volumeMounts:\n", "    volumeMounts:\n    - {mountPath: /wal, name: wal}\n")
+        .replace("  volumes:\n", "  volumes:\n  - {hostPath: {path: /fast/wal}, name: wal}\n");
+    put(&mut sources, &volume);
+    assert_eq!(config(&sources).unwrap_err().kind(), ErrorKind::Missing);
+}
+
+#[test]
+fn a_config_that_is_named_goes_before_all_that_is_found() {
+    let node = Node::new(&[]);
+    std::fs::remove_file(node.path("etc/kubernetes/manifests/kube-scheduler.yaml")).unwrap();
+    let other = String::from_utf8(CONFIG.to_vec()).unwrap().replace("v1.36.2", "v1.36.1");
+    node.write("own.yaml", other.as_bytes());
+    let file = node.path("own.yaml");
+    let (code, value, stderr) = regenerate(&node, &["plan", "--config", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(value["reconstruction"]["config"]["kubernetesVersion"], "v1.36.1");
 }

@@ -260,15 +260,32 @@ fn an_etcd_member_without_data_must_not_found_a_new_cluster() {
     std::fs::write(member.join("snap/db"), [1; 10]).unwrap();
     std::fs::write(member.join("wal/0.wal"), [1; 10]).unwrap();
     assert_eq!(refusals(&planned(&node, &[Component::Etcd], &sources).unwrap()), Vec::<String>::new());
-    // A member that was added again, and whose manifest says so, may join without data.
+    // A member that was added again, and whose manifest says so, may join without data when the caller says so.
     std::fs::remove_dir_all(&member).unwrap();
     let joining =
         text.replace("    - --name=cp1\n", "    - --initial-cluster-state=existing\n    - --name=cp1\n");
     sources.manifests.iter_mut().find(|m| m.component == Component::Etcd).unwrap().bytes =
         joining.into_bytes();
-    let plan = planned(&node, &[Component::Etcd], &sources).unwrap();
-    assert_eq!(refusals(&plan), Vec::<String>::new());
-    assert!(plan.checks.iter().any(|check| check.name == "etcd-data" && check.outcome == CheckOutcome::Warn));
+    let refused = refusals(&planned(&node, &[Component::Etcd], &sources).unwrap()).join("\n");
+    assert!(refused.contains("must not start without its data"), "{refused}");
+    let mut options = Node::plan_options();
+    options.etcd_member_just_added = true;
+    let added = |sources: &Sources| {
+        let components = [Component::Etcd];
+        cprecover::kubeadm::plan(&node.options, &components, sources, &options, &SystemCommands, &deadline())
+            .unwrap()
+    };
+    let joins = added(&sources);
+    assert_eq!(refusals(&joins), Vec::<String>::new());
+    assert!(
+        joins.checks.iter().any(|check| check.name == "etcd-data" && check.outcome == CheckOutcome::Warn)
+    );
+    // That word does not make up for a log: etcd would begin again over the database.
+    std::fs::create_dir_all(member.join("snap")).unwrap();
+    std::fs::write(member.join("snap/db"), [1; 10]).unwrap();
+    let refused = refusals(&added(&sources)).join("\n");
+    assert!(refused.contains("a database but no log"), "{refused}");
+    std::fs::remove_dir_all(&member).unwrap();
     // An unreadable folder is not an empty one.
     std::fs::write(&member, b"a file").unwrap();
     let refused = refusals(&planned(&node, &[Component::Etcd], &sources).unwrap()).join("\n");
@@ -378,4 +395,44 @@ fn patches_that_the_config_names_are_applied_whatever_the_root_is() {
     let error = plan(&sources).expect_err("no patches");
     assert_eq!(error.kind(), ErrorKind::Missing);
     assert!(error.to_string().contains("/etc/kubernetes/patches"), "{error}");
+}
+
+/// kubeadm gives the users of `RootlessControlPlane` to no manifest in a dry run.
+#[test]
+fn what_a_dry_run_leaves_out_is_refused() {
+    let node = Node::new(&[]);
+    let config = String::from_utf8(CONFIG.to_vec()).unwrap();
+    let gate = |on: bool| {
+        let mut sources = manifests_only();
+        let text = format!("{config}featureGates:\n  RootlessControlPlane: {on}\n");
+        sources.config = Some(("saved".into(), text.into_bytes()));
+        planned(&node, &[Component::KubeScheduler], &sources)
+    };
+    let error = gate(true).unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Unsupported && error.to_string().contains("RootlessControlPlane"),
+        "{error}"
+    );
+    gate(false).unwrap();
+}
+
+#[test]
+fn a_plan_says_no_secret_and_its_store_is_private() {
+    let node = Node::new(&[]);
+    let config = String::from_utf8(CONFIG.to_vec()).unwrap().replacen(
+        "kind: InitConfiguration\n",
+        "kind: InitConfiguration\ncertificateKey: e6a2eb8581237ab72a4f494f30285ec1\nbootstrapTokens:\n- token: abcdef.0123456789abcdef\n",
+        1,
+    );
+    let mut sources = manifests_only();
+    sources.config = Some(("saved".into(), config.into_bytes()));
+    let plan = planned(&node, &[Component::KubeScheduler], &sources).unwrap();
+    let text = serde_json::to_string(&plan).unwrap();
+    for secret in ["e6a2eb8581237ab72a4f494f30285ec1", "0123456789abcdef"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    for folder in ["var/lib/cprecover", "var/lib/cprecover/staging"] {
+        let mode = std::fs::metadata(node.path(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{folder}");
+    }
 }

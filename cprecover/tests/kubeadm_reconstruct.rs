@@ -7,7 +7,7 @@ mod kubeadm_support;
 use cprecover::ErrorKind;
 use cprecover::kubeadm::{
     ApiVersion, CertificateSource, Config, EtcdDataState, ManifestOrigin, ManifestSource, Origin,
-    RuntimeContainer, Sources, command_line, reconstruct,
+    RuntimeContainer, Severity, Sources, command_line, compare, reconstruct,
 };
 use cprecover::model::{Component, NodeName, Observed, Port};
 use cprecover::parse::manifest::StaticPod;
@@ -294,4 +294,181 @@ fn a_half_written_manifest_tells_nothing_and_is_listed() {
     sources.config = Some(("broken".into(), b"kind: [".to_vec()));
     let error = reconstruct(&sources).unwrap_err();
     assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("broken"), "{error}");
+}
+
+/// Replaces the manifest of one component.
+fn put(sources: &mut Sources, component: Component, origin: ManifestOrigin, text: &str) {
+    sources.manifests.retain(|manifest| manifest.component != component);
+    let name = format!("{origin:?} {}", component.manifest_file());
+    sources.manifests.insert(0, ManifestSource::new(component, origin, name, text));
+}
+
+fn text_of(component: Component) -> String {
+    String::from_utf8(recorded(component).to_vec()).unwrap()
+}
+
+#[test]
+fn etcds_data_folder_is_the_one_on_the_node() {
+    let moved = text_of(Component::Etcd).replace("path: /var/lib/etcd\n", "path: /var/lib/etcd-restored\n");
+    let mut sources = manifests_only();
+    put(&mut sources, Component::Etcd, ManifestOrigin::Live, &moved);
+    let found = reconstruct(&sources).unwrap();
+    let local = found.config.local_etcd().unwrap();
+    assert_eq!(local.data_dir.as_deref(), Some("/var/lib/etcd-restored".as_ref()));
+    assert_eq!(local.settings.arg("data-dir"), None);
+    found.require_complete(&Component::ALL, &[]).unwrap();
+    // What kubeadm makes of it is the same folder at another path.
+    let made = text_of(Component::Etcd).replace("/var/lib/etcd\n", "/var/lib/etcd-restored\n");
+    let differences = compare(Component::Etcd, moved.as_bytes(), made.as_bytes()).unwrap();
+    assert_eq!(differences.len(), 2, "{differences:?}");
+    assert!(differences.iter().all(|found| found.severity == Severity::Harmless), "{differences:?}");
+    let back = text_of(Component::Etcd);
+    let differences = compare(Component::Etcd, moved.as_bytes(), back.as_bytes()).unwrap();
+    assert_eq!(differences[0].severity, Severity::Dangerous, "{differences:?}");
+}
+
+#[test]
+fn a_volume_that_kubeadm_cannot_give_etcd_is_asked_for() {
+    let text = text_of(Component::Etcd)
+        .replace(
+            "    volumeMounts:\n",
+            "    volumeMounts:\n    - {mountPath: /var/lib/etcd-wal, name: wal}\n",
+        )
+        .replace("  volumes:\n", "  volumes:\n  - {hostPath: {path: /fast/wal}, name: wal}\n")
+        .replace("    - --name=cp1\n", "    - --name=cp1\n    - --wal-dir=/var/lib/etcd-wal\n");
+    let mut sources = manifests_only();
+    put(&mut sources, Component::Etcd, ManifestOrigin::Live, &text);
+    let found = reconstruct(&sources).unwrap();
+    let error = found.require_complete(&[Component::Etcd], &[]).unwrap_err();
+    assert!(error.kind() == ErrorKind::Missing && error.to_string().contains("volume wal"), "{error}");
+    found.require_complete(&[Component::KubeScheduler], &[]).unwrap();
+}
+
+#[test]
+fn a_saved_config_does_not_turn_an_upgrade_back() {
+    let old = String::from_utf8(CONFIG.to_vec()).unwrap().replace("v1.36.2", "v1.35.4");
+    let old = old.replace("dataDir: /var/lib/etcd\n", "imageTag: 3.5.9-0\n    dataDir: /var/lib/old\n");
+    let mut sources = manifests_only();
+    sources.config = Some(("saved".into(), old.clone().into_bytes()));
+    let said = |sources: &Sources| {
+        let found = reconstruct(sources).unwrap();
+        let local = found.config.local_etcd().unwrap();
+        let data_dir = local.data_dir.as_ref().map(|dir| dir.display().to_string());
+        (found.config.kubernetes_version.clone(), local.image_tag.clone(), data_dir)
+    };
+    let ran = (Some("v1.36.2".into()), Some("3.6.8-0".into()), Some("/var/lib/etcd".into()));
+    assert_eq!(said(&sources), ran);
+    for manifest in &mut sources.manifests {
+        manifest.origin = ManifestOrigin::Live;
+    }
+    assert_eq!(said(&sources), ran);
+    assert_eq!(reconstruct(&sources).unwrap().conflicts, []);
+    // The API server and etcd are lost; a backup of the API server is older than what runs.
+    let lost =
+        |manifest: &ManifestSource| !matches!(manifest.component, Component::Etcd | Component::KubeApiserver);
+    sources.manifests.retain(lost);
+    let before = text_of(Component::KubeApiserver).replace("v1.36.2", "v1.35.4");
+    put(&mut sources, Component::KubeApiserver, ManifestOrigin::LastKnownGood, &before);
+    let found = reconstruct(&sources).unwrap();
+    assert_eq!(found.config.kubernetes_version.as_deref(), Some("v1.36.2"));
+    assert_eq!(found.config.local_etcd().unwrap().image_tag, None);
+    let error = found.require_complete(&[Component::Etcd], &[]).unwrap_err();
+    assert!(error.to_string().contains("etcd.local.imageTag"), "{error}");
+    // The caller's word goes before all.
+    sources.overrides = Config::parse(old.as_bytes()).unwrap();
+    assert_eq!(said(&sources), (Some("v1.35.4".into()), Some("3.5.9-0".into()), Some("/var/lib/old".into())));
+}
+
+#[test]
+fn a_manifest_says_what_kubelet_reads_in_it() {
+    let plain = text_of(Component::Etcd);
+    let twice = plain.replacen("kind: Pod\n", "kind: Service\nkind: Pod\n", 1);
+    let stream = format!("{plain}---\nkind: Junk\n");
+    let of = |text: &str| {
+        let mut sources = manifests_only();
+        put(&mut sources, Component::Etcd, ManifestOrigin::Live, text);
+        let found = reconstruct(&sources).unwrap();
+        let differences = compare(Component::Etcd, text.as_bytes(), plain.as_bytes()).unwrap();
+        (found.config, found.unknown, differences)
+    };
+    assert_eq!(of(&twice), of(&plain));
+    assert_eq!(of(&stream), of(&plain));
+}
+
+#[test]
+fn an_unreadable_manifest_leaves_its_component_unknown() {
+    let mut sources = manifests_only();
+    put(&mut sources, Component::KubeScheduler, ManifestOrigin::Live, "kind: [");
+    let found = reconstruct(&sources).unwrap();
+    let error = found.require_complete(&[Component::KubeScheduler], &[]).unwrap_err();
+    assert!(error.to_string().contains("Live kube-scheduler.yaml"), "{error}");
+    found.require_complete(&[Component::KubeApiserver], &[]).unwrap();
+}
+
+/// Without a tag kubeadm takes etcd's version by the cluster's, and without that by its own.
+#[test]
+fn the_version_is_asked_for_when_etcds_depends_on_it() {
+    let mut sources = Sources::default();
+    let config = String::from_utf8(CONFIG.to_vec()).unwrap().replace("kubernetesVersion: v1.36.2\n", "");
+    sources.config = Some(("saved".into(), config.clone().into_bytes()));
+    let error = reconstruct(&sources).unwrap().require_complete(&[Component::Etcd], &[]).unwrap_err();
+    assert!(error.to_string().contains("kubernetesVersion"), "{error}");
+    let tagged = config.replace("  local:\n", "  local:\n    imageTag: 3.6.8-0\n");
+    sources.config = Some(("saved".into(), tagged.into_bytes()));
+    reconstruct(&sources).unwrap().require_complete(&[Component::Etcd], &[]).unwrap();
+}
+
+#[test]
+fn another_folder_of_certificates_drops_no_flag_of_the_operator() {
+    let flags = [
+        ("audit-policy-file", "/etc/kubernetes/audit.yaml"),
+        ("oidc-ca-file", "/etc/kubernetes/oidc.crt"),
+        ("client-ca-file", "/etc/kubernetes/all-clients.crt"),
+    ];
+    let mut text =
+        text_of(Component::KubeApiserver).replace("    - --client-ca-file=/etc/kubernetes/pki/ca.crt\n", "");
+    for (flag, value) in flags {
+        text = text.replacen("    - --allow", &format!("    - --{flag}={value}\n    - --allow"), 1);
+    }
+    let config = String::from_utf8(CONFIG.to_vec()).unwrap();
+    let config = config
+        .replace("kind: ClusterConfiguration\n", "kind: ClusterConfiguration\ncertificatesDir: /srv/pki\n");
+    let mut sources = manifests_only();
+    sources.config = Some(("saved".into(), config.into_bytes()));
+    put(&mut sources, Component::KubeApiserver, ManifestOrigin::Live, &text);
+    let api = reconstruct(&sources).unwrap().config.api_server;
+    for (flag, value) in flags {
+        assert_eq!(api.arg(flag), Some(value), "{flag}");
+    }
+    // What kubeadm made of the old folder does not come back.
+    for flag in ["tls-cert-file", "service-account-key-file", "etcd-cafile", "proxy-client-key-file"] {
+        assert_eq!(api.arg(flag), None, "{flag}");
+    }
+}
+
+#[test]
+fn an_etcd_is_local_only_with_an_own_address_and_kubeadms_files() {
+    let of = |servers: &str, files: bool| {
+        let mut text = text_of(Component::KubeApiserver).replace("https://127.0.0.1:2379", servers);
+        if !files {
+            text = text
+                .replace(
+                    "--etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt",
+                    "--etcd-cafile=/etc/ssl/etcd/ca.pem",
+                )
+                .replace("pki/apiserver-etcd-client", "ssl/node-cp1");
+        }
+        let mut sources = Sources::default();
+        put(&mut sources, Component::KubeApiserver, ManifestOrigin::Live, &text);
+        sources.etcd_data =
+            Some(EtcdDataState::new("/var/lib/etcd", Observed::Present(4096), Observed::Present(4096)));
+        let config = reconstruct(&sources).unwrap().config;
+        config.external_etcd().is_some()
+    };
+    let own = format!("https://{}:2379", kubeadm_support::ADDRESS);
+    assert!(!of("https://127.0.0.1:2379", true));
+    assert!(!of(&own, true));
+    // A service of its own on this host, and kubeadm's files for other hosts.
+    assert!(of(&own, false));
+    assert!(of("https://10.9.9.9:2379,https://10.9.9.8:2379", true));
 }

@@ -242,11 +242,6 @@ pub(crate) fn pem_certificates(path: &Path, pem: &[u8]) -> Result<Vec<Certificat
     certificates::parse_pem(path, pem)
 }
 
-/// Reads the client certificate that a kubeconfig holds.
-pub(crate) fn kubeconfig_certificate(path: &Path, bytes: &[u8]) -> Result<CertificateFact> {
-    certificates::client_certificate(path, bytes)
-}
-
 /// Where container runtimes keep images and the containers' writable layers, each only where it exists.
 ///
 /// Sources: containerd `defaults/defaults_unix.go`, containers-storage.conf(5) of CRI-O, Docker's `data-root`.

@@ -74,6 +74,11 @@ impl RegenerationPlan {
             if diff.compared_with.is_none() && !acceptance.without_comparison {
                 objections.push(format!("{component}: no known good manifest to compare with"));
             }
+            // What a comparison would show has to be told apart from it here.
+            if diff.compared_with.is_none() && acceptance.severity < Severity::NeedsReview {
+                let doubts = self.reconstruction.doubts(component).into_iter();
+                objections.extend(doubts.map(|doubt| format!("{component}: {doubt}")));
+            }
             for difference in diff.differences.iter().filter(|d| d.severity > acceptance.severity) {
                 objections.push(format!("{component}: {difference}"));
             }

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::reconstruct::{Reconstruction, reconstruct};
+use super::facts::PodFacts;
+use super::reconstruct::reconstruct;
+use super::reconstruction::Reconstruction;
 use super::sources::Sources;
 use super::version::ApiVersion;
 use crate::error::{Error, ErrorKind, Result};
@@ -52,9 +54,13 @@ pub struct Captured {
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] when the `ConfigMap` is malformed; [`ErrorKind::Unsupported`] for a config of
-/// an API version that this crate does not know; [`ErrorKind::Missing`] when the API does not answer and
-/// the node's disk does not tell everything.
+/// an API version that this crate does not know; [`ErrorKind::Missing`] when a value is not known, or a
+/// manifest has what kubeadm cannot make. A manifest that cannot be read fails too: a config that lacks
+/// what it says would be believed later.
 pub fn capture(sources: &Sources, cluster: &dyn ClusterReader, deadline: &Deadline) -> Result<Captured> {
+    for manifest in &sources.manifests {
+        PodFacts::of_manifest(manifest).map_err(|error| error.context(&manifest.name))?;
+    }
     let mut sources = sources.clone();
     let mut cluster_unread = None;
     match cluster.config_map("kube-system", "kubeadm-config", deadline) {
@@ -65,10 +71,11 @@ pub fn capture(sources: &Sources, cluster: &dyn ClusterReader, deadline: &Deadli
         Err(error) => cluster_unread = Some(error.to_string()),
     }
     let reconstruction = reconstruct(&sources)?;
-    if cluster_unread.is_some() {
-        // What a saved config does not say counts as kubeadm's default later; so it must say all.
-        reconstruction.require_complete(&Component::ALL, &[])?;
-    }
+    // What a saved config does not say counts as kubeadm's default later; so it must say all.
+    let external = reconstruction.config.external_etcd().is_some();
+    let components: Vec<Component> =
+        Component::ALL.into_iter().filter(|component| !(external && *component == Component::Etcd)).collect();
+    reconstruction.require_complete(&components, &[])?;
     let config = reconstruction.render(ApiVersion::V1Beta4)?;
     Ok(Captured { config, reconstruction, cluster_unread })
 }

@@ -5,12 +5,15 @@
 //! folder; kubeconfigs are made by `init phase kubeconfig … --kubeconfig-dir`, there too. What comes out is
 //! compared with what is replaced: a renewal changes dates and keys, nothing else.
 
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::collections::BTreeSet;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::folder::Folder;
+use super::identity::{Identity, of_kubelet, same_cluster};
 use super::plan::{Options, document};
 use super::program::{Program, one_line};
 use super::reconstruct::reconstruct;
@@ -26,9 +29,7 @@ use crate::sys::{Clock as _, CommandSpec, Commands, Deadline, SystemClock, read_
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// A certificate that ends sooner is renewed when none is named.
 const SOON: Duration = Duration::from_hours(30 * 24);
-/// What a renewed certificate must last at least; kubeadm gives a year.
-const LEAST: Duration = Duration::from_hours(30 * 24);
-const MAX_FILE_BYTES: usize = 1 << 20;
+pub(super) const MAX_FILE_BYTES: usize = 1 << 20;
 const MAX_FILES: usize = 256;
 
 /// Certificates that kubeadm renews: file in the pki folder without its end, kubeadm's name, its authority
@@ -97,7 +98,7 @@ pub struct RenewalPlan {
     pub kubeadm_version: KubeadmVersion,
     /// The certificates.
     pub renewals: Vec<Renewal>,
-    /// What kubeadm does not renew, with what a person can do.
+    /// What is left as it is, with the reason or what a person can do.
     pub left: Vec<(PathBuf, String)>,
 }
 
@@ -109,11 +110,15 @@ enum Target {
 }
 
 /// Renews the certificates at `paths` (on the node) in a staging folder; those that have ended or end within
-/// 30 days when `paths` is empty.
+/// 30 days when `paths` is empty; the plan is empty when there is none.
+///
+/// A certificate that kubeadm cannot renew, or not as the same certificate with a new date, is left as it is
+/// and listed with the reason; the others are renewed.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] when there is nothing to renew; [`ErrorKind::Peer`] when kubeadm fails or what it
-/// made is not the same certificate with a new date; otherwise as [`plan`](super::plan::plan).
+/// [`ErrorKind::NotFound`] when kubeadm renews none of them; when none of them could be renewed,
+/// [`ErrorKind::Peer`] for what kubeadm did and [`ErrorKind::Refused`] when it is not known whose the
+/// certificate must be; otherwise as [`plan`](super::plan::plan).
 pub fn plan_renewal(
     node: &NodeOptions,
     paths: &[PathBuf],
@@ -136,22 +141,53 @@ pub fn plan_renewal(
             Err(hint) => left.push((path, hint.to_owned())),
         }
     }
-    if targets.is_empty() {
+    if targets.is_empty() && !left.is_empty() {
         let hints: Vec<String> =
             left.iter().map(|(path, hint)| format!("{}: {hint}", path.display())).collect();
-        let why =
-            if hints.is_empty() { "every certificate is in force".to_owned() } else { hints.join("; ") };
-        return Err(Error::new(ErrorKind::NotFound, format!("nothing to renew: {why}")));
+        return Err(Error::new(ErrorKind::NotFound, format!("nothing to renew: {}", hints.join("; "))));
     }
     let program = Program::find(node, options, commands, deadline)?;
+    if targets.is_empty() {
+        return Ok(RenewalPlan {
+            kubeadm: program.path,
+            kubeadm_version: program.version,
+            renewals: Vec::new(),
+            left,
+        });
+    }
     let staging = Staging::new(node, sources, options, &program)?;
     let mut renewals = Vec::new();
+    let mut failed: Vec<Error> = Vec::new();
+    let mut made = BTreeSet::new();
     for (path, target) in targets {
         deadline.check("renew certificates")?;
-        staging.renew(&program, target, commands, deadline)?;
-        renewals.push(staging.judge(node, &path, target, now)?);
+        // kubelet's certificate and kubelet.conf are one file to kubeadm.
+        if !made.insert(target.file()) {
+            continue;
+        }
+        let renewed = staging.renew(&program, target, commands, deadline);
+        match renewed.and_then(|()| staging.judge(node, &path, target, now)) {
+            Ok(renewal) => renewals.push(renewal),
+            Err(error) => {
+                left.push((path, error.to_string()));
+                failed.push(error);
+            }
+        }
+    }
+    deadline.check("renew certificates")?;
+    if renewals.is_empty() {
+        return Err(joined(failed));
     }
     Ok(RenewalPlan { kubeadm: program.path, kubeadm_version: program.version, renewals, left })
+}
+
+/// What made none of the certificates renewable.
+fn joined(failed: Vec<Error>) -> Error {
+    let texts: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    let Some(first) = failed.into_iter().next() else {
+        return Error::new(ErrorKind::Internal, "nothing was renewed and nothing failed");
+    };
+    if texts.len() == 1 { first } else { Error::with_source(first.kind(), texts.join("; "), first) }
 }
 
 fn ending(known: &[CertificateFact], now: Duration) -> Vec<PathBuf> {
@@ -162,7 +198,7 @@ fn ending(known: &[CertificateFact], now: Duration) -> Vec<PathBuf> {
     paths
 }
 
-fn seconds(time: Duration) -> i64 {
+pub(super) fn seconds(time: Duration) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -190,21 +226,25 @@ fn target_of(node: &NodeOptions, path: &Path) -> std::result::Result<Target, &'s
         .ok_or("kubeadm does not know this certificate")
 }
 
+impl Target {
+    /// The file that is written, which tells two targets apart.
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Pki { file, .. } | Self::Kubeconfig { file, .. } => file,
+        }
+    }
+}
+
 /// A copy of the pki folder, the config, and the kubeconfigs that kubeadm makes.
 struct Staging {
-    dir: tempfile::TempDir,
+    dir: Folder,
     env: Vec<(String, String)>,
 }
 
 impl Staging {
     fn new(node: &NodeOptions, sources: &Sources, options: &Options, program: &Program) -> Result<Self> {
         let parent = options.staging_parent.clone().unwrap_or_else(|| node.store().join("staging"));
-        std::fs::create_dir_all(&parent).map_err(|source| Error::path("make", &parent, source))?;
-        let dir = tempfile::Builder::new()
-            .prefix(".renew-")
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir_in(&parent)
-            .map_err(|source| Error::path("make a staging folder in", &parent, source))?;
+        let dir = Folder::new(&parent, ".renew-")?;
         let mut staging = Self { dir, env: Vec::new() };
         for folder in ["pki/etcd", "kubeconfig"] {
             let path = staging.path(folder);
@@ -213,7 +253,7 @@ impl Staging {
         for folder in ["", "etcd"] {
             copy(&node.resolve(node.pki_dir.join(folder)), &staging.path("pki").join(folder))?;
         }
-        let mut reconstruction = reconstruct(sources)?;
+        let mut reconstruction = reconstruct(&options.sources(sources))?;
         reconstruction.config.certificates_dir = Some(staging.path("pki"));
         reconstruction.config.patches_dir = None;
         let (config, env) = document(&reconstruction, program, program.version.api_version()?)?;
@@ -279,17 +319,20 @@ impl Staging {
         let (old, new) = match target {
             Target::Pki { authority, .. } => {
                 let authority = self.path("pki").join(format!("{authority}.crt"));
-                (old.and_then(|old| leaf(path, &old).ok()), signed_by(path, &first.bytes, &authority)?)
+                let old = old.and_then(|old| Identity::of_pem(path, &old).ok());
+                (old, Identity::signed_by(path, &first.bytes, &authority)?)
             }
-            Target::Kubeconfig { .. } => {
+            Target::Kubeconfig { phase, .. } => {
                 if let Some(old) = &old {
                     same_cluster(path, old, &first.bytes)?;
                 }
-                let of = |bytes: &[u8]| crate::facts::kubeconfig_certificate(path, bytes);
-                (old.and_then(|old| of(&old).ok()), of(&first.bytes)?)
+                let old = old.and_then(|old| Identity::of_kubeconfig(path, &old).ok());
+                let old = if phase == "kubelet" { Some(of_kubelet(node, old)?) } else { old };
+                (old, Identity::of_kubeconfig(path, &first.bytes)?)
             }
         };
-        require_renewed(path, old.as_ref(), &new, now)?;
+        new.require_renewal_of(old.as_ref(), path, now)?;
+        let (old, new) = (old.map(|old| old.fact), new.fact);
         Ok(Renewal {
             path: path.to_owned(),
             subject: new.subject,
@@ -317,79 +360,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 fn made_nothing(path: &Path, error: &Error) -> Error {
     Error::new(ErrorKind::Peer, format!("kubeadm made no {}: {error}", path.display()))
-}
-
-fn leaf(path: &Path, pem: &[u8]) -> Result<CertificateFact> {
-    let found = crate::facts::pem_certificates(path, pem)?;
-    let none = || Error::new(ErrorKind::Invalid, format!("{} holds no certificate", path.display()));
-    found.into_iter().next().ok_or_else(none)
-}
-
-fn signed_by(path: &Path, pem: &[u8], authority: &Path) -> Result<CertificateFact> {
-    let new = leaf(path, pem)?;
-    let authority = leaf(authority, &read_bounded(authority, MAX_FILE_BYTES)?)?;
-    if new.issuer == authority.subject {
-        return Ok(new);
-    }
-    let message =
-        format!("the renewed {} is signed by {}, not by {}", path.display(), new.issuer, authority.subject);
-    Err(Error::new(ErrorKind::Peer, message))
-}
-
-/// A new kubeconfig must lead to the same server and trust the same authority.
-fn same_cluster(path: &Path, old: &[u8], new: &[u8]) -> Result<()> {
-    let cluster = |bytes: &[u8]| -> Result<Vec<Option<String>>> {
-        let value: serde_json::Value =
-            crate::parse::yaml::from_slice(bytes).map_err(|error| error.context(path.display()))?;
-        let text = |key: &str| {
-            value.pointer(&format!("/clusters/0/cluster/{key}")).and_then(|v| v.as_str()).map(str::to_owned)
-        };
-        Ok(vec![text("server"), text("certificate-authority-data")])
-    };
-    // One that does not parse is no reason to keep it.
-    let Ok(old) = cluster(old) else { return Ok(()) };
-    let new = cluster(new)?;
-    // What the old one does not say (a stub, an authority in a file) it cannot contradict.
-    if old.iter().zip(&new).all(|(old, new)| old.is_none() || old == new) {
-        return Ok(());
-    }
-    let message = format!(
-        "kubeadm's {} leads to {:?} where the old one led to {:?}, or trusts another authority",
-        path.display(),
-        new.first().cloned().flatten(),
-        old.first().cloned().flatten()
-    );
-    Err(Error::new(ErrorKind::Peer, message))
-}
-
-fn require_renewed(
-    path: &Path,
-    old: Option<&CertificateFact>,
-    new: &CertificateFact,
-    now: Duration,
-) -> Result<()> {
-    let wrong =
-        |what: String| Err(Error::new(ErrorKind::Peer, format!("the renewed {} {what}", path.display())));
-    if let Some(old) = old {
-        if new.subject != old.subject {
-            return wrong(format!("is of {}, the old one of {}", new.subject, old.subject));
-        }
-        let sorted = |names: &[String]| {
-            let mut names = names.to_vec();
-            names.sort();
-            names
-        };
-        if sorted(&new.names) != sorted(&old.names) {
-            return wrong(format!("names {}, the old one {}", new.names.join(", "), old.names.join(", ")));
-        }
-    }
-    if new.not_before_unix > seconds(now) {
-        return wrong("is not valid yet: compare the clock".to_owned());
-    }
-    if new.not_after_unix < seconds(now.saturating_add(LEAST)) {
-        return wrong("ends within 30 days".to_owned());
-    }
-    Ok(())
 }
 
 fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -188,30 +188,54 @@ fn host_path_problem(node: &NodeOptions, host: &HostPath, pki: &Path) -> Option<
 ///
 /// etcd looks at its write-ahead log alone: without one it follows `--initial-cluster` and
 /// `--initial-cluster-state` (etcd `server/etcdserver/bootstrap.go`); with one it ignores both.
-pub(super) fn etcd_data(pod: &StaticPod, data: &EtcdDataState, members: &[String]) -> Check {
+///
+/// `just_added` is the caller's word that a healthy member has added this one a moment ago.
+pub(super) fn etcd_data(
+    pod: &StaticPod,
+    data: &EtcdDataState,
+    members: &[String],
+    just_added: bool,
+) -> Check {
     let dir = data.data_dir.display();
     let check = |outcome, message: String| Check::new("etcd-data", Component::Etcd, outcome, message);
-    match (&data.database, &data.wal) {
-        (Observed::Unknown(reason), _) | (_, Observed::Unknown(reason)) => check(
-            CheckOutcome::Refuse,
-            format!("{dir} cannot be read, so its data may be lost or not: {reason}"),
-        ),
-        (Observed::Present(database), Observed::Present(wal)) if *database > 0 && *wal > 0 => check(
-            CheckOutcome::Pass,
-            format!("{dir} has a database of {database} bytes and its log; etcd goes on with it"),
-        ),
-        (_, Observed::Present(wal)) if *wal > 0 => check(
+    let present = |size: &Observed<u64>| size.present().is_some_and(|bytes| *bytes > 0);
+    if let (Observed::Unknown(reason), _) | (_, Observed::Unknown(reason)) = (&data.database, &data.wal) {
+        let message = format!("{dir} cannot be read, so its data may be lost or not: {reason}");
+        return check(CheckOutcome::Refuse, message);
+    }
+    match (present(&data.database), present(&data.wal)) {
+        (true, true) => {
+            check(CheckOutcome::Pass, format!("{dir} has a database and its log; etcd goes on with them"))
+        }
+        (false, true) => check(
             CheckOutcome::Warn,
             format!("{dir} has a log but no database; etcd may not start, but founds no new cluster"),
         ),
-        _ if pod.flag("initial-cluster-state") == Some("existing") => check(
-            CheckOutcome::Warn,
+        // etcd asks for the log alone, and would begin anew over the database that is there.
+        (true, false) => check(
+            CheckOutcome::Refuse,
             format!(
-                "{dir} has no data; with --initial-cluster-state=existing etcd joins its cluster, provided that a \
-                 healthy member has just added this one"
+                "{dir} has a database but no log: etcd would take it for a new member and begin again over that \
+                 database; restore a snapshot into an empty {dir} (`etcdutl snapshot restore`), or move the folder \
+                 away and rejoin the cluster"
             ),
         ),
-        _ => check(CheckOutcome::Refuse, lost_data(&dir.to_string(), members)),
+        (false, false) if pod.flag("initial-cluster-state") != Some("existing") => {
+            check(CheckOutcome::Refuse, lost_data(&dir.to_string(), members))
+        }
+        (false, false) if just_added => check(
+            CheckOutcome::Warn,
+            format!("{dir} has no data; etcd joins its cluster as the member that has just been added"),
+        ),
+        // The old member's identity without its log: "tocommit is out of range", or a second vote in one term.
+        (false, false) => check(
+            CheckOutcome::Refuse,
+            format!(
+                "{dir} has no data, and the manifest says --initial-cluster-state=existing: under its old \
+                 identity this member must not start without its data; on a healthy member run `etcdctl \
+                 member remove` for it and `etcdctl member add`, then say so (`--etcd-member-just-added`)"
+            ),
+        ),
     }
 }
 

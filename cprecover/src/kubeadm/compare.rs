@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -90,21 +91,25 @@ struct Side {
     flags: BTreeMap<String, Vec<String>>,
     program: String,
     image: String,
+    /// etcd's data folder on the node.
+    data_dir: Option<PathBuf>,
     /// Volume name to `host path (type) at mount path, read-only`.
     volumes: BTreeMap<String, String>,
+    /// The name of the first container, the only one in kubeadm's pods.
+    main: String,
     /// Everything else, by path.
     rest: BTreeMap<String, String>,
 }
 
 impl Side {
     fn of(bytes: &[u8]) -> Result<Self> {
-        let pod = StaticPod::parse(bytes)?;
+        let pod = StaticPod::parse_as_kubelet(bytes)?;
         let mut flags: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in pod.main().map(|main| main.flags().collect::<Vec<_>>()).unwrap_or_default() {
             flags.entry(name.to_owned()).or_default().push(value.to_owned());
         }
         let argv = pod.main().map(|main| main.argv.as_slice()).unwrap_or_default();
-        let mut raw: Value = yaml::from_slice(bytes)?;
+        let mut raw: Value = yaml::from_slice_as_kubelet(bytes)?;
         let mounts = take(&mut raw, "/spec/containers/0", "volumeMounts");
         let hosts = take(&mut raw, "/spec", "volumes");
         take(&mut raw, "/spec/containers/0", "command");
@@ -118,6 +123,8 @@ impl Side {
             flags,
             program: argv.first().cloned().unwrap_or_default(),
             image: pod.main().map(|main| main.image.clone()).unwrap_or_default(),
+            data_dir: pod.etcd_data_dir(),
+            main: pod.main().map(|main| main.name.clone()).unwrap_or_default(),
             volumes: volume_texts(&hosts, &mounts),
             rest,
         })
@@ -160,11 +167,18 @@ fn volume_texts(hosts: &Value, mounts: &Value) -> BTreeMap<String, String> {
         texts.insert(name_of(volume).to_owned(), text);
     }
     for mount in items(mounts) {
-        let path = mount.get("mountPath").and_then(Value::as_str).unwrap_or_default();
-        let read_only = mount.get("readOnly").and_then(Value::as_bool).unwrap_or(false);
+        let part = |key| mount.get(key).and_then(Value::as_str).filter(|value| !value.is_empty());
         let text = texts.entry(name_of(mount).to_owned()).or_default();
-        let suffix = if read_only { ", read-only" } else { "" };
-        text.extend([" at ", path, suffix]);
+        text.extend([" at ", part("mountPath").unwrap_or_default()]);
+        // Each of them changes what the process finds there (kubernetes `core/v1`, VolumeMount).
+        for key in ["subPath", "subPathExpr", "mountPropagation", "recursiveReadOnly"] {
+            if let Some(value) = part(key) {
+                text.extend([", ", key, " ", value]);
+            }
+        }
+        if mount.get("readOnly").and_then(Value::as_bool).unwrap_or(false) {
+            text.push_str(", read-only");
+        }
     }
     texts
 }
@@ -213,11 +227,20 @@ fn flags(out: &mut Vec<Difference>, component: Component, old: &Side, new: &Side
         let (before, after) = (join(before), join(after));
         let (severity, reason) = if is_renamed(name, old, new) {
             (Severity::Harmless, "kubeadm spells it differently for another version, with the same meaning")
+        } else if component == Component::Etcd && name == "data-dir" && has_same_data(old, new) {
+            (Severity::Harmless, SAME_DATA)
         } else {
             of_flag(component, name)
         };
         out.push(difference(&format!("--{name}"), before.as_ref(), after.as_ref(), severity, reason));
     }
+}
+
+const SAME_DATA: &str = "it is the same folder of the node, mounted at another path";
+
+/// Reports whether etcd has the same data folder of the node on both sides.
+fn has_same_data(old: &Side, new: &Side) -> bool {
+    old.data_dir.is_some() && old.data_dir == new.data_dir
 }
 
 /// Reports whether both spellings of a flag with one meaning stand on one side each.
@@ -273,6 +296,13 @@ const OPTIONAL_FOLDERS: [&str; 6] = [
 ];
 
 fn volumes(out: &mut Vec<Difference>, old: &Side, new: &Side) {
+    // A folder that is nothing but etcd's data, wherever it is mounted.
+    let is_data = |text: Option<&String>, side: &Side| {
+        side.data_dir.as_ref().zip(text).is_some_and(|(dir, text)| {
+            let host = text.split_once(" (").map(|(host, _)| std::path::Path::new(host));
+            host == Some(dir) && !text.ends_with("read-only")
+        })
+    };
     let names: BTreeSet<&String> = old.volumes.keys().chain(new.volumes.keys()).collect();
     for name in names {
         let (before, after) = (old.volumes.get(name), new.volumes.get(name));
@@ -281,6 +311,8 @@ fn volumes(out: &mut Vec<Difference>, old: &Side, new: &Side) {
         }
         let (severity, reason) = if OPTIONAL_FOLDERS.contains(&name.as_str()) {
             (Severity::NeedsReview, "kubeadm mounts this folder of certificates when the host has it")
+        } else if is_data(before, old) && is_data(after, new) && has_same_data(old, new) {
+            (Severity::Harmless, SAME_DATA)
         } else if before.is_none() {
             (Severity::NeedsReview, "a new folder of the host would be mounted")
         } else {
@@ -297,7 +329,13 @@ fn others(out: &mut Vec<Difference>, old: &Side, new: &Side) {
         if before == after {
             continue;
         }
-        let (severity, reason) = of_path(path);
+        let container = path.strip_prefix("/spec/containers/").and_then(|rest| rest.split('/').next());
+        let beside = container.is_some_and(|name| name != old.main);
+        let (severity, reason) = if beside && after.is_none() {
+            (Severity::Dangerous, "a container of the pod, or a part of it, would be missing")
+        } else {
+            of_path(path)
+        };
         let what = path.trim_start_matches("/spec/containers/").trim_start_matches('/');
         out.push(difference(what, before, after, severity, reason));
     }
@@ -364,6 +402,27 @@ mod tests {
     fn classes(component: Component, (before, after): (&[u8], &[u8])) -> Vec<(String, &'static str)> {
         let differences = compare(component, before, after).expect("both parse");
         differences.into_iter().map(|d| (d.what, d.severity.as_str())).collect()
+    }
+
+    #[test]
+    fn what_kubeadm_cannot_make_is_dangerous_to_lose() {
+        let after = pair!("kube-apiserver.yaml").0;
+        let text = std::str::from_utf8(after).expect("text");
+        let lost = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            classes(Component::KubeApiserver, (text.replacen(from, to, 1).as_bytes(), after))
+        };
+        let sidecar = "  hostNetwork: true\n";
+        let with =
+            lost("    volumeMounts:\n", "    volumeMounts:\n    - {mountPath: /a, name: a, subPath: b}\n");
+        assert_eq!(with, [("volume a".to_owned(), "dangerous")]);
+        for field in ["subPath: sub", "mountPropagation: Bidirectional"] {
+            let from = "    - mountPath: /etc/kubernetes/pki\n";
+            let with = lost(from, &format!("{from}      {field}\n"));
+            assert_eq!(with, [("volume k8s-certs".to_owned(), "dangerous")], "{field}");
+        }
+        let with = lost(sidecar, &format!("  - {{name: kms, image: i, command: [kms]}}\n{sidecar}"));
+        assert!(!with.is_empty() && with.iter().all(|(_, severity)| *severity == "dangerous"), "{with:?}");
     }
 
     /// The whole of testdata/incident-lost/diff-noconfig-vs-original.txt, classed.

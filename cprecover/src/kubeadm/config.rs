@@ -51,7 +51,8 @@ pub struct Config {
     pub controller_manager: ComponentSettings,
     /// `scheduler`.
     pub scheduler: ComponentSettings,
-    /// Other fields of `InitConfiguration`, kept as they were found.
+    /// Other fields of `InitConfiguration`, kept as they were found, but for `certificateKey` and
+    /// `bootstrapTokens`, which are secret and shape no manifest.
     pub other_init: serde_json::Map<String, serde_json::Value>,
     /// Other fields of `ClusterConfiguration`, kept as they were found.
     pub other_cluster: serde_json::Map<String, serde_json::Value>,

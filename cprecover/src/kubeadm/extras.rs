@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::config::{Arg, ComponentSettings, Config, EnvVar};
+use super::config::{Arg, ComponentSettings, Config, EnvVar, Etcd};
 use super::defaults::{default_arguments, pki};
 use super::evidence::Evidence;
 use super::facts::PodFacts;
@@ -91,37 +91,49 @@ fn note_arg(evidence: &mut Evidence, path: &str, arg: &Arg, origin: &Origin) {
     evidence.field(&format!("{path}.extraArgs[{}]", arg.name), arg.value.clone().into(), origin.clone());
 }
 
-/// Reports whether the caller or the backed-up config said something else than the manifests.
-fn is_overruled(evidence: &Evidence, field: &str) -> bool {
-    let mut conflicts = evidence.conflicts.iter().filter(|conflict| conflict.path == field);
-    conflicts.any(|conflict| matches!(conflict.taken.1, Origin::Caller | Origin::Config(_)))
+/// The config with the values that manifests say where the caller or a saved config says others.
+fn overruled(evidence: &Evidence) -> Option<Config> {
+    let mut config = evidence.config.clone();
+    let mut any = false;
+    for conflict in &evidence.conflicts {
+        let by_config = matches!(conflict.taken.1, Origin::Caller | Origin::Config(_));
+        if by_config {
+            any |= put_base(&mut config, &conflict.path, &conflict.other.0).is_some();
+        }
+    }
+    any.then_some(config)
 }
 
-/// Returns the field of the config that kubeadm makes a flag from.
-fn base_field(flag: &str) -> Option<&'static str> {
-    Some(match flag {
-        "service-cluster-ip-range" => "networking.serviceSubnet",
-        "cluster-cidr" | "allocate-node-cidrs" => "networking.podSubnet",
-        "cluster-name" => "clusterName",
-        "name" => "nodeRegistration.name",
-        "data-dir" => "etcd.local.dataDir",
-        "service-account-issuer" => "networking.dnsDomain",
-        "secure-port" => "localAPIEndpoint.bindPort",
-        "advertise-address"
-        | "advertise-client-urls"
-        | "listen-client-urls"
-        | "listen-peer-urls"
-        | "initial-advertise-peer-urls" => "localAPIEndpoint.advertiseAddress",
-        _ if flag.ends_with("file") => "certificatesDir",
-        _ => return None,
-    })
+/// Sets one of the values that kubeadm makes flags from.
+fn put_base(config: &mut Config, path: &str, value: &serde_json::Value) -> Option<()> {
+    fn put<T: serde::de::DeserializeOwned>(field: &mut Option<T>, value: &serde_json::Value) -> Option<()> {
+        *field = Some(serde_json::from_value(value.clone()).ok()?);
+        Some(())
+    }
+    match path {
+        "networking.serviceSubnet" => put(&mut config.service_subnet, value),
+        "networking.podSubnet" => put(&mut config.pod_subnet, value),
+        "networking.dnsDomain" => put(&mut config.dns_domain, value),
+        "clusterName" => put(&mut config.cluster_name, value),
+        "nodeRegistration.name" => put(&mut config.node_name, value),
+        "localAPIEndpoint.bindPort" => put(&mut config.bind_port, value),
+        "localAPIEndpoint.advertiseAddress" => put(&mut config.advertise_address, value),
+        "certificatesDir" => put(&mut config.certificates_dir, value),
+        "etcd.local.dataDir" => match &mut config.etcd {
+            Some(Etcd::Local(local)) => put(&mut local.data_dir, value),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn arguments(component: Component, config: &Config) -> BTreeMap<String, String> {
+    default_arguments(component, config, false).into_iter().map(|arg| (arg.name, arg.value)).collect()
 }
 
 fn add_args(evidence: &mut Evidence, settings: &mut ComponentSettings, facts: &PodFacts) {
-    let defaults: BTreeMap<String, String> = default_arguments(facts.component, &evidence.config, false)
-        .into_iter()
-        .map(|arg| (arg.name, arg.value))
-        .collect();
+    let defaults = arguments(facts.component, &evidence.config);
+    let old = overruled(evidence).map(|config| arguments(facts.component, &config)).unwrap_or_default();
     let path = section(facts.component);
     let stated = settings.extra_args.clone();
     for (name, value) in &facts.flags {
@@ -136,14 +148,12 @@ fn add_args(evidence: &mut Evidence, settings: &mut ComponentSettings, facts: &P
             }
             continue;
         }
-        // A more trusted source said another base value; the flag must not bring the old one back.
-        if base_field(name).is_some_and(|field| is_overruled(evidence, field)) {
-            continue;
-        }
         let once = facts.flags.iter().filter(|(other, _)| other == name).count() == 1;
         let by_kubeadm = defaults.get(name) == Some(value)
             || OLD_DEFAULTS.contains(&(facts.component, name.as_str(), value.as_str()));
-        if once && by_kubeadm {
+        // What kubeadm made of a value that a more trusted source overrules must not bring the old one back.
+        let by_old_value = old.get(name) == Some(value);
+        if once && (by_kubeadm || by_old_value) {
             continue;
         }
         let arg = Arg::new(name, value);
@@ -199,8 +209,8 @@ fn add_volumes(evidence: &mut Evidence, settings: &mut ComponentSettings, facts:
         if facts.component == Component::Etcd {
             evidence.unknown(
                 &format!("{path} volume {}", volume.name),
-                "the manifest had a volume that kubeadm cannot give etcd but by a patch",
-                &[],
+                "the manifest has a volume that kubeadm cannot give etcd but by a patch",
+                &[Component::Etcd],
             );
             continue;
         }

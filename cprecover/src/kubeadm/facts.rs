@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::config::{EnvVar, HostPathMount};
 use super::origin::Origin;
-use super::sources::{ManifestSource, RuntimeContainer, Sources};
+use super::sources::{ManifestOrigin, ManifestSource, RuntimeContainer, Sources};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Component;
 use crate::parse::manifest::StaticPod;
@@ -20,6 +20,8 @@ pub(super) struct PodFacts {
     /// Where it was found, for people.
     pub(super) name: String,
     from_runtime: bool,
+    /// Whether it is a manifest of the live folder.
+    pub(super) live: bool,
     /// Flags in their order.
     pub(super) flags: Vec<(String, String)>,
     pub(super) image: String,
@@ -33,13 +35,13 @@ pub(super) struct PodFacts {
 impl PodFacts {
     /// Reads every manifest and container of `sources`, manifests first; second, the manifests that
     /// cannot be read.
-    pub(super) fn all(sources: &Sources) -> (Vec<Self>, Vec<(String, Error)>) {
+    pub(super) fn all(sources: &Sources) -> (Vec<Self>, Vec<(&ManifestSource, Error)>) {
         let mut all = Vec::new();
         let mut unreadable = Vec::new();
         for manifest in &sources.manifests {
             match Self::of_manifest(manifest) {
                 Ok(facts) => all.push(facts),
-                Err(error) => unreadable.push((manifest.name.clone(), error)),
+                Err(error) => unreadable.push((manifest, error)),
             }
         }
         // A container without a command tells its image only, which is still a pin.
@@ -47,30 +49,60 @@ impl PodFacts {
         (all, unreadable)
     }
 
-    fn of_manifest(manifest: &ManifestSource) -> Result<Self> {
-        let pod = StaticPod::parse(&manifest.bytes)?;
+    /// Reads one manifest as kubelet does: what ran is what kubelet made of it.
+    pub(super) fn of_manifest(manifest: &ManifestSource) -> Result<Self> {
+        let pod = StaticPod::parse_as_kubelet(&manifest.bytes)?;
         if pod.component() != Some(manifest.component) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("pod {:?} is not the component {}", pod.name, manifest.component),
             ));
         }
-        let raw: Value = yaml::from_slice(&manifest.bytes)?;
+        let raw: Value = yaml::from_slice_as_kubelet(&manifest.bytes)?;
         let container = raw.pointer("/spec/containers/0").cloned().unwrap_or_default();
         let Some(main) = pod.main() else {
             return Err(Error::new(ErrorKind::Invalid, format!("pod {:?} has no container", pod.name)));
         };
-        Ok(Self {
+        let facts = Self {
             component: manifest.component,
             name: manifest.name.clone(),
             from_runtime: false,
+            live: manifest.origin == ManifestOrigin::Live,
             flags: main.flags().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             image: main.image.clone(),
             annotations: pod.annotations.clone(),
             envs: envs(&container),
             volumes: volumes(&pod, &container),
             volumes_named: true,
-        })
+        };
+        Ok(facts.with_data_dir_of_node())
+    }
+
+    /// Says etcd's data folder as the path on the node: kubeadm knows one path only, and mounts it there
+    /// (kubernetes `cmd/kubeadm/app/phases/etcd/local.go`, `GetEtcdPodSpec`).
+    fn with_data_dir_of_node(mut self) -> Self {
+        if self.component != Component::Etcd {
+            return self;
+        }
+        let Some(in_pod) = self.flag("data-dir").map(PathBuf::from) else { return self };
+        let behind = self
+            .volumes
+            .iter_mut()
+            .filter(|volume| in_pod.starts_with(&volume.mount_path))
+            .max_by_key(|volume| volume.mount_path.components().count());
+        let Some(volume) = behind else { return self };
+        let on_node = match in_pod.strip_prefix(&volume.mount_path) {
+            Ok(below) if below.as_os_str().is_empty() => {
+                volume.mount_path.clone_from(&volume.host_path);
+                volume.host_path.clone()
+            }
+            Ok(below) => volume.host_path.join(below),
+            Err(_) => return self,
+        };
+        for (_, value) in self.flags.iter_mut().filter(|(name, _)| name == "data-dir") {
+            *value = on_node.display().to_string();
+        }
+        self
     }
 
     fn of_container(container: &RuntimeContainer) -> Self {
@@ -80,10 +112,11 @@ impl PodFacts {
                 (name.to_owned(), value.to_owned())
             }))
         });
-        Self {
+        let facts = Self {
             component: container.component,
             name: format!("container of {}", container.component),
             from_runtime: true,
+            live: false,
             flags: flags.collect(),
             image: container.image.clone(),
             annotations: container.sandbox_annotations.clone(),
@@ -104,13 +137,20 @@ impl PodFacts {
                 })
                 .collect(),
             volumes_named: false,
-        }
+        };
+        facts.with_data_dir_of_node()
     }
 
     /// Returns the origin of something that these facts tell.
     pub(super) fn origin(&self, what: &str) -> Origin {
         let text = format!("{} {what}", self.name);
         if self.from_runtime { Origin::Runtime(text) } else { Origin::Manifest(text) }
+    }
+
+    /// Reports whether `origin` is something that these facts tell.
+    pub(super) fn is_of(&self, origin: &Origin) -> bool {
+        let (Origin::Manifest(text) | Origin::Runtime(text)) = origin else { return false };
+        text.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with(' '))
     }
 
     /// Returns a flag's value; the last one wins.
@@ -146,12 +186,14 @@ fn volumes(pod: &StaticPod, container: &Value) -> Vec<HostPathMount> {
         .filter_map(|volume| {
             let mount =
                 mounts.iter().find(|m| m.get("name").and_then(Value::as_str) == Some(&volume.name))?;
+            // kubeadm knows no subPath; the folder below is one as well, and its type is not that of the whole.
+            let below = mount.get("subPath").and_then(Value::as_str).filter(|below| !below.is_empty());
             Some(HostPathMount {
                 name: volume.name.clone(),
-                host_path: volume.path.clone(),
+                host_path: below.map_or_else(|| volume.path.clone(), |below| volume.path.join(below)),
                 mount_path: PathBuf::from(mount.get("mountPath")?.as_str()?),
                 read_only: mount.get("readOnly").and_then(Value::as_bool).unwrap_or(false),
-                path_type: volume.kind.clone(),
+                path_type: if below.is_some() { String::new() } else { volume.kind.clone() },
             })
         })
         .collect()

@@ -69,7 +69,7 @@ impl Sources {
             .manifests
             .iter()
             .find(|manifest| manifest.component == Component::Etcd)
-            .and_then(|manifest| StaticPod::parse(&manifest.bytes).ok()?.etcd_data_dir())
+            .and_then(|manifest| StaticPod::parse_as_kubelet(&manifest.bytes).ok()?.etcd_data_dir())
             .unwrap_or_else(|| node.etcd_data_dir.clone());
         sources.etcd_data = Some(EtcdDataState::look(node, &data_dir));
         Ok(sources)

@@ -1,5 +1,6 @@
 //! A regeneration as a plan: rendered, compared and checked, with nothing live touched.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use super::compare::{ComponentDiff, compare};
 use super::config::Config;
 use super::defaults::pki;
 use super::program::Program;
-use super::reconstruct::{Reconstruction, reconstruct};
+use super::reconstruct::reconstruct;
+use super::reconstruction::Reconstruction;
 use super::sources::{EtcdDataState, ManifestOrigin, ManifestSource, Sources};
 use super::staging::{LiveFolder, PhaseError, Staging};
 use super::version::{ApiVersion, KubeadmVersion};
@@ -29,17 +31,34 @@ pub struct Options {
     /// The kubeadm program as an absolute path for us; [`NodeOptions::kubeadm`], then the node's usual
     /// folders, when not given.
     pub kubeadm: Option<PathBuf>,
+    /// A kubeadm config and its name, believed before all that is found on the node and in backups.
+    pub config: Option<(String, Vec<u8>)>,
     /// Where the staging folder is made; below the store when not given.
     pub staging_parent: Option<PathBuf>,
     /// A uid that may own kubeadm besides root and ourselves.
     pub trusted_uid: Option<u32>,
     /// Paths of unknown values for which the caller takes kubeadm's defaults, knowingly.
     pub assume_defaults: Vec<String>,
+    /// The caller says that a healthy member has just removed this etcd member and added it again, so that
+    /// it may start without data.
+    pub etcd_member_just_added: bool,
     /// Refuse a kubeadm whose phases have no `--dry-run`, instead of hiding the live folder from it in
     /// a private mount namespace.
     pub no_mount_namespace: bool,
     /// The wall clock, since 1970, by which certificates are judged; the system's when not given.
     pub now: Option<Duration>,
+}
+
+impl Options {
+    /// Adds the caller's config to what was found.
+    pub(super) fn sources<'a>(&self, found: &'a Sources) -> Cow<'a, Sources> {
+        if self.config.is_none() {
+            return Cow::Borrowed(found);
+        }
+        let mut all = found.clone();
+        all.caller_config.clone_from(&self.config);
+        Cow::Owned(all)
+    }
 }
 
 /// One manifest that kubeadm rendered.
@@ -88,7 +107,8 @@ pub struct RegenerationPlan {
 /// [`ErrorKind::Missing`] when values are not known (the message lists them); [`ErrorKind::Refused`] for
 /// a kubeadm that others could have replaced; [`ErrorKind::Unsupported`] for a kubeadm too old or too
 /// new; [`ErrorKind::NotFound`] when there is none; [`ErrorKind::Peer`] when it fails, prints or writes
-/// nonsense, or touches the live folder; [`ErrorKind::Timeout`] when it hangs.
+/// nonsense, or touches the live folder; [`ErrorKind::Unsupported`] too for what a dry run of kubeadm leaves
+/// out; [`ErrorKind::Timeout`] when it hangs.
 pub fn plan(
     node: &NodeOptions,
     components: &[Component],
@@ -97,9 +117,13 @@ pub fn plan(
     commands: &dyn Commands,
     deadline: &Deadline,
 ) -> Result<RegenerationPlan> {
+    let sources = &*options.sources(sources);
     let reconstruction = reconstruct(sources)?;
     let (components, mut checks) = choose(components, &reconstruction.config);
     reconstruction.require_complete(&components, &options.assume_defaults)?;
+    if let Some(left_out) = reconstruction.left_out_by_dry_run() {
+        return Err(Error::new(ErrorKind::Unsupported, left_out));
+    }
     let program = Program::find(node, options, commands, deadline)?;
     let api_version = program.version.api_version()?;
     checks.push(check_skew(&program, &reconstruction.config)?);
@@ -117,7 +141,7 @@ pub fn plan(
             let data_dir = pod.etcd_data_dir().unwrap_or_else(|| node.etcd_data_dir.clone());
             // Looked at now, not when the sources were gathered.
             let data = EtcdDataState::look(node, &data_dir);
-            checks.push(checks::etcd_data(&pod, &data, &members(sources)));
+            checks.push(checks::etcd_data(&pod, &data, &members(sources), options.etcd_member_just_added));
         }
         diffs.push(diff(component, sources, &bytes)?);
         let live = node.manifests().join(component.manifest_file());
@@ -246,7 +270,7 @@ fn diff(component: Component, sources: &Sources, bytes: &[u8]) -> Result<Compone
         sources.manifests.iter().find(move |manifest: &&ManifestSource| {
             manifest.component == component
                 && manifest.origin == origin
-                && StaticPod::parse(&manifest.bytes).is_ok()
+                && StaticPod::parse_as_kubelet(&manifest.bytes).is_ok()
         })
     };
     let known = of(ManifestOrigin::LastKnownGood).or_else(|| of(ManifestOrigin::Live));
@@ -261,7 +285,7 @@ fn diff(component: Component, sources: &Sources, bytes: &[u8]) -> Result<Compone
 fn members(sources: &Sources) -> Vec<String> {
     let manifests = sources.manifests.iter().filter(|manifest| manifest.component == Component::Etcd);
     let in_manifests = manifests.filter_map(|manifest| {
-        Some(StaticPod::parse(&manifest.bytes).ok()?.flag("initial-cluster")?.to_owned())
+        Some(StaticPod::parse_as_kubelet(&manifest.bytes).ok()?.flag("initial-cluster")?.to_owned())
     });
     let containers = sources.containers.iter().filter(|container| container.component == Component::Etcd);
     let in_containers = containers

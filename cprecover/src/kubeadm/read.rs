@@ -115,6 +115,8 @@ fn read_init(config: &mut Config, mut map: Map<String, Value>, version: ApiVersi
         config.patches_dir = text(&mut patches, "directory")?.map(PathBuf::from);
         keep(&mut map, "patches", patches);
     }
+    // Secrets that shape no manifest: joining nodes need them, nobody else should see them.
+    map.retain(|key, _| !matches!(key.as_str(), "certificateKey" | "bootstrapTokens"));
     config.other_init = map;
     Ok(())
 }

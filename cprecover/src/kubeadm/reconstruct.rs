@@ -1,53 +1,38 @@
 //! The kubeadm config that this node must have had, each value with its origin.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::json;
 
 use super::clues::Clues;
-use super::config::{ComponentSettings, Config, Etcd, ExternalEtcd, LocalEtcd};
-use super::defaults::pki;
+use super::config::{ComponentSettings, Config};
 use super::evidence::{Candidates, Evidence};
 use super::extras::{section, settle};
 use super::facts::PodFacts;
-use super::origin::{Conflict, Origin, OriginatedField, Unknown};
+use super::origin::Origin;
+use super::reconstruction::Reconstruction;
 use super::sources::Sources;
-use super::version::ApiVersion;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::model::{Component, NodeName, Port};
-
-/// A config put together from what is left, with the origin of each value and what is not known.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Reconstruction {
-    /// The config.
-    pub config: Config,
-    /// Every value that is set, with its origin.
-    pub fields: Vec<OriginatedField>,
-    /// What no source tells.
-    pub unknown: Vec<Unknown>,
-    /// Where sources disagree.
-    pub conflicts: Vec<Conflict>,
-}
 
 /// Reconstructs the kubeadm config from `sources`; reads nothing itself.
 ///
-/// The order of trust: the caller's own values, a backed-up config, manifests, runtime containers,
-/// kubelet's files and kubeconfigs, certificates, the etcd data folder. A value that none of them tells
+/// The order of trust: the caller's own values and config, a backed-up config, manifests, runtime containers,
+/// kubelet's files and kubeconfigs, certificates, the etcd data folder. Versions and etcd's data folder are
+/// believed of a manifest before a backed-up config, which no upgrade of kubeadm changes. A value that none of them tells
 /// is listed as unknown, unless a backed-up config was silent about it: then kubeadm's default held.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] when the backed-up config is malformed. A malformed manifest is no error: it is
 /// what is to be replaced; it is listed as unknown.
 pub fn reconstruct(sources: &Sources) -> Result<Reconstruction> {
-    let stated = match &sources.config {
-        Some((name, bytes)) => {
-            Some((Origin::Config(name.clone()), Config::parse(bytes).map_err(|error| error.context(name))?))
-        }
-        None => None,
+    let read = |(name, bytes): &(String, Vec<u8>)| Config::parse(bytes).map_err(|error| error.context(name));
+    let stated = match (&sources.caller_config, &sources.config) {
+        (Some(config), _) => Some((Origin::Caller, read(config)?)),
+        (None, Some(config)) => Some((Origin::Config(config.0.clone()), read(config)?)),
+        (None, None) => None,
     };
     let mut stated_all = vec![(Origin::Caller, &sources.overrides)];
     stated_all.extend(stated.as_ref().map(|(origin, config)| (origin.clone(), config)));
@@ -60,8 +45,11 @@ pub fn reconstruct(sources: &Sources) -> Result<Reconstruction> {
         clues: Clues::of(sources),
         sources,
     };
-    for (name, error) in unreadable {
-        work.evidence.unknown(&name, &format!("the manifest tells nothing: {error}"), &[]);
+    for (manifest, error) in unreadable {
+        // What it said beyond kubeadm's defaults is lost, unless another source tells it.
+        let told = work.backed_up || work.of(manifest.component).any(PodFacts::has_command);
+        let affects: &[Component] = if told { &[] } else { &[manifest.component] };
+        work.evidence.unknown(&manifest.name, &format!("the manifest tells nothing: {error}"), affects);
     }
     work.identity();
     work.images();
@@ -73,67 +61,39 @@ pub fn reconstruct(sources: &Sources) -> Result<Reconstruction> {
     Ok(Reconstruction { config, fields, unknown, conflicts })
 }
 
-impl Reconstruction {
-    /// Returns the config as YAML of `api_version`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] when a value cannot be said in that API version.
-    pub fn render(&self, api_version: ApiVersion) -> Result<Vec<u8>> {
-        self.config.render(api_version)
-    }
-
-    /// Returns the unknown values that shape the manifests of `components`.
-    #[must_use]
-    pub fn missing(&self, components: &[Component]) -> Vec<&Unknown> {
-        self.unknown.iter().filter(|unknown| unknown.affects.iter().any(|c| components.contains(c))).collect()
-    }
-
-    /// Fails when a value is unknown that shapes one of `components`; `accepted` paths are passed over.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Missing`] that lists the values and why each is needed.
-    pub fn require_complete(&self, components: &[Component], accepted: &[String]) -> Result<()> {
-        let missing: Vec<String> = self
-            .missing(components)
-            .into_iter()
-            .filter(|unknown| !accepted.contains(&unknown.path))
-            .map(|unknown| format!("{} ({})", unknown.path, unknown.reason))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Missing,
-            format!("cannot be known here and must be given: {}", missing.join("; ")),
-        ))
-    }
-}
-
 /// The components whose images carry the cluster's version.
 const VERSIONED: [Component; 3] =
     [Component::KubeApiserver, Component::KubeControllerManager, Component::KubeScheduler];
 
-struct Work<'a> {
-    evidence: Evidence,
-    stated: Vec<(Origin, &'a Config)>,
-    backed_up: bool,
+/// The config while it is put together.
+pub(super) struct Work<'a> {
+    pub(super) evidence: Evidence,
+    pub(super) stated: Vec<(Origin, &'a Config)>,
+    /// Whether a saved config is there; what it does not say was kubeadm's default.
+    pub(super) backed_up: bool,
     facts: &'a [PodFacts],
     clues: Clues,
-    sources: &'a Sources,
+    pub(super) sources: &'a Sources,
 }
 
 impl<'a> Work<'a> {
-    /// What the caller and the backed-up config state.
-    fn said<T>(&self, field: impl Fn(&Config) -> Option<T>) -> Candidates<T> {
+    /// What the caller and the saved config state.
+    pub(super) fn said<T>(&self, field: impl Fn(&Config) -> Option<T>) -> Candidates<T> {
         self.stated.iter().filter_map(|(origin, config)| Some((field(config)?, origin.clone()))).collect()
     }
 
-    fn of(&self, component: Component) -> impl Iterator<Item = &'a PodFacts> + use<'a> {
+    /// A component's manifests and containers, live manifests first.
+    pub(super) fn of(&self, component: Component) -> impl Iterator<Item = &'a PodFacts> + use<'a> {
         self.facts.iter().filter(move |facts| facts.component == component)
     }
 
     /// What a component's flag says, in every manifest and container.
-    fn flag<T>(&self, component: Component, flag: &str, read: impl Fn(&str) -> Option<T>) -> Candidates<T> {
+    pub(super) fn flag<T>(
+        &self,
+        component: Component,
+        flag: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Candidates<T> {
         self.of(component)
             .filter_map(|facts| Some((read(facts.flag(flag)?)?, facts.origin(&format!("--{flag}")))))
             .collect()
@@ -192,9 +152,10 @@ impl<'a> Work<'a> {
         addresses
             .extend(self.flag(Component::KubeApiserver, "advertise-address", |value| value.parse().ok()));
         for flag in ["initial-advertise-peer-urls", "listen-peer-urls"] {
-            addresses.extend(
-                self.flag(Component::Etcd, flag, |value| Some(host_port(value.split(',').next()?)?.0)),
-            );
+            addresses.extend(self.flag(Component::Etcd, flag, |value| {
+                // "Every address" names none.
+                Some(host_port(value.split(',').next()?)?.0).filter(|address| !address.is_unspecified())
+            }));
         }
         addresses.append(&mut self.clues.advertise_address);
         ports.extend(self.flag(Component::KubeApiserver, "secure-port", |value| value.parse().ok()));
@@ -216,7 +177,7 @@ impl<'a> Work<'a> {
     }
 
     /// Takes a value, or notes that it is unknown; a silent backed-up config means kubeadm's default.
-    fn take<T: PartialEq + Serialize>(
+    pub(super) fn take<T: PartialEq + Serialize>(
         &mut self,
         path: &str,
         candidates: Candidates<T>,
@@ -233,8 +194,12 @@ impl<'a> Work<'a> {
     /// Image repository and versions, which are what keeps kubeadm from asking the internet.
     fn images(&mut self) {
         let mut repositories = self.said(|config| config.image_repository.clone());
-        let mut versions = self.said(|config| config.kubernetes_version.clone());
-        for facts in VERSIONED.iter().flat_map(|component| self.of(*component)) {
+        let mut versions = Candidates::new();
+        let mut versioned: Vec<&PodFacts> =
+            VERSIONED.iter().flat_map(|component| self.of(*component)).collect();
+        // What runs tells more of the version than a backup of another component does.
+        versioned.sort_by_key(|facts| !facts.live);
+        for facts in versioned {
             if let Some((repository, tag)) = facts.image_parts() {
                 repositories.push((repository.to_owned(), facts.origin("image")));
                 // kubeadm writes `+` as `_` in a tag (`app/util/version.go`, KubernetesVersionToImageTag).
@@ -253,12 +218,32 @@ impl<'a> Work<'a> {
             "kubeadm's default is registry.k8s.io",
             &Component::ALL,
         );
+        let versions = self.ran_before_said(|config| config.kubernetes_version.clone(), versions);
         let version = self.evidence.choose("kubernetesVersion", versions);
         if version.is_none() {
             let reason = "kubeadm would ask the internet, then take its own version";
             self.evidence.unknown("kubernetesVersion", reason, &VERSIONED);
         }
         self.evidence.config.kubernetes_version = version;
+    }
+
+    /// Candidates for what `kubeadm upgrade` changes in manifests and in no saved file: the caller's word, then
+    /// what ran, then the saved config. A live manifest leaves no doubt, so that a saved value that it outdates
+    /// is no conflict.
+    pub(super) fn ran_before_said<T>(
+        &self,
+        field: impl Fn(&Config) -> Option<T>,
+        ran: Candidates<T>,
+    ) -> Candidates<T> {
+        let (mut all, saved): (Candidates<T>, Candidates<T>) =
+            self.said(field).into_iter().partition(|(_, origin)| *origin == Origin::Caller);
+        let is_live = |origin: &Origin| self.facts.iter().any(|facts| facts.live && facts.is_of(origin));
+        let certain = ran.first().is_some_and(|(_, origin)| is_live(origin));
+        all.extend(ran);
+        if !certain {
+            all.extend(saved);
+        }
+        all
     }
 
     /// Subnets, domain, cluster name.
@@ -299,73 +284,6 @@ impl<'a> Work<'a> {
         clusters.append(&mut self.clues.cluster_name);
         self.evidence.config.cluster_name =
             self.take("clusterName", clusters, "kubeadm's default is kubernetes", &[kcm]);
-    }
-
-    /// Where etcd is, and if it is here, its data and image.
-    fn etcd(&mut self) {
-        const LOCAL: &str = "local";
-        const EXTERNAL: &str = "external";
-        let mut places = self.said(|config| {
-            config.etcd.as_ref().map(|etcd| if matches!(etcd, Etcd::External(_)) { EXTERNAL } else { LOCAL })
-        });
-        places.extend(self.of(Component::Etcd).map(|facts| (LOCAL, facts.origin("manifest"))));
-        let dir = pki(&self.evidence.config);
-        for facts in self.of(Component::KubeApiserver).filter(|facts| facts.has_command()) {
-            let place = if uses_external_etcd(facts, &dir) { EXTERNAL } else { LOCAL };
-            places.push((place, facts.origin("--etcd-cafile")));
-        }
-        if let Some(data) = self.sources.etcd_data.as_ref().filter(|data| data.has_database()) {
-            places.push((LOCAL, Origin::EtcdData(data.data_dir.display().to_string())));
-        }
-        let affects = [Component::Etcd, Component::KubeApiserver];
-        match self.take("etcd", places, "nothing tells whether etcd runs on this node", &affects) {
-            Some(EXTERNAL) => {
-                let mut external = self.said(|config| config.external_etcd().cloned());
-                external.extend(
-                    self.of(Component::KubeApiserver)
-                        .filter_map(|facts| Some((external_etcd(facts)?, facts.origin("--etcd-servers")))),
-                );
-                let external = self.take("etcd.external", external, "the endpoints are not known", &affects);
-                self.evidence.config.etcd = external.map(Etcd::External);
-            }
-            Some(_) => self.local_etcd(),
-            // A silent backed-up config means kubeadm's default: local.
-            None if self.backed_up => self.local_etcd(),
-            None => {}
-        }
-    }
-
-    fn local_etcd(&mut self) {
-        let mut local = LocalEtcd::default();
-        let mut dirs = self.said(|config| config.local_etcd()?.data_dir.clone());
-        dirs.extend(self.flag(Component::Etcd, "data-dir", |value| Some(PathBuf::from(value))));
-        if let Some(data) = self.sources.etcd_data.as_ref().filter(|data| data.has_database()) {
-            dirs.push((data.data_dir.clone(), Origin::EtcdData("folder with a database".into())));
-        }
-        local.data_dir = self.take(
-            "etcd.local.dataDir",
-            dirs,
-            "kubeadm's default is /var/lib/etcd; a wrong folder starts an empty cluster",
-            &[Component::Etcd],
-        );
-        let mut repositories = self.said(|config| config.local_etcd()?.image_repository.clone());
-        let mut tags = self.said(|config| config.local_etcd()?.image_tag.clone());
-        for facts in self.of(Component::Etcd) {
-            if let Some((repository, tag)) = facts.image_parts() {
-                if self.evidence.config.image_repository.as_deref() != Some(repository) {
-                    repositories.push((repository.to_owned(), facts.origin("image")));
-                }
-                tags.push((tag.to_owned(), facts.origin("image tag")));
-            }
-        }
-        local.image_repository = self.evidence.choose("etcd.local.imageRepository", repositories);
-        local.image_tag = self.take(
-            "etcd.local.imageTag",
-            tags,
-            "kubeadm would take the etcd version of its own release, which may be another one than ran",
-            &[Component::Etcd],
-        );
-        self.evidence.config.etcd = Some(Etcd::Local(local));
     }
 
     /// Extra arguments, volumes and variables of each component; etcd first, as its arguments shape
@@ -444,21 +362,4 @@ fn host_port(text: &str) -> Option<(IpAddr, Port)> {
     let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
     let address: std::net::SocketAddr = text.trim_end_matches('/').parse().ok()?;
     Some((address.ip(), Port::new(address.port())?))
-}
-
-/// kubeadm gives the API server other certificates for an external etcd than for its own.
-fn uses_external_etcd(facts: &PodFacts, pki: &Path) -> bool {
-    let is =
-        |flag: &str, file: &str| facts.flag(flag).is_some_and(|value| Path::new(value) == pki.join(file));
-    !(is("etcd-cafile", "etcd/ca.crt") && is("etcd-certfile", "apiserver-etcd-client.crt"))
-}
-
-fn external_etcd(facts: &PodFacts) -> Option<ExternalEtcd> {
-    let path = |flag: &str| facts.flag(flag).map(PathBuf::from).unwrap_or_default();
-    Some(ExternalEtcd {
-        endpoints: facts.flag("etcd-servers")?.split(',').map(ToOwned::to_owned).collect(),
-        ca_file: path("etcd-cafile"),
-        cert_file: path("etcd-certfile"),
-        key_file: path("etcd-keyfile"),
-    })
 }

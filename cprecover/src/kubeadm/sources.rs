@@ -14,11 +14,17 @@ use crate::model::{Component, Observed};
 pub struct Sources {
     /// Values that the caller states; they win over everything.
     pub overrides: Config,
+    /// A kubeadm config that the caller names, and its name; it is believed like `overrides`, and a saved one is
+    /// not looked at then.
+    pub caller_config: Option<(String, Vec<u8>)>,
     /// A kubeadm config saved while the cluster was healthy, and where it was found.
     pub config: Option<(String, Vec<u8>)>,
     /// Manifests, surviving and last known good; of two for one component the first is believed.
     pub manifests: Vec<ManifestSource>,
     /// Containers of the control plane that the runtime still knows, newest first.
+    ///
+    /// Only a caller of this crate fills it ([`RuntimeContainer::from_verbose_info`]); neither
+    /// [`Sources::gather`] nor the engine asks the runtime for them.
     pub containers: Vec<RuntimeContainer>,
     /// Certificates of the PKI folder.
     pub certificates: Vec<CertificateSource>,

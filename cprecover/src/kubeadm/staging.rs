@@ -1,10 +1,11 @@
 //! Lets kubeadm render into a folder of ours, and makes sure that it did nothing else.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::folder::Folder;
 use super::program::{Program, one_line};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Digest};
@@ -21,7 +22,7 @@ const MAX_FILES: usize = 4096;
 
 /// A staging folder, removed when dropped.
 pub(super) struct Staging {
-    dir: tempfile::TempDir,
+    dir: Folder,
     config: PathBuf,
     /// Variables for kubeadm, all of them: proxies that v1beta3 cannot say in the config.
     env: Vec<(String, String)>,
@@ -44,12 +45,7 @@ impl From<Error> for PhaseError {
 impl Staging {
     /// Makes the folder below `parent`, readable by us only.
     pub(super) fn new(parent: &Path) -> Result<Self> {
-        std::fs::create_dir_all(parent).map_err(|source| Error::path("make", parent, source))?;
-        let dir = tempfile::Builder::new()
-            .prefix(".regenerate-")
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir_in(parent)
-            .map_err(|source| Error::path("make a staging folder in", parent, source))?;
+        let dir = Folder::new(parent, ".regenerate-")?;
         let config = dir.path().join("config.yaml");
         let staging = Self { dir, config, env: Vec::new() };
         std::fs::create_dir(staging.manifests())

@@ -55,6 +55,9 @@ pub struct Container {
     pub argv: Vec<String>,
     /// `volumeMounts` as (volume name, path in the container).
     pub mounts: Vec<(String, PathBuf)>,
+    /// The mounts with a `subPath`: (path in the container, path below the volume).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sub_paths: Vec<(PathBuf, PathBuf)>,
     /// The probes as they stand, by kind (`livenessProbe`, `readinessProbe`, `startupProbe`).
     pub probes: BTreeMap<String, serde_json::Value>,
     /// `ports` by name, for probes that name a port.
@@ -152,14 +155,18 @@ impl StaticPod {
     /// Returns the node path behind a path in the first container, by its hostPath mounts.
     #[must_use]
     pub fn node_path(&self, in_container: &Path) -> Option<PathBuf> {
-        let (volume, mount) = self
-            .main()?
+        let main = self.main()?;
+        let (volume, mount) = main
             .mounts
             .iter()
             .filter(|(_, mount)| in_container.starts_with(mount))
             .max_by_key(|(_, mount)| mount.components().count())?;
         let host = self.host_paths.iter().find(|host| host.name == *volume)?;
-        Some(host.path.join(in_container.strip_prefix(mount).ok()?))
+        let below = main.sub_paths.iter().find(|(at, _)| at == mount);
+        let mounted = below.map_or_else(|| host.path.clone(), |(_, below)| host.path.join(below));
+        let rest = in_container.strip_prefix(mount).ok()?;
+        // Joining nothing would leave a slash at the end.
+        Some(if rest.as_os_str().is_empty() { mounted } else { mounted.join(rest) })
     }
 
     /// Returns etcd's data directory as a path on the node.
@@ -273,6 +280,18 @@ mod tests {
             pod.node_path(Path::new("/etc/kubernetes/pki/ca.crt")),
             Some("/etc/kubernetes/pki/ca.crt".into())
         );
+    }
+
+    #[test]
+    fn a_part_of_a_volume_is_the_folder_below() {
+        let text = std::str::from_utf8(ETCD).expect("text");
+        let from = "    - mountPath: /var/lib/etcd\n";
+        let text = text.replace(from, &format!("{from}      subPath: member-1\n"));
+        let pod = StaticPod::parse(text.as_bytes()).expect("parses");
+        assert_eq!(pod.etcd_data_dir(), Some("/var/lib/etcd/member-1".into()));
+        let whole = text.replace("subPath: member-1", "subPath: ''");
+        let pod = StaticPod::parse(whole.as_bytes()).expect("parses");
+        assert_eq!(pod.etcd_data_dir(), Some("/var/lib/etcd".into()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one place that names the YAML crate.
 //!
 //! YAML is read only, never written: manifests are bytes. `serde-saphyr` reads scalars as kubelet's
-//! `sigs.k8s.io/yaml` does (`yes`, `0644`, `1_000`).
+//! `sigs.k8s.io/yaml` does: `yes` is a boolean, `0644` is 420, `1_000` is 1000.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -52,11 +52,15 @@ pub fn value_as_kubelet(bytes: &[u8]) -> Result<Value> {
 }
 
 fn whole<T: DeserializeOwned>(text: &str) -> Result<T> {
-    serde_yaml::from_str(text).map_err(|source| malformed(&source))
+    let options = serde_yaml::options! { legacy_octal_numbers: true };
+    serde_yaml::from_str_with_options(text, options).map_err(|source| malformed(&source))
 }
 
 fn lenient<T: DeserializeOwned>(text: &str) -> Result<T> {
-    let options = serde_yaml::options! { duplicate_keys: serde_yaml::DuplicateKeyPolicy::LastWins };
+    let options = serde_yaml::options! {
+        duplicate_keys: serde_yaml::DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
+    };
     serde_yaml::from_str_with_options(text, options).map_err(|source| malformed(&source))
 }
 
@@ -104,8 +108,11 @@ mod tests {
 
     #[test]
     fn scalars_read_as_kubelet_reads_them() {
-        let value: Value = from_slice(b"a: yes\nb: off\nc: 1_000\n").expect("yaml");
-        assert_eq!(value, json!({"a": true, "b": false, "c": 1000}));
+        let text = b"a: yes\nb: off\nc: 1_000\nd: 0644\ne: '0644'\nf: 0\ng: 0o17\n";
+        let value: Value = from_slice(text).expect("yaml");
+        let want = json!({"a": true, "b": false, "c": 1000, "d": 420, "e": "0644", "f": 0, "g": 15});
+        assert_eq!(value, want);
+        assert_eq!(from_slice_as_kubelet::<Value>(text).expect("yaml"), want);
     }
 
     #[test]

@@ -150,8 +150,11 @@ pub struct RegenerationFact {
     pub component: Component,
     /// Whether it could; unknown with the reason.
     pub possible: Observed<bool>,
-    /// Values that only the operator knows.
+    /// Values that only the operator knows, and what else stands in the way.
     pub missing: Vec<String>,
+    /// What it may change without anyone wanting it: where sources disagree on what shapes the manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dangerous: Vec<String>,
 }
 
 /// A crash-loop pause of kubelet.

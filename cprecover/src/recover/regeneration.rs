@@ -1,49 +1,87 @@
 //! What kubeadm's configuration can be put together from, for the observation and for the act.
 
-use crate::backup::{Group, Store};
-use crate::error::{ErrorKind, Result};
-use crate::kubeadm::{self, ManifestOrigin, ManifestSource, Reconstruction, Sources};
+use crate::backup::{Entry, Group, Store};
+use crate::error::{Error, ErrorKind, Result};
+use crate::facts::node_name;
+use crate::kubeadm::{self, Config, ManifestOrigin, ManifestSource, Reconstruction, Sources};
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
+use crate::parse::yaml::MAX_DOCUMENT_BYTES;
 use crate::recover::observation::{BackupFact, RegenerationFact};
-use crate::sys::find_program;
+use crate::sys::{find_program, read_bounded};
 
-/// Gathers what lies on disk and in verified backups.
+/// The config that `cprecover regenerate capture` saves, among kubeadm's files.
+const CAPTURED: &str = "kubeadm-config.yaml";
+/// Files in which people keep the config that they gave kubeadm, below kubeadm's folder.
+const GIVEN: [&str; 2] = ["kubeadm.yaml", "kubeadm-init.yaml"];
+
+/// Gathers what lies on disk and in this node's own verified backups.
+///
+/// What cannot be read of a backup tells nothing and hinders nothing: it may be of another component.
 pub(crate) fn sources(node: &NodeOptions, store: Option<&Store>, backups: &[BackupFact]) -> Result<Sources> {
     let mut sources = Sources::gather(node)?;
-    let Some(store) = store else { return Ok(sources) };
-    for backup in backups.iter().filter(|backup| backup.verified.present() == Some(&true)) {
-        let path = node.manifests_dir.join(backup.component.manifest_file());
-        let bytes = store.read(&backup.snapshot.parse()?, &path)?;
-        let name = format!("snapshot {}", backup.snapshot);
-        sources.manifests.push(ManifestSource::new(
-            backup.component,
-            ManifestOrigin::LastKnownGood,
-            name,
-            bytes,
-        ));
+    for backup in backups.iter().filter(|backup| backup.is_good()) {
+        let Some(store) = store else { break };
+        match manifest(store, backup) {
+            Ok(manifest) => sources.manifests.push(manifest),
+            Err(error) => tracing::warn!(snapshot = backup.snapshot, %error, "a backup cannot be read"),
+        }
     }
-    if sources.config.is_none() {
-        sources.config = backed_up_config(store)?;
-    }
+    sources.config = saved_config(node, store)?;
     Ok(sources)
 }
 
-/// The newest kubeadm config that a snapshot holds.
-fn backed_up_config(store: &Store) -> Result<Option<(String, Vec<u8>)>> {
-    for listed in store.list()?.into_iter().rev() {
-        let Some(snapshot) = listed.snapshot else { continue };
-        let entry = snapshot.entries.iter().find(|entry| {
-            let path = entry.path.as_path();
-            entry.group == Group::Kubeadm
-                && path.extension().is_some_and(|end| end == "yaml" || end == "conf")
-        });
-        if let Some(entry) = entry {
-            let bytes = store.read(&snapshot.id, entry.path.as_path())?;
-            return Ok(Some((format!("snapshot {}", snapshot.id), bytes)));
+fn manifest(store: &Store, backup: &BackupFact) -> Result<ManifestSource> {
+    let (id, component) = (backup.snapshot.parse()?, backup.component);
+    let snapshot = store.load(&id)?;
+    let entry = snapshot.manifest(component).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("snapshot {id} has no manifest of {component}"))
+    })?;
+    let bytes = store.read(&id, entry.path.as_path())?;
+    let name = format!("snapshot {id} {}", component.manifest_file());
+    Ok(ManifestSource::new(component, ManifestOrigin::LastKnownGood, name, bytes))
+}
+
+/// The kubeadm config that was saved: of the files on the node, else the newest in a snapshot of this node.
+///
+/// Among kubeadm's files are patches and configs of joining nodes as well; what is no config is passed over.
+fn saved_config(node: &NodeOptions, store: Option<&Store>) -> Result<Option<(String, Vec<u8>)>> {
+    let is_config = |bytes: &[u8]| Config::parse(bytes).is_ok();
+    for file in [CAPTURED].iter().chain(&GIVEN) {
+        let on_node = node.kubernetes_dir.join(file);
+        match read_bounded(&node.resolve(&on_node), MAX_DOCUMENT_BYTES) {
+            Ok(bytes) if is_config(&bytes) => return Ok(Some((on_node.display().to_string(), bytes))),
+            Ok(_) => tracing::warn!(path = %on_node.display(), "no kubeadm config that can be read"),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let (Some(store), Some(name)) = (store, node_name(node)) else { return Ok(None) };
+    for snapshot in store.list()?.into_iter().rev().filter_map(|listed| listed.snapshot) {
+        if snapshot.node.as_deref() != Some(name.as_str()) {
+            continue;
+        }
+        let mut entries: Vec<_> =
+            snapshot.entries.iter().filter(|entry| entry.group == Group::Kubeadm && is_yaml(entry)).collect();
+        // The captured one says all; the others say what somebody wrote once.
+        entries.sort_by_key(|entry| entry.path.as_path() != node.kubernetes_dir.join(CAPTURED));
+        for entry in entries {
+            match store.read(&snapshot.id, entry.path.as_path()) {
+                Ok(bytes) if is_config(&bytes) => {
+                    let name = format!("snapshot {} {}", snapshot.id, entry.path.as_path().display());
+                    return Ok(Some((name, bytes)));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(snapshot = %snapshot.id, %error, "a backup cannot be read"),
+            }
         }
     }
     Ok(None)
+}
+
+fn is_yaml(entry: &Entry) -> bool {
+    let end = entry.path.as_path().extension();
+    entry.sha256.is_some() && end.is_some_and(|end| end == "yaml" || end == "yml" || end == "conf")
 }
 
 /// Says for each lost manifest without a good backup whether kubeadm could make it.
@@ -68,19 +106,28 @@ pub(crate) fn facts(
             Ok(reconstruction) => fact(*component, reconstruction),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let missing = vec![error.to_string()];
-                RegenerationFact { component: *component, possible: Observed::Present(false), missing }
+                RegenerationFact {
+                    component: *component,
+                    possible: Observed::Present(false),
+                    missing,
+                    dangerous: Vec::new(),
+                }
             }
             Err(error) => {
                 let possible = Observed::Unknown(error.to_string());
-                RegenerationFact { component: *component, possible, missing: Vec::new() }
+                RegenerationFact {
+                    component: *component,
+                    possible,
+                    missing: Vec::new(),
+                    dangerous: Vec::new(),
+                }
             }
         })
         .collect()
 }
 
 fn fact(component: Component, reconstruction: &Reconstruction) -> RegenerationFact {
-    let missing = reconstruction.missing(&[component]).into_iter();
-    let missing: Vec<String> =
-        missing.map(|unknown| format!("{}: {}", unknown.path, unknown.reason)).collect();
-    RegenerationFact { component, possible: Observed::Present(missing.is_empty()), missing }
+    let missing = reconstruction.obstacles(component);
+    let dangerous = reconstruction.doubts(component);
+    RegenerationFact { component, possible: Observed::Present(missing.is_empty()), missing, dangerous }
 }

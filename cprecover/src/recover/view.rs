@@ -290,7 +290,7 @@ fn regenerations(observation: &Observation) -> Vec<contract::Regeneration> {
             component: contract_component(fact.component),
             possible: observed_verdict(&fact.possible),
             missing: fact.missing.clone(),
-            dangerous: Vec::new(),
+            dangerous: fact.dangerous.clone(),
         })
         .collect()
 }

@@ -91,6 +91,7 @@ impl Node {
         for conf in ["controller-manager.conf", "scheduler.conf"] {
             node.write(&format!("etc/kubernetes/{conf}"), b"apiVersion: v1\nkind: Config\n");
         }
+        node.write("etc/hostname", b"cp1\n");
         node.certificates(ADDRESS, 2000, 4000);
         node.install_kubeadm(double_flags);
         node
@@ -142,17 +143,20 @@ impl Node {
     }
 
     pub(crate) fn certificate(&self, name: &str, cn: &str, dns: &[&str], ips: &[IpAddr], from: i32, to: i32) {
-        let key = rcgen::KeyPair::generate().expect("key");
-        let mut params =
-            rcgen::CertificateParams::new(dns.iter().map(ToString::to_string).collect::<Vec<_>>())
-                .expect("names");
-        params.subject_alt_names.extend(ips.iter().map(|ip| rcgen::SanType::IpAddress(*ip)));
-        params.distinguished_name.push(rcgen::DnType::CommonName, cn);
-        params.not_before = rcgen::date_time_ymd(from, 1, 1);
-        params.not_after = rcgen::date_time_ymd(to, 1, 1);
-        let certificate = params.self_signed(&key).expect("signs");
-        self.write(&format!("etc/kubernetes/pki/{name}.crt"), certificate.pem().as_bytes());
-        self.write(&format!("etc/kubernetes/pki/{name}.key"), key.serialize_pem().as_bytes());
+        let (certificate, key) = pair(cn, None, dns, ips, from, to);
+        self.write(&format!("etc/kubernetes/pki/{name}.crt"), certificate.as_bytes());
+        self.write(&format!("etc/kubernetes/pki/{name}.key"), key.as_bytes());
+    }
+
+    /// Writes a kubeconfig with a client certificate of its own, which has ended.
+    pub(crate) fn kubeconfig(&self, name: &str, cn: &str, organization: &str) {
+        use base64::Engine as _;
+        let (certificate, _) = pair(cn, Some(organization), &[], &[], 2000, 2001);
+        let data = base64::engine::general_purpose::STANDARD.encode(certificate);
+        let text = format!(
+            "apiVersion: v1\nkind: Config\nusers:\n- name: {cn}\n  user:\n    client-certificate-data: {data}\n"
+        );
+        self.write(&format!("etc/kubernetes/{name}"), text.as_bytes());
     }
 
     /// Returns inode, times and digest of every file in the live folder.
@@ -212,4 +216,27 @@ pub(crate) fn kubeadm(
         .expect("kubeadm runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (output.status.code().expect("exit code"), text(output.stdout), text(output.stderr))
+}
+
+/// Makes a certificate, valid between the given years, and its key, both PEM.
+pub(crate) fn pair(
+    cn: &str,
+    organization: Option<&str>,
+    dns: &[&str],
+    ips: &[IpAddr],
+    from: i32,
+    to: i32,
+) -> (String, String) {
+    let key = rcgen::KeyPair::generate().expect("key");
+    let names = dns.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut params = rcgen::CertificateParams::new(names).expect("names");
+    params.subject_alt_names.extend(ips.iter().map(|ip| rcgen::SanType::IpAddress(*ip)));
+    params.distinguished_name.push(rcgen::DnType::CommonName, cn);
+    if let Some(organization) = organization {
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, organization);
+    }
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    let certificate = params.self_signed(&key).expect("signs");
+    (certificate.pem(), key.serialize_pem())
 }

@@ -55,7 +55,9 @@ pub(super) struct Container {
 #[serde(rename_all = "camelCase")]
 struct Mount {
     name: String,
-    mount_path: PathBuf,
+    #[serde(rename = "mountPath")]
+    path: PathBuf,
+    sub_path: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -97,16 +99,18 @@ impl From<Container> for super::Container {
             ("readinessProbe", raw.readiness_probe),
             ("startupProbe", raw.startup_probe),
         ];
+        let all = raw.volume_mounts.unwrap_or_default();
+        let below = |mount: &Mount| {
+            let below = mount.sub_path.clone().filter(|below| !below.as_os_str().is_empty())?;
+            Some((mount.path.clone(), below))
+        };
+        let sub_paths = all.iter().filter_map(below).collect();
         Self {
             name: raw.name,
             image: raw.image.unwrap_or_default(),
             argv: said.map(Option::unwrap_or_default).collect(),
-            mounts: raw
-                .volume_mounts
-                .unwrap_or_default()
-                .into_iter()
-                .map(|m| (m.name, m.mount_path))
-                .collect(),
+            mounts: all.into_iter().map(|m| (m.name, m.path)).collect(),
+            sub_paths,
             probes: probes.into_iter().filter_map(|(kind, probe)| Some((kind.to_owned(), probe?))).collect(),
             ports: raw
                 .ports

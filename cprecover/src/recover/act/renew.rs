@@ -88,6 +88,9 @@ pub fn plan_renewal(
 /// [`ErrorKind::Changed`] when a file is not as it was when the plan was made, or not what was installed;
 /// otherwise as [`Store::install`].
 pub fn apply_renewal(host: &Host<'_>, plan: &RenewalPlan, deadline: &Deadline) -> Result<Renewed> {
+    if plan.renewals.is_empty() {
+        return Err(Error::new(ErrorKind::Invalid, "the plan renews nothing"));
+    }
     let store = Store::open(host.node)?;
     let options = CreateOptions {
         groups: vec![Group::Pki, Group::Kubeconfigs],

@@ -1,10 +1,9 @@
 //! The manifests folder, and what the pods of this node should be.
 
-use std::net::IpAddr;
-
 use crate::backup::{self, Store};
 use crate::diagnose::{LintFact, ManifestFact};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kubeadm::is_stacked;
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
 use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
@@ -90,44 +89,42 @@ fn from_backup(store: &Store, backup: &BackupFact) -> Result<StaticPod> {
     StaticPod::parse_as_kubelet(&store.read(&id, entry.path.as_path())?)
 }
 
-/// Returns the host of `https://host:port`, an IPv6 address without its brackets.
-fn host_of(url: &str) -> &str {
-    let url = url.trim();
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let rest = rest.split('/').next().unwrap_or_default();
-    match rest.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => rest.rsplit_once(':').map_or(rest, |(host, _)| host),
-    }
-}
-
-/// Reports whether the API server's manifest names only etcd servers on other hosts.
+/// Reports whether no manifest of etcd is known, and the API server's says that it is not kubeadm's own.
 pub(super) fn etcd_is_external(pods: &[ExpectedPod]) -> bool {
     let of = |component| pods.iter().find(|pod| pod.component == component).and_then(|pod| pod.pod.as_ref());
-    let Some(servers) = of(Component::KubeApiserver).and_then(|pod| pod.flag("etcd-servers")) else {
-        return false;
-    };
-    let advertised =
-        of(Component::KubeApiserver).and_then(|pod| pod.flag("advertise-address")).unwrap_or_default();
-    let local = |server: &str| match host_of(server).parse::<IpAddr>() {
-        Ok(ip) => ip.is_loopback() || advertised.parse() == Ok(ip),
-        Err(_) => host_of(server) == "localhost",
-    };
-    of(Component::Etcd).is_none() && !servers.split(',').any(local)
+    let api_server = of(Component::KubeApiserver).filter(|pod| pod.flag("etcd-servers").is_some());
+    of(Component::Etcd).is_none() && api_server.is_some_and(|pod| !is_stacked(|flag| pod.flag(flag)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn is_external(servers: &str, advertised: &str) -> bool {
+    const STACKED: [&str; 2] =
+        ["/etc/kubernetes/pki/etcd/ca.crt", "/etc/kubernetes/pki/apiserver-etcd-client.crt"];
+
+    fn is_external(servers: &str, advertised: &str, [ca, certificate]: [&str; 2]) -> bool {
         let text = format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: kube-apiserver, namespace: kube-system}}\nspec:\n  \
              containers:\n  - name: kube-apiserver\n    image: i:v1\n    command:\n    - kube-apiserver\n    \
-             - --etcd-servers={servers}\n    - --advertise-address={advertised}\n"
+             - --etcd-servers={servers}\n    - --advertise-address={advertised}\n    - --etcd-cafile={ca}\n    \
+             - --etcd-certfile={certificate}\n"
         );
         let pod = StaticPod::parse(text.as_bytes()).expect("parses");
         etcd_is_external(&[ExpectedPod { component: Component::KubeApiserver, source: None, pod: Some(pod) }])
+    }
+
+    /// Kubespray's `etcd.service` on a control-plane node, and an etcd cluster of its own that kubeadm set up.
+    #[test]
+    fn an_etcd_that_is_not_kubeadms_own_is_external() {
+        let service = ["/etc/ssl/etcd/ssl/ca.pem", "/etc/ssl/etcd/ssl/node-cp1.pem"];
+        let servers = "https://10.0.0.2:2379,https://10.0.0.3:2379";
+        assert!(is_external(servers, "10.0.0.2", service));
+        assert!(is_external("https://127.0.0.1:2379", "10.0.0.2", service));
+        assert!(is_external("https://10.0.0.7:2379", "10.0.0.2", STACKED));
+        assert!(!is_external(servers, "10.0.0.2", STACKED));
+        let elsewhere = ["/srv/pki/etcd/ca.crt", "/srv/pki/apiserver-etcd-client.crt"];
+        assert!(!is_external("https://127.0.0.1:2379", "10.0.0.2", elsewhere));
     }
 
     #[test]
@@ -137,7 +134,7 @@ mod tests {
             ("https://localhost.example:2379", "10.0.0.2"),
             ("https://[fd00::20]:2379", "fd00::2"),
         ] {
-            assert!(is_external(servers, advertised), "{servers}");
+            assert!(is_external(servers, advertised, STACKED), "{servers}");
         }
         for (servers, advertised) in [
             ("https://127.0.0.1:2379", ""),
@@ -146,7 +143,7 @@ mod tests {
             ("https://[::1]:2379", "fd00::2"),
             ("https://[fd00::2]:2379", "fd00::2"),
         ] {
-            assert!(!is_external(servers, advertised), "{servers}");
+            assert!(!is_external(servers, advertised, STACKED), "{servers}");
         }
     }
 

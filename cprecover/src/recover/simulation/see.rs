@@ -185,7 +185,7 @@ fn backups(node: &SimNode) -> Vec<BackupFact> {
 fn regeneration(node: &SimNode, component: Component) -> RegenerationFact {
     let possible = node.can_regenerate.map_or_else(unknown, Observed::Present);
     let missing = if node.can_regenerate == Some(false) { vec!["kubeadm".into()] } else { Vec::new() };
-    RegenerationFact { component, possible, missing }
+    RegenerationFact { component, possible, missing, dangerous: Vec::new() }
 }
 
 fn health(node: &SimNode, manifests: &[ManifestFact]) -> Vec<HealthFact> {

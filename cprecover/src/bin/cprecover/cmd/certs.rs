@@ -60,6 +60,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
             let deadline = deadline(ctx, what);
             let _lock = NodeLock::acquire(&ctx.node.store())?;
             let plan = make(ctx, what, &deadline)?;
+            if plan.renewals.is_empty() {
+                ctx.emit("cprecover.dev/renewal-plan/v1", &plan, || table(&plan))?;
+                return Ok(Exit::Done);
+            }
             let renewed = apply_renewal(&Host::new(&ctx.node), &plan, &deadline)?;
             ctx.emit("cprecover.dev/renewal/v1", &renewed, || {
                 let undo =
@@ -89,6 +93,9 @@ fn table(plan: &RenewalPlan) -> String {
     let date =
         |unix: i64| jiff::Timestamp::from_second(unix).map_or_else(|_| unix.to_string(), |at| at.to_string());
     let mut text = format!("kubeadm {} {}\n", plan.kubeadm.display(), plan.kubeadm_version);
+    if plan.renewals.is_empty() {
+        text.push_str("nothing to do: every certificate is in force for 30 days or more\n");
+    }
     for renewal in &plan.renewals {
         let ended = renewal.ended_unix.map_or_else(|| "unreadable".to_owned(), date);
         let path = renewal.path.display();

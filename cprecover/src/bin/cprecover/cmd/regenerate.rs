@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cprecover::api::ApiServer;
-use cprecover::backup::{Group, InstallOptions, NewFile, Store};
+use cprecover::backup::{InstallOptions, NewFile, Store};
 use cprecover::kubeadm::{
-    self, Acceptance, EitherReader, Installer, Kubectl, ManifestOrigin, ManifestSource, Options,
-    Reconstruction, RegenerationPlan, Severity, Sources, StagedFile,
+    self, Acceptance, EitherReader, Kubectl, Options, Reconstruction, RegenerationPlan, Severity, Sources,
 };
-use cprecover::model::{Component, Observed};
+use cprecover::model::Component;
+use cprecover::recover::{Host, apply_regeneration, plan_regeneration};
 use cprecover::sys::{Deadline, SystemCommands, read_bounded};
-use cprecover::{Error, ErrorKind, NodeOptions, Result};
+use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use crate::{Context, Exit};
@@ -74,6 +74,9 @@ struct PlanArgs {
     /// Take kubeadm's default for this unknown value, knowingly; may be repeated.
     #[arg(long, value_name = "FIELD")]
     assume_default: Vec<String>,
+    /// A healthy member has just removed this etcd member and added it again: it may start without data.
+    #[arg(long)]
+    etcd_member_just_added: bool,
     /// How long everything may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     timeout: u64,
@@ -85,8 +88,8 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
         Verb::Certs(args) => super::certs::run(ctx, &args),
         Verb::Capture { kubectl } => capture(ctx, kubectl),
         Verb::Plan(args) => {
-            let store = Store::open_read_only(&ctx.node)?;
-            show(ctx, &make(ctx, &args, &store)?.0)
+            let plan = make(ctx, &args, &deadline(ctx, args.timeout))?;
+            plan.map_or_else(|| nothing(ctx), |plan| show(ctx, &plan))
         }
         Verb::Apply { plan, accept_needs_review, accept_dangerous, accept_without_comparison } => {
             let severity = match (accept_dangerous, accept_needs_review) {
@@ -107,67 +110,48 @@ fn deadline(ctx: &Context, seconds: u64) -> Deadline {
     Deadline::after(Duration::from_secs(seconds)).with_cancel(ctx.cancel.clone())
 }
 
-/// Gathers what lies on the node and in its store.
-fn sources(ctx: &Context, config: Option<&PathBuf>, store: &Store) -> Result<Sources> {
-    let mut sources = Sources::gather(&ctx.node)?;
-    let known_good = match store.last_known_good()? {
-        Some(snapshot) => Some(snapshot),
-        None => store.latest()?,
-    };
-    if let Some(snapshot) = &known_good {
-        let origin =
-            if snapshot.health_verified { ManifestOrigin::LastKnownGood } else { ManifestOrigin::Live };
-        for component in Component::ALL {
-            let Some(entry) = snapshot.manifest(component) else { continue };
-            let bytes = store.read(&snapshot.id, entry.path.as_path())?;
-            let name = format!("snapshot {} {}", snapshot.id, component.manifest_file());
-            sources.manifests.push(ManifestSource::new(component, origin, name, bytes));
-        }
-    }
-    sources.config = match config {
-        Some(path) => Some((path.display().to_string(), read_bounded(path, MAX_CONFIG_BYTES)?)),
-        None => backed_up_config(&ctx.node, store)?,
-    };
-    Ok(sources)
-}
-
-/// The captured config on the node, or the newest one in a snapshot.
-fn backed_up_config(node: &NodeOptions, store: &Store) -> Result<Option<(String, Vec<u8>)>> {
-    let on_node = node.kubernetes_dir.join(CAPTURED);
-    match read_bounded(&node.resolve(&on_node), MAX_CONFIG_BYTES) {
-        Ok(bytes) => return Ok(Some((on_node.display().to_string(), bytes))),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    for snapshot in store.list()?.into_iter().rev().filter_map(|listed| listed.snapshot) {
-        let has = snapshot
-            .entries
-            .iter()
-            .any(|entry| entry.group == Group::Kubeadm && entry.path.as_path() == on_node);
-        if has {
-            return Ok(Some((format!("snapshot {}", snapshot.id), store.read(&snapshot.id, &on_node)?)));
-        }
-    }
-    Ok(None)
-}
-
-fn make(ctx: &Context, args: &PlanArgs, store: &Store) -> Result<(RegenerationPlan, Deadline)> {
-    let deadline = deadline(ctx, args.timeout);
+/// Plans the components that were named, else those whose manifests are missing; `None` when all are there.
+fn make(ctx: &Context, args: &PlanArgs, deadline: &Deadline) -> Result<Option<RegenerationPlan>> {
     let mut components = args.components.clone();
     if components.is_empty() {
-        let missing = |c: &Component| !ctx.node.manifests().join(c.manifest_file()).exists();
-        components = Component::ALL.into_iter().filter(missing).collect();
+        components = missing(ctx)?;
     }
     if components.is_empty() {
-        let message = "every manifest is there; name the components to regenerate";
-        return Err(Error::new(ErrorKind::Refused, message));
+        return Ok(None);
     }
     let mut options = Options::default();
     options.kubeadm.clone_from(&args.kubeadm);
     options.assume_defaults.clone_from(&args.assume_default);
-    let sources = sources(ctx, args.config.as_ref(), store)?;
-    let plan = kubeadm::plan(&ctx.node, &components, &sources, &options, &SystemCommands, &deadline)?;
-    Ok((plan, deadline))
+    options.etcd_member_just_added = args.etcd_member_just_added;
+    if let Some(path) = &args.config {
+        options.config = Some((path.display().to_string(), read_bounded(path, MAX_CONFIG_BYTES)?));
+    }
+    plan_regeneration(&Host::new(&ctx.node), &components, &options, deadline).map(Some)
+}
+
+fn missing(ctx: &Context) -> Result<Vec<Component>> {
+    let mut missing = Vec::new();
+    for component in Component::ALL {
+        let path = ctx.node.manifests().join(component.manifest_file());
+        if !path.try_exists().map_err(|source| Error::path("look for", &path, source))? {
+            missing.push(component);
+        }
+    }
+    Ok(missing)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Nothing {
+    nothing_to_do: &'static str,
+}
+
+fn nothing(ctx: &Context) -> Result<Exit> {
+    let text = "every manifest is there; name the components to regenerate";
+    ctx.emit("cprecover.dev/nothing-to-do/v1", &Nothing { nothing_to_do: text }, || {
+        format!("nothing to do: {text}\n")
+    })?;
+    Ok(Exit::Done)
 }
 
 fn show(ctx: &Context, plan: &RegenerationPlan) -> Result<Exit> {
@@ -234,40 +218,12 @@ fn reconstruction(text: &mut String, found: &Reconstruction) {
     text.push('\n');
 }
 
-/// Installs through the store: a snapshot first, then all files or none.
-struct StoreInstaller<'a> {
-    node: &'a NodeOptions,
-    store: Store,
-}
-
-impl Installer for StoreInstaller<'_> {
-    fn install(&self, files: &[StagedFile], deadline: &Deadline) -> Result<()> {
-        let mut new = Vec::new();
-        for file in files {
-            let path = self.node.manifests_dir.join(file.component.manifest_file());
-            let mut put = NewFile::new(path, file.bytes.clone());
-            put.expects = match &file.replaces {
-                Observed::Present(digest) => Some(Some(*digest)),
-                Observed::Absent => Some(None),
-                Observed::Unknown(reason) => {
-                    let message = format!("the live manifest of {} cannot be read: {reason}", file.component);
-                    return Err(Error::new(ErrorKind::Refused, message));
-                }
-            };
-            new.push(put);
-        }
-        let mut options = InstallOptions::default();
-        options.reason = "regenerate".into();
-        self.store.install(&new, &options, deadline).map(drop)
-    }
-}
-
 fn apply(ctx: &Context, args: &PlanArgs, acceptance: Acceptance) -> Result<Exit> {
     // First of all: what a crash left half done is finished before the manifests are compared.
-    let store = Store::open(&ctx.node)?;
-    let (plan, deadline) = make(ctx, args, &store)?;
-    let installer = StoreInstaller { node: &ctx.node, store };
-    let applied = kubeadm::apply(&plan, acceptance, &installer, &deadline)?;
+    drop(Store::open(&ctx.node)?);
+    let deadline = deadline(ctx, args.timeout);
+    let Some(plan) = make(ctx, args, &deadline)? else { return nothing(ctx) };
+    let applied = apply_regeneration(&Host::new(&ctx.node), &plan, acceptance, &deadline)?;
     ctx.emit("cprecover.dev/regeneration/v1", &applied, || {
         let line = |(component, digest): &(Component, _)| format!("installed {component} sha256 {digest}");
         applied.components.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -106,8 +106,24 @@ pub(super) fn kubeconfig(args: &Args, name: &str, rest: &[&str]) -> Result<()> {
     let folder = flags
         .get("kubeconfig-dir")
         .map_or_else(|| below(&args.host_root, Path::new("/etc/kubernetes")), PathBuf::from);
+    let path = folder.join(format!("{name}.conf"));
+    // The real one keeps a file that leads to this cluster, and refuses any other (`kubeconfig.go`,
+    // `createKubeConfigFileIfNotExists`).
+    if let Ok(there) = std::fs::read_to_string(&path) {
+        let says = |key: &str, text: &str| {
+            text.lines().map(str::trim).find(|line| line.starts_with(key)).map(str::to_owned)
+        };
+        if says("server:", &there) != says("server:", &text) {
+            return Err(wrong(&format!(
+                "a kubeconfig file {} exists already but has an unexpected API Server URL",
+                path.display()
+            )));
+        }
+        print_line(format_args!("[kubeconfig] Using existing kubeconfig file: {}", path.display()));
+        return Ok(());
+    }
     print_line(format_args!("[kubeconfig] Writing \"{name}.conf\" kubeconfig file"));
-    write(&folder.join(format!("{name}.conf")), &text)
+    write(&path, &text)
 }
 
 fn pki_of(args: &Args, flags: &command_line::Flags) -> Result<PathBuf> {
