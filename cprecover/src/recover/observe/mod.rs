@@ -231,7 +231,7 @@ mod tests {
         let none = vec!["/bin/false".to_owned()];
         let control = ServiceControl::Commands { start: none.clone(), stop: none.clone(), state: none };
         node.kubelet = control.clone();
-        node.runtime = control;
+        node.runtime = Some(control);
         node.runtime_endpoint = Some("unix:///run/none.sock".into());
         // A folder in its place stands for a file that the disk does not give back.
         std::fs::create_dir_all(node.resolve("/etc/kubernetes/pki/etcd/server.crt")).expect("mkdir");
