@@ -106,7 +106,8 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
         unread("etcd members", why.clone());
     }
 
-    let back_offs = back_off::back_offs(&read_logs.matches, &state, &crashes, host.clock.unix());
+    let booted = back_off::booted(&node.proc_dir);
+    let back_offs = back_off::back_offs(&read_logs.matches, &state, &crashes, booted, host.clock.unix());
     let lost: Vec<Component> = pods
         .iter()
         .map(|pod| pod.component)
