@@ -94,8 +94,15 @@ pub fn endpoints(node: &NodeOptions) -> Result<Vec<Endpoint>> {
 /// nothing tells of another one.
 ///
 /// Sources: CRI-O `contrib/systemd/crio.service`, cri-dockerd `packaging/systemd/cri-docker.service`.
-pub(crate) fn unit(node: &NodeOptions) -> &'static str {
-    let found = endpoints(node).unwrap_or_default();
+///
+/// # Errors
+/// Those of [`endpoints`], but for one: that there is no socket is what a stopped runtime leaves.
+pub(crate) fn unit(node: &NodeOptions) -> Result<&'static str> {
+    let found = match endpoints(node) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::Peer => Vec::new(),
+        Err(error) => return Err(error),
+    };
     // Of several sockets that nothing names, one that nobody listens on may be left over.
     let living: Vec<&Endpoint> = match found.as_slice() {
         [only] => vec![only],
@@ -105,11 +112,11 @@ pub(crate) fn unit(node: &NodeOptions) -> &'static str {
         [only] => only.socket.file_name().and_then(std::ffi::OsStr::to_str),
         _ => None,
     };
-    match name {
+    Ok(match name {
         Some("crio.sock") => "crio.service",
         Some("cri-dockerd.sock") => "cri-docker.service",
         _ => "containerd.service",
-    }
+    })
 }
 
 fn named(node: &NodeOptions, endpoint: &str) -> Result<Endpoint> {

@@ -87,11 +87,11 @@ pub fn kubelet<'a>(node: &NodeOptions, commands: &'a dyn Commands) -> Result<Box
 /// that kubelet uses.
 ///
 /// # Errors
-/// As [`service`].
+/// As [`service`], and those of a file of kubelet's that cannot be read or parsed.
 pub fn runtime<'a>(node: &NodeOptions, commands: &'a dyn Commands) -> Result<Box<dyn Service + 'a>> {
     match &node.runtime {
         Some(control) => service(node, control, commands),
-        None => service(node, &ServiceControl::Systemd(crate::cri::unit(node).to_owned()), commands),
+        None => service(node, &ServiceControl::Systemd(crate::cri::unit(node)?.to_owned()), commands),
     }
 }
 
