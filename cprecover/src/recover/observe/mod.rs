@@ -29,6 +29,8 @@ use crate::policy::contract::Unobserved;
 use crate::probe::{Limits, Prober};
 use crate::sys::{Deadline, read_bounded};
 
+/// How an observation names the manifests folder among what it could not read.
+pub(super) const MANIFESTS_FOLDER: &str = "manifests folder";
 /// How long one look at the container runtime may take.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -47,7 +49,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     let name = node_name(host);
     let manifest_facts = manifests::live(node);
     let lint = manifests::lint(node).unwrap_or_else(|error| {
-        unread("manifests folder", error.to_string());
+        unread(MANIFESTS_FOLDER, error.to_string());
         Vec::new()
     });
     let store = Store::open_read_only(node);

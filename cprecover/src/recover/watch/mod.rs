@@ -102,7 +102,8 @@ pub enum WatchEvent {
         /// The snapshot; an earlier one when it holds the same.
         snapshot: SnapshotId,
     },
-    /// It could not be backed up; it is tried again after a pause that doubles each time, up to an hour.
+    /// It could not be backed up as the last known good; it is tried again after a pause that doubles each
+    /// time, up to an hour.
     BackupFailed {
         /// Why.
         reason: String,
