@@ -48,7 +48,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
 
     let name = node_name(host);
     let manifest_facts = manifests::live(node);
-    let lint = manifests::lint(node).unwrap_or_else(|error| {
+    let mut lint = manifests::lint(node).unwrap_or_else(|error| {
         unread(MANIFESTS_FOLDER, error.to_string());
         Vec::new()
     });
@@ -62,6 +62,10 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     }
     let known = backups.present().map(Vec::as_slice).unwrap_or_default();
     let store = store.ok();
+    match store.as_ref().map_or_else(|| Ok(Vec::new()), |store| manifests::held(node, store)) {
+        Ok(held) => lint.extend(held),
+        Err(error) => unread("held manifests", error.to_string()),
+    }
     let pods = manifests::expected(&manifest_facts, known, store.as_ref());
 
     let (runtime, runtime_info, mut state) = ask_runtime(host, deadline);
