@@ -84,8 +84,9 @@ pub struct NodeOptions {
     pub policy_keys: Vec<PathBuf>,
     /// How kubelet is controlled.
     pub kubelet: ServiceControl,
-    /// How the container runtime is controlled.
-    pub runtime: ServiceControl,
+    /// How the container runtime is controlled; when not given it is the systemd unit that goes with the
+    /// endpoint that kubelet uses.
+    pub runtime: Option<ServiceControl>,
     /// kubelet's log, where it is a file and not in the journal.
     pub kubelet_log: Option<PathBuf>,
     /// Folder of container logs, `<namespace>_<pod>_<uid>/<container>/<n>.log` below it.
@@ -118,7 +119,7 @@ impl Default for NodeOptions {
             crictl: None,
             policy_keys: Vec::new(),
             kubelet: ServiceControl::Systemd("kubelet.service".into()),
-            runtime: ServiceControl::Systemd("containerd.service".into()),
+            runtime: None,
             kubelet_log: None,
             pod_logs_dir: "/var/log/pods".into(),
             proc_dir: "/proc".into(),

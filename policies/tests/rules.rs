@@ -508,3 +508,61 @@ fn an_address_that_the_host_lost_calls_a_person_with_the_evidence_and_the_remedy
         assert!(decisions.iter().any(|d| d.action == Action::RestartKubelet), "{decisions:?}");
     }
 }
+
+/// A real-time clock that is hours ahead at boot.
+#[test]
+fn what_was_done_under_a_clock_that_was_ahead_needs_no_time_to_settle() {
+    let mut seen = broken();
+    seen.findings = vec![finding("ip-changed", FindingKind::Cause)];
+    seen.history.push(past(ActionKind::RestartKubelet, "", 500));
+    assert_eq!(default(&seen), ["unresolved: wait"]);
+    seen.history[0].ended_ms = Some(NOW_MS + 8 * 3_600_000);
+    assert_eq!(default(&seen), ["unresolved: escalate"]);
+}
+
+#[test]
+fn an_expired_certificate_that_nobody_works_with_stops_no_remedy() {
+    let expired = |path: &str| Certificate {
+        path: path.into(),
+        state: CertificateState::Expired,
+        ..Certificate::default()
+    };
+    let mut seen = broken();
+    seen.certificates = vec![
+        expired("/etc/kubernetes/super-admin.conf"),
+        expired("/etc/kubernetes/kubelet.conf"),
+        Certificate {
+            state: CertificateState::Valid,
+            ..expired("/var/lib/kubelet/pki/kubelet-client-current.pem")
+        },
+    ];
+    seen.consents = vec![Consent::RenewCertificates];
+    let told = ["spare-certificates: escalate"; 2];
+    assert_eq!(default(&seen), [&["unresolved: wait"][..], &told].concat());
+    seen.services = vec![service(ServiceName::Kubelet, ServiceState::Failed, 6_000)];
+    assert_eq!(default(&seen), [&["kubelet-down: restart kubelet"][..], &told].concat());
+    // A certificate that a manifest names is in use, whatever its name is.
+    seen.certificates[0].component = Some(Component::KubeApiserver);
+    assert_eq!(default(&seen), ["certificates: renew /etc/kubernetes/super-admin.conf"]);
+    // What kubelet has not rotated to is what it uses.
+    seen.certificates = vec![expired("/etc/kubernetes/kubelet.conf")];
+    assert_eq!(default(&seen), ["certificates: renew /etc/kubernetes/kubelet.conf"]);
+}
+
+#[test]
+fn a_held_manifest_is_for_a_person_and_stops_nothing_else() {
+    let mut seen = broken();
+    seen.backups = vec![backup("b", Component::KubeScheduler)];
+    set(&mut seen, Component::KubeScheduler, ManifestState::Unreadable);
+    for manifest in &mut seen.manifests {
+        if manifest.state == ManifestState::Unreadable {
+            manifest.detail = format!("{} 2026-01-01T00:00:00Z (maintenance)", cprecover_policies::HELD);
+        }
+    }
+    seen.services = vec![service(ServiceName::Kubelet, ServiceState::Failed, 6_000)];
+    assert_eq!(default(&seen), ["manifest-lost: escalate", "kubelet-down: restart kubelet"]);
+    let decisions = decide(Profile::Default, &seen);
+    let Action::Escalate(call) = &decisions[0].action else { panic!("{decisions:?}") };
+    assert_eq!(call.summary, "kube-scheduler.yaml is held since 2026-01-01T00:00:00Z (maintenance)");
+    assert!(call.hints[0].contains("cprecover release kube-scheduler"), "{call:?}");
+}

@@ -59,6 +59,7 @@ pub use remote::{PushReport, PutOutcome, RemoteObjects, RemoteSnapshot, list_rem
 pub use restore::{
     InstallOptions, NewFile, Recovered, RecoveredOutcome, RestoreOptions, RestoreReport, Selection,
 };
+pub(crate) use snapshot::rfc3339;
 pub use snapshot::{
     ComponentView, CreateOptions, Entry, EntryKind, Link, NodePath, Skipped, Snapshot, SnapshotId,
 };

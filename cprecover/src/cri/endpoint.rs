@@ -90,6 +90,35 @@ pub fn endpoints(node: &NodeOptions) -> Result<Vec<Endpoint>> {
     Ok(found)
 }
 
+/// Names the systemd unit of the runtime that kubelet uses, as far as the endpoint tells; containerd's where
+/// nothing tells of another one.
+///
+/// Sources: CRI-O `contrib/systemd/crio.service`, cri-dockerd `packaging/systemd/cri-docker.service`.
+///
+/// # Errors
+/// Those of [`endpoints`], but for one: that there is no socket is what a stopped runtime leaves.
+pub(crate) fn unit(node: &NodeOptions) -> Result<&'static str> {
+    let found = match endpoints(node) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::Peer => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    // Of several sockets that nothing names, one that nobody listens on may be left over.
+    let living: Vec<&Endpoint> = match found.as_slice() {
+        [only] => vec![only],
+        several => several.iter().filter(|endpoint| !endpoint.is_dead()).collect(),
+    };
+    let name = match living.as_slice() {
+        [only] => only.socket.file_name().and_then(std::ffi::OsStr::to_str),
+        _ => None,
+    };
+    Ok(match name {
+        Some("crio.sock") => "crio.service",
+        Some("cri-dockerd.sock") => "cri-docker.service",
+        _ => "containerd.service",
+    })
+}
+
 fn named(node: &NodeOptions, endpoint: &str) -> Result<Endpoint> {
     let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
     if !Path::new(path).is_absolute() {

@@ -24,6 +24,7 @@ mod tests;
 #[doc(hidden)]
 pub mod wire;
 
+pub(crate) use endpoint::unit;
 pub use endpoint::{Endpoint, KNOWN_SOCKETS, endpoints};
 pub use model::{
     Container, ContainerDetail, ContainerState, RuntimeCondition, RuntimeInfo, RuntimeState, Sandbox,

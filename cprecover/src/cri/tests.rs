@@ -52,6 +52,43 @@ fn crictl_of_a_real_node_is_read_field_by_field() {
 }
 
 #[test]
+fn the_unit_is_that_of_the_runtime_that_kubelet_uses() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut node = NodeOptions::at(dir.path()).expect("absolute");
+    assert_eq!(unit(&node).expect("told"), "containerd.service", "nothing tells of another one");
+    let flags = node.resolve("/var/lib/kubelet/kubeadm-flags.env");
+    std::fs::create_dir_all(flags.parent().expect("a folder")).expect("mkdir");
+    for (socket, expected) in [
+        ("/var/run/crio/crio.sock", "crio.service"),
+        ("/run/cri-dockerd.sock", "cri-docker.service"),
+        ("/run/containerd/containerd.sock", "containerd.service"),
+    ] {
+        let text = format!("KUBELET_KUBEADM_ARGS=\"--container-runtime-endpoint=unix://{socket}\"\n");
+        std::fs::write(&flags, text).expect("write");
+        assert_eq!(unit(&node).expect("told"), expected, "{socket}");
+    }
+    node.runtime_endpoint = Some("unix:///run/crio/crio.sock".into());
+    assert_eq!(unit(&node).expect("told"), "crio.service");
+    // What kubelet uses is not known where its file cannot be read.
+    std::fs::remove_file(&flags).expect("remove");
+    std::fs::create_dir(&flags).expect("mkdir");
+    node.runtime_endpoint = None;
+    assert!(unit(&node).is_err());
+    std::fs::remove_dir(&flags).expect("remove");
+    // Of two that nothing names, one that nobody listens on is left over.
+    let at = |path: &str| {
+        let path = node.resolve(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+        UnixListener::bind(path).expect("binds")
+    };
+    drop(at("/run/containerd/containerd.sock"));
+    let crio = at("/run/crio/crio.sock");
+    assert_eq!(unit(&node).expect("told"), "crio.service");
+    drop(crio);
+    assert_eq!(unit(&node).expect("told"), "containerd.service");
+}
+
+#[test]
 fn the_deadlock_shows_two_stale_sandboxes_and_the_orphan_none() {
     let deadlock = recorded!("incident-deadlock");
     assert_eq!(ids(&deadlock.pod_sandboxes("kube-system", "etcd-cp1")), ["7a76df45", "104e3ec5", "32275f73"]);

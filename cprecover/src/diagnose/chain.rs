@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::facts::Facts;
 use super::finding::{Candidate, Confidence, Diagnosis, Finding, FindingId, Link, RootCause, Severity};
 use super::rules::{Answer, Rule, rule_of};
+use crate::model::Component;
 
 /// What is wrong with etcd itself, so that an etcd that is healthy now refutes an old log line of it.
 const ABOUT_ETCD: [FindingId; 9] = [
@@ -82,26 +83,48 @@ fn explains(cause: &Finding, effect: &Finding) -> bool {
     if !rule_of(cause.id).effects.contains(&effect.id) {
         return false;
     }
-    // A crash loop explains that its own component is down, and is explained by another's being down.
+    // A crash loop explains that its own component is down; a component that is down explains the loops of
+    // those that need it, and no other.
     match (cause.id, effect.id) {
-        (FindingId::CrashLoop, id) => down_component(id).is_none_or(|all| shares(cause, all)),
-        (id, FindingId::CrashLoop) => down_component(id).is_none_or(|all| !shares(effect, all)),
+        (FindingId::CrashLoop, id) => looping(id).is_none_or(|any| cause.is_about_any(any)),
+        (id, FindingId::CrashLoop) => in_need_of(id).is_none_or(|all| effect.is_about_none_but(all)),
         _ => true,
     }
 }
 
-fn down_component(id: FindingId) -> Option<&'static [crate::model::Component]> {
-    use crate::model::Component as C;
-    match id {
-        FindingId::EtcdDown => Some(&[C::Etcd]),
+/// Of which components one has to be in a crash loop to bring this effect about.
+fn looping(effect: FindingId) -> Option<&'static [Component]> {
+    use Component as C;
+    match effect {
+        FindingId::EtcdDown | FindingId::EtcdUnreachable => Some(&[C::Etcd]),
         FindingId::ApiserverDown => Some(&[C::KubeApiserver]),
         FindingId::ControllersDown => Some(&[C::KubeControllerManager, C::KubeScheduler]),
+        FindingId::KubeletDisconnected => Some(&[C::Etcd, C::KubeApiserver]),
         _ => None,
     }
 }
 
-fn shares(finding: &Finding, components: &[crate::model::Component]) -> bool {
-    finding.targets.components.iter().any(|component| components.contains(component))
+/// Which components end again and again where this one does not work.
+fn in_need_of(down: FindingId) -> Option<&'static [Component]> {
+    use Component as C;
+    match down {
+        FindingId::EtcdDown | FindingId::EtcdUnreachable => {
+            Some(&[C::KubeApiserver, C::KubeControllerManager, C::KubeScheduler])
+        }
+        FindingId::ApiserverDown => Some(&[C::KubeControllerManager, C::KubeScheduler]),
+        FindingId::ControllersDown => Some(&[]),
+        _ => None,
+    }
+}
+
+impl Finding {
+    fn is_about_any(&self, components: &[Component]) -> bool {
+        self.targets.components.iter().any(|component| components.contains(component))
+    }
+
+    fn is_about_none_but(&self, components: &[Component]) -> bool {
+        self.targets.components.iter().all(|component| components.contains(component))
+    }
 }
 
 fn is_problem(finding: &Finding) -> bool {

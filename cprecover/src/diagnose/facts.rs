@@ -139,6 +139,27 @@ pub struct LintFact {
     pub message: String,
 }
 
+impl LintFact {
+    /// The code of a component's manifest that a person holds; its path is where the manifest was.
+    pub(crate) const HELD: &'static str = "held";
+
+    /// Reports whether it is of a file that kubelet runs beside another one of the same pod.
+    pub(crate) fn is_double(&self) -> bool {
+        matches!(self.code.as_str(), "duplicate-pod" | "backup-copy")
+    }
+
+    /// Reports whether the pod is a component's: by the file's name, or by the pod that the linter names.
+    pub(crate) fn is_double_of_component(&self) -> bool {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let is_of = |component: Component| {
+            let pod = format!("kube-system/{component}");
+            name.starts_with(component.manifest_file())
+                || self.message.split([' ', ',', ';']).any(|word| word == pod)
+        };
+        self.is_double() && Component::ALL.into_iter().any(is_of)
+    }
+}
+
 /// What an offline look at the etcd data folder gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", content = "detail", rename_all = "kebab-case")]

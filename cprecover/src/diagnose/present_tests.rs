@@ -242,3 +242,104 @@ fn certificates_that_could_not_be_read_are_not_taken_for_valid() {
         None
     );
 }
+
+#[test]
+fn an_etcd_that_still_reads_its_database_is_not_kept_out_of_it() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/modes/11-db-locked");
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).expect("recorded");
+    let log = read("etcd.log");
+    let mut running: serde_json::Value = serde_json::from_str(&read("crictl-ps.json")).expect("parses");
+    for container in running["containers"].as_array_mut().expect("a list") {
+        container["state"] = "CONTAINER_RUNNING".into();
+    }
+    let pods = read("crictl-pods.json");
+    let diagnosed = |containers: &str, data: Observed<DataVerdict>| {
+        let files = [("etcd.log", log.as_str()), ("crictl-ps.json", containers), ("crictl-pods.json", &pods)];
+        let mut facts = recorded(&files);
+        facts.etcd_data = data;
+        facts.health.push(refused(Component::Etcd));
+        let diagnosis = diagnose(&facts);
+        let finding = diagnosis.finding(FindingId::DbLocked);
+        let found = finding.map(|finding| (finding.severity, finding.confidence));
+        (found, diagnosis.root_cause == RootCause::Found { id: FindingId::DbLocked })
+    };
+    let locked = || Observed::Present(DataVerdict::Locked(None));
+    let loading = (Some((Severity::Info, Confidence::Possible)), false);
+    assert_eq!(diagnosed(&running.to_string(), locked()), loading);
+    assert_eq!(diagnosed(&running.to_string(), Observed::Unknown("x".into())), loading);
+    // A lock that is known to be free refutes it; one that is held while no etcd runs proves it.
+    assert_eq!(diagnosed(&running.to_string(), Observed::Present(DataVerdict::Intact)), (None, false));
+    let ended = read("crictl-ps.json");
+    assert_eq!(diagnosed(&ended, Observed::Present(DataVerdict::Intact)), (None, false));
+    assert_eq!(diagnosed(&ended, locked()), (Some((Severity::Critical, Confidence::Proven)), true));
+}
+
+#[test]
+fn one_line_of_a_kubelet_that_runs_now_is_no_cause() {
+    let swap = "E0610 14:06:40.5 1 run.go:72] \"command failed\" err=\"failed to run Kubelet: running with swap on is not supported, please disable swap\"\n";
+    let diagnosed = |state: crate::units::ServiceState| {
+        let mut facts = recorded(&[("kubelet.log", &format!("{ALARMED}{swap}"))]);
+        facts.health.push(refused(Component::KubeApiserver));
+        facts.host.units = vec![crate::facts::UnitFact {
+            role: crate::facts::UnitRole::Kubelet,
+            name: "kubelet.service".into(),
+            state: Observed::Present(state),
+        }];
+        let diagnosis = diagnose(&facts);
+        let finding = diagnosis.finding(FindingId::KubeletMisconfigured).expect("told all the same");
+        (finding.severity, diagnosis.root_cause.ids().contains(&FindingId::KubeletMisconfigured))
+    };
+    assert_eq!(diagnosed(crate::units::ServiceState::Active), (Severity::Info, false));
+    assert_eq!(diagnosed(crate::units::ServiceState::Activating).0, Severity::Critical);
+}
+
+/// The flagship of explanations: who is down explains the loops of those that need it, and no others.
+#[test]
+fn an_api_server_that_is_down_is_no_cause_of_etcds_crash_loop() {
+    let of = |component: &str| ALARMED.replace("kube-apiserver", component);
+    let links = |text: &str| {
+        let mut facts = recorded(&[("kubelet.log", text)]);
+        facts.health = Component::ALL.map(refused).to_vec();
+        diagnose(&facts).links.iter().map(|link| (link.cause, link.effect)).collect::<Vec<_>>()
+    };
+    use FindingId::{ApiserverDown, ControllersDown, CrashLoop, EtcdDown, EtcdUnreachable};
+    let etcd = links(&of("etcd"));
+    assert!(etcd.contains(&(CrashLoop, EtcdDown)), "{etcd:?}");
+    assert!(!etcd.contains(&(ApiserverDown, CrashLoop)), "{etcd:?}");
+    let apiserver = links(ALARMED);
+    assert!(apiserver.contains(&(EtcdUnreachable, CrashLoop)), "{apiserver:?}");
+    assert!(apiserver.contains(&(CrashLoop, ApiserverDown)), "{apiserver:?}");
+    let scheduler = links(&of("kube-scheduler"));
+    assert!(scheduler.contains(&(ApiserverDown, CrashLoop)), "{scheduler:?}");
+    assert!(scheduler.contains(&(CrashLoop, ControllersDown)), "{scheduler:?}");
+}
+
+#[test]
+fn a_held_manifest_is_released_not_restored() {
+    let absent = |component: Component| ManifestFact {
+        component,
+        path: std::path::Path::new("/etc/kubernetes/manifests").join(component.manifest_file()),
+        pod: Observed::Absent,
+        parse_error: None,
+    };
+    let mut facts = Facts { manifests: vec![absent(Component::KubeScheduler)], ..Facts::default() };
+    facts.backups = vec![Component::KubeScheduler];
+    let said = |facts: &Facts| {
+        let diagnosis = diagnose(facts);
+        let finding = diagnosis.finding(FindingId::ManifestLost).expect("found");
+        (finding.summary.clone(), finding.remedy.clone())
+    };
+    let (summary, remedy) = said(&facts);
+    assert_eq!(summary, "the manifest of kube-scheduler is missing, so kubelet has stopped this pod");
+    assert!(remedy.contains("backup"), "{remedy}");
+    let held = "kube-scheduler.yaml is held since 2026-01-01T00:00:00Z (maintenance)";
+    facts.lint.push(lint("held", "/etc/kubernetes/manifests/kube-scheduler.yaml", held));
+    let (summary, remedy) = said(&facts);
+    assert_eq!(summary, held);
+    assert!(remedy.contains("cprecover release kube-scheduler.yaml"), "{remedy}");
+    assert!(!remedy.contains("Restore"), "{remedy}");
+    facts.manifests.push(absent(Component::KubeControllerManager));
+    let (summary, remedy) = said(&facts);
+    assert!(summary.contains("of kube-controller-manager is missing") && summary.contains(held), "{summary}");
+    assert!(remedy.contains("Restore") && remedy.contains("release"), "{remedy}");
+}

@@ -1,6 +1,8 @@
 //! Questions that several rules ask of the facts.
 
-use super::facts::{Facts, HealthState, PortHolder, Subject};
+use std::path::Path;
+
+use super::facts::{Facts, HealthState, LintFact, PortHolder, Subject};
 use super::finding::{Evidence, EvidenceKind};
 use super::log_of::LogOf;
 use crate::cri::{Container, ContainerState, Sandbox, SandboxState};
@@ -51,10 +53,9 @@ impl Facts {
 
     /// Reports whether each of these components runs, so that it has its ports, or its log was read.
     pub(super) fn has_logs_of_the_stopped(&self, components: &[Component]) -> bool {
-        components.iter().all(|component| {
-            self.newest_container(*component).is_some_and(|(container, _)| container.is_running())
-                || self.has_log(LogOf::Pod(*component))
-        })
+        components
+            .iter()
+            .all(|component| self.newest_runs(*component) || self.has_log(LogOf::Pod(*component)))
     }
 
     /// Returns what is known of a component's health, with its evidence; the worst answer counts.
@@ -148,6 +149,17 @@ impl Facts {
         Some((container, Some(newest_sandbox)))
     }
 
+    /// Reports whether a component's newest container runs.
+    pub(super) fn newest_runs(&self, component: Component) -> bool {
+        self.newest_container(component).is_some_and(|(container, _)| container.is_running())
+    }
+
+    /// Returns the linter's word on a component's manifest that is held, and since when.
+    pub(crate) fn held(&self, component: Component) -> Option<&LintFact> {
+        let file = component.manifest_file();
+        self.lint.iter().find(|lint| lint.code == LintFact::HELD && lint.path.ends_with(file))
+    }
+
     /// Returns the running containers of a component, in whatever sandbox.
     pub(super) fn running_containers(&self, component: Component) -> Vec<&Container> {
         self.runtime
@@ -201,6 +213,12 @@ impl Facts {
             .or_else(|| {
                 PORTS.iter().find(|(_, ports)| ports.contains(&port.get())).map(|(component, _)| *component)
             })
+    }
+
+    /// Reports whether kubelet or a component works with the certificates of this file.
+    pub(super) fn needs_certificate(&self, path: &Path) -> bool {
+        let mut pods = self.manifests.iter().filter_map(|fact| fact.pod.present());
+        self.host.is_needed(path) || pods.any(|pod| pod.names_file(path))
     }
 
     /// Returns the port holders, where they were looked for.

@@ -9,7 +9,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 
-use super::{CertificateFact, NO_CERTIFICATE};
+use super::{CertificateFact, HostFacts, NO_CERTIFICATE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::NodeOptions;
 use crate::sys::read_bounded;
@@ -20,6 +20,52 @@ const MAX_IN_FILE: usize = 64;
 /// Files of kubeadm (`constants.go`); kubelet's certificate is named by the last one.
 const KUBECONFIGS: [&str; 5] =
     ["admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf"];
+
+/// Files of the pki folders and kubeconfigs without which kubelet or a component does not work (kubernetes
+/// `cmd/kubeadm/app/constants/constants.go`, client-go `util/certificate/certificate_store.go`); `admin.conf`,
+/// `super-admin.conf` and etcd's health-check client are for people and tools.
+const NEEDED: [&str; 11] = [
+    "ca.crt",
+    "apiserver.crt",
+    "apiserver-kubelet-client.crt",
+    "apiserver-etcd-client.crt",
+    "front-proxy-ca.crt",
+    "front-proxy-client.crt",
+    "server.crt",
+    "peer.crt",
+    KUBELET_CLIENT,
+    "controller-manager.conf",
+    "scheduler.conf",
+];
+/// The certificate that kubelet has rotated to; what `kubelet.conf` holds is used only without it.
+const KUBELET_CLIENT: &str = "kubelet-client-current.pem";
+
+impl CertificateFact {
+    /// Reports whether it is valid at this time.
+    pub(crate) const fn is_in_force(&self, now_unix: i64) -> bool {
+        self.not_before_unix <= now_unix && now_unix <= self.not_after_unix
+    }
+}
+
+impl HostFacts {
+    /// Certificates that are not in force; of a bundle of CAs only where none of it is, since whoever verifies by
+    /// it needs one (RFC 5280, 6.1: any trust anchor).
+    pub(crate) fn certificates_out_of_force(&self) -> impl Iterator<Item = &CertificateFact> {
+        self.certificates.iter().filter(|fact| !fact.is_in_force(self.now_unix) && !self.has_stand_in(fact))
+    }
+
+    fn has_stand_in(&self, fact: &CertificateFact) -> bool {
+        let of_bundle = |other: &&CertificateFact| other.is_ca && other.path == fact.path;
+        fact.is_ca && self.certificates.iter().filter(of_bundle).any(|ca| ca.is_in_force(self.now_unix))
+    }
+
+    /// Reports whether kubelet or a component of a kubeadm node works with the certificates of this file.
+    pub(crate) fn is_needed(&self, path: &Path) -> bool {
+        let Some(name) = path.file_name().and_then(std::ffi::OsStr::to_str) else { return false };
+        let is_rotated = || self.certificates.iter().any(|fact| fact.path.ends_with(KUBELET_CLIENT));
+        NEEDED.contains(&name) || (name == "kubelet.conf" && !is_rotated())
+    }
+}
 
 /// Reads all certificates; files that cannot be read are listed with the reason.
 pub(super) fn read(node: &NodeOptions) -> (Vec<CertificateFact>, Vec<(PathBuf, String)>) {

@@ -4,13 +4,17 @@ use super::{UnitFact, UnitRole};
 use crate::model::Observed;
 use crate::node::NodeOptions;
 use crate::sys::{Commands, Deadline};
-use crate::units::{ServiceState, service};
+use crate::units::{self, ServiceState};
 
 /// Asks for both services; one that cannot be asked is unknown, not stopped.
 pub(super) fn read(node: &NodeOptions, commands: &dyn Commands, deadline: &Deadline) -> Vec<UnitFact> {
-    [(UnitRole::Kubelet, &node.kubelet), (UnitRole::Runtime, &node.runtime)]
+    let services = [
+        (UnitRole::Kubelet, units::kubelet(node, commands)),
+        (UnitRole::Runtime, units::runtime(node, commands)),
+    ];
+    services
         .into_iter()
-        .map(|(role, control)| match service(node, control, commands) {
+        .map(|(role, service)| match service {
             Ok(service) => {
                 let state = match service.state(deadline) {
                     Ok(ServiceState::Missing) => Observed::Absent,

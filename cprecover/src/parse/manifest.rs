@@ -169,6 +169,15 @@ impl StaticPod {
         Some(if rest.as_os_str().is_empty() { mounted } else { mounted.join(rest) })
     }
 
+    /// Reports whether a flag of the first container names this file of the node.
+    pub(crate) fn names_file(&self, on_node: &Path) -> bool {
+        let is_named = |value: &str| {
+            let value = Path::new(value);
+            value == on_node || self.node_path(value).is_some_and(|path| path == on_node)
+        };
+        self.main().is_some_and(|main| main.flags().any(|(_, value)| is_named(value)))
+    }
+
     /// Returns etcd's data directory as a path on the node.
     #[must_use]
     pub fn etcd_data_dir(&self) -> Option<PathBuf> {

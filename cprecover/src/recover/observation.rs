@@ -191,3 +191,47 @@ impl Observation {
         }
     }
 }
+
+#[cfg(test)]
+impl JudgedHolder {
+    /// A process on etcd's peer port.
+    pub(super) fn of_test(
+        wanted_by: Component,
+        class: crate::ports::Class,
+        action: crate::ports::Action,
+    ) -> Self {
+        use crate::model::{Pid, ProcessId};
+        use crate::ports::{IdentityProof, ProcessState};
+        let pid = Pid::new(4242).expect("positive");
+        let process = ProcessId { pid, start_ticks: 7 };
+        let evidence = Evidence {
+            process,
+            gone: false,
+            comm: wanted_by.to_string(),
+            exe: Observed::Absent,
+            command_line: Observed::Absent,
+            uid: Observed::Present(0),
+            state: ProcessState::Alive,
+            cgroup: Observed::Absent,
+            ancestors: Vec::new(),
+            namespace_pids: vec![pid],
+            listeners: Vec::new(),
+            data_dir: None,
+            data_dir_lock: Observed::Absent,
+            healthy: Observed::Absent,
+        };
+        let verdict = Verdict { process, class, action, proof: IdentityProof::Cgroup, evidence: Vec::new() };
+        let address = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 2380));
+        Self { wanted_by, port: Port::ETCD_PEER, address, evidence, verdict }
+    }
+
+    /// The container of a component's newest sandbox.
+    pub(super) fn live(wanted_by: Component) -> Self {
+        let (container, sandbox) = ("c".to_owned(), "s".to_owned());
+        let class = crate::ports::Class::Live {
+            container: crate::model::ContainerId::new(container),
+            sandbox: crate::model::SandboxId::new(sandbox),
+        };
+        Self::of_test(wanted_by, class, crate::ports::Action::Leave)
+    }
+}

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::observation::Observation;
+use super::observation::{JudgedHolder, Observation};
+use super::observe::MANIFESTS_FOLDER;
 use super::observe::holders::is_unread_holder;
 use crate::diagnose::{HealthFact, HealthState, Subject};
 use crate::facts::UnitRole;
@@ -47,6 +48,7 @@ impl Verification {
         }
         checks.push(kubelet_check(observation));
         checks.push(holders_check(observation));
+        checks.push(doubles_check(observation));
         Self { healthy: checks.iter().all(|check| check.holds), checks }
     }
 
@@ -65,7 +67,10 @@ fn manifest_check(observation: &Observation, component: Component) -> Check {
     let fact = observation.facts.manifests.iter().find(|manifest| manifest.component == component);
     match fact.map(|fact| &fact.pod) {
         Some(Observed::Present(_)) => check(what, true, "present and valid"),
-        Some(Observed::Absent) => check(what, false, "missing"),
+        Some(Observed::Absent) => {
+            let held = observation.facts.held(component).map(|lint| lint.message.clone());
+            check(what, false, held.unwrap_or_else(|| "missing".to_owned()))
+        }
         Some(Observed::Unknown(why)) => check(what, false, why.clone()),
         None => check(what, false, "not looked at"),
     }
@@ -135,7 +140,39 @@ fn holders_check(observation: &Observation) -> Check {
             format!("port {} is held by {} ({})", holder.port, holder.evidence.process, holder.evidence.comm),
         ),
         (None, Some(unread)) => check(what, false, format!("{}: {}", unread.what, unread.reason)),
-        (None, None) => check(what, true, "no foreign holder"),
+        (None, None) => match unseen(observation) {
+            Some(seen) => check(what, false, seen),
+            None => check(what, true, "no foreign holder"),
+        },
+    }
+}
+
+/// Says whose port nobody was seen on: no holder proves nothing.
+fn unseen(observation: &Observation) -> Option<String> {
+    if observation.pods.is_empty() {
+        return Some("no port of the control plane is known".to_owned());
+    }
+    let has_holder = |component| {
+        let own = |holder: &&JudgedHolder| holder.wanted_by == component;
+        let mut own = observation.holders.iter().filter(own);
+        own.any(|holder| matches!(holder.verdict.class, Class::Live { .. }))
+    };
+    let pod = observation.pods.iter().find(|pod| !has_holder(pod.component))?;
+    Some(match &pod.pod {
+        Some(_) => format!("nobody was seen on a port of {}", pod.component),
+        None => format!("the ports of {} are not known", pod.component),
+    })
+}
+
+/// kubelet may run the other file at its next look (kubernetes `pkg/kubelet/config/file.go`), and a backup of
+/// both is none that could be restored.
+fn doubles_check(observation: &Observation) -> Check {
+    let what = "no other file of the manifests folder is one of these pods";
+    let unread = observation.unobserved.iter().find(|unread| unread.what == MANIFESTS_FOLDER);
+    match (observation.facts.lint.iter().find(|lint| lint.is_double_of_component()), unread) {
+        (Some(lint), _) => check(what, false, format!("{}: {}", lint.path.display(), lint.message)),
+        (None, Some(unread)) => check(what, false, unread.reason.clone()),
+        (None, None) => check(what, true, "none"),
     }
 }
 
@@ -177,11 +214,54 @@ pub(super) fn describe(state: &HealthState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::LintFact;
+    use crate::parse::manifest::StaticPod;
     use crate::policy::contract::Unobserved;
+    use crate::recover::observation::ExpectedPod;
+
+    /// A node on which etcd holds its port.
+    fn of_one_pod() -> Observation {
+        let mut seen = Observation::blank();
+        let pod = StaticPod::parse(ETCD.as_bytes()).expect("parses");
+        seen.pods = vec![ExpectedPod { component: Component::Etcd, source: None, pod: Some(pod) }];
+        seen.holders = vec![JudgedHolder::live(Component::Etcd)];
+        seen
+    }
+
+    const ETCD: &str = include_str!("../../testdata/kubeadm-1.36/manifests/etcd.yaml");
+
+    #[test]
+    fn no_holder_proves_nothing() {
+        let mut seen = Observation::blank();
+        assert!(!holders_check(&seen).holds, "no port is known");
+        seen = of_one_pod();
+        seen.holders.clear();
+        let check = holders_check(&seen);
+        assert!(!check.holds && check.seen.contains("port of etcd"), "{check:?}");
+    }
+
+    #[test]
+    fn a_second_file_of_a_pod_is_not_healthy() {
+        let mut seen = of_one_pod();
+        assert!(doubles_check(&seen).holds);
+        let lint = |path: &str, message: &str| LintFact {
+            code: "backup-copy".into(),
+            path: path.into(),
+            message: message.into(),
+        };
+        seen.facts.lint = vec![lint("/m/app.yaml.bak", "kubelet runs it as pod default/app")];
+        assert!(doubles_check(&seen).holds, "a pod of a user");
+        seen.facts.lint.push(lint("/m/etcd.yaml.bak", "kubelet runs it as pod kube-system/etcd"));
+        let check = doubles_check(&seen);
+        assert!(!check.holds && check.seen.contains("etcd.yaml.bak"), "{check:?}");
+        seen.facts.lint.clear();
+        seen.unobserved.push(Unobserved { what: MANIFESTS_FOLDER.into(), reason: "denied".into() });
+        assert!(!doubles_check(&seen).holds);
+    }
 
     #[test]
     fn a_port_whose_holder_cannot_be_read_is_not_proven_to_be_its_own() {
-        let mut seen = Observation::blank();
+        let mut seen = of_one_pod();
         assert!(holders_check(&seen).holds);
         seen.unobserved.push(Unobserved { what: "pod folders".into(), reason: "x".into() });
         assert!(holders_check(&seen).holds);

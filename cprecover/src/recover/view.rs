@@ -1,20 +1,20 @@
 //! What a policy gets to see of an observation and its diagnosis; pure.
 
+mod host;
+
+use cprecover_policies::HELD;
+
+use self::host::{certificates, disks, services};
 use super::observation::{JudgedHolder, Observation};
 use super::verification::{Verification, describe};
 use crate::cri::{ContainerState, InPlace, RuntimeState, Sandbox, SandboxState};
 use crate::diagnose::{Confidence, DataVerdict, Diagnosis, HealthState, Severity, Subject};
-use crate::facts::{CertificateFact, UnitRole};
 use crate::healthz;
 use crate::model::{Component, Observed};
 use crate::policy::contract::{self, Verdict};
 use crate::policy::contract_component;
 use crate::ports::Class;
 use crate::probe;
-use crate::units::ServiceState;
-
-/// A certificate that ends sooner is called expiring (kubeadm warns 180 days ahead; a week is urgent).
-const EXPIRING_S: i64 = 7 * 24 * 60 * 60;
 
 /// Makes a policy's view.
 #[must_use]
@@ -231,7 +231,11 @@ fn manifests(observation: &Observation) -> Vec<contract::Manifest> {
     let of_component = observation.facts.manifests.iter().map(|fact| {
         let (state, detail) = match &fact.pod {
             Observed::Present(_) => (contract::ManifestState::Present, String::new()),
-            Observed::Absent => (contract::ManifestState::Missing, "no such file".to_owned()),
+            Observed::Absent => match observation.facts.held(fact.component) {
+                // The contract has no word for it; what cannot be looked at is neither restored nor made anew.
+                Some(held) => (contract::ManifestState::Unreadable, held_since(&held.message).to_owned()),
+                None => (contract::ManifestState::Missing, "no such file".to_owned()),
+            },
             Observed::Unknown(why) if fact.parse_error.is_some() => {
                 (contract::ManifestState::Invalid, why.clone())
             }
@@ -245,10 +249,9 @@ fn manifests(observation: &Observation) -> Vec<contract::Manifest> {
         }
     });
     let duplicates = observation.facts.lint.iter().filter_map(|lint| {
-        let duplicate = lint.code == "duplicate-pod" || lint.code == "backup-copy";
         let file = lint.path.file_name()?.to_str()?.to_owned();
         let known = Component::ALL.iter().any(|component| component.manifest_file() == file);
-        (duplicate && !known).then(|| contract::Manifest {
+        (lint.is_double() && !known).then(|| contract::Manifest {
             component: Component::ALL
                 .into_iter()
                 .find(|component| file.starts_with(component.manifest_file()))
@@ -265,6 +268,11 @@ fn manifests(observation: &Observation) -> Vec<contract::Manifest> {
         }
     }
     all
+}
+
+/// Cuts the file's name off, as policies know details.
+fn held_since(message: &str) -> &str {
+    message.find(HELD).and_then(|at| message.get(at..)).unwrap_or(message)
 }
 
 fn backups(observation: &Observation) -> Vec<contract::Backup> {
@@ -295,69 +303,6 @@ fn regenerations(observation: &Observation) -> Vec<contract::Regeneration> {
         .collect()
 }
 
-fn certificates(observation: &Observation) -> Vec<contract::Certificate> {
-    let now = observation.facts.host.now_unix;
-    let readable = observation.facts.host.certificates.iter().map(|fact| contract::Certificate {
-        path: fact.path.display().to_string(),
-        component: None,
-        state: certificate_state(fact, now),
-        not_after_ms: u64::try_from(fact.not_after_unix.saturating_mul(1000)).unwrap_or_default(),
-    });
-    let unreadable = observation.facts.host.unreadable_certificates.iter().map(|(path, _)| {
-        contract::Certificate { path: path.display().to_string(), ..contract::Certificate::default() }
-    });
-    readable.chain(unreadable).collect()
-}
-
-fn certificate_state(fact: &CertificateFact, now: i64) -> contract::CertificateState {
-    if now < fact.not_before_unix {
-        contract::CertificateState::NotYetValid
-    } else if now > fact.not_after_unix {
-        contract::CertificateState::Expired
-    } else if fact.not_after_unix.saturating_sub(now) < EXPIRING_S {
-        contract::CertificateState::Expiring
-    } else {
-        contract::CertificateState::Valid
-    }
-}
-
-fn disks(observation: &Observation) -> Vec<contract::Disk> {
-    let facts = observation.facts.host.disks.iter();
-    facts
-        .map(|disk| contract::Disk {
-            path: disk.path.display().to_string(),
-            total_bytes: disk.total_bytes,
-            available_bytes: disk.available_bytes,
-            // btrfs makes inodes as needed and counts none: policies take 0 for none left.
-            available_inodes: match disk.total_inodes {
-                0 => u64::from(u32::MAX),
-                _ => disk.available_inodes,
-            },
-            read_only: disk.read_only,
-        })
-        .collect()
-}
-
-fn services(observation: &Observation) -> Vec<contract::Service> {
-    let units = observation.facts.host.units.iter();
-    units
-        .map(|unit| contract::Service {
-            name: match unit.role {
-                UnitRole::Kubelet => contract::ServiceName::Kubelet,
-                UnitRole::Runtime => contract::ServiceName::Runtime,
-            },
-            state: match unit.state.present() {
-                Some(state) if state.is_up() => contract::ServiceState::Active,
-                Some(ServiceState::Failed) => contract::ServiceState::Failed,
-                Some(_) => contract::ServiceState::Inactive,
-                None => contract::ServiceState::Unknown,
-            },
-            restart_ms: observation.restart_ms,
-            detail: unit.name.clone(),
-        })
-        .collect()
-}
-
 /// Turns the offline verdict on the data folder into the contract's.
 #[must_use]
 pub(super) fn contract_data(verdict: &Observed<DataVerdict>) -> contract::EtcdData {
@@ -379,16 +324,41 @@ pub(super) fn contract_data(verdict: &Observed<DataVerdict>) -> contract::EtcdDa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::DiskFact;
+    use crate::diagnose::{LintFact, ManifestFact, diagnose};
+    use crate::policy::{Action, Policy};
+    use crate::recover::observation::BackupFact;
 
     #[test]
-    fn a_file_system_that_counts_no_inodes_does_not_lack_them() {
+    fn a_held_manifest_is_not_restored_but_told_to_a_person() {
+        let component = Component::KubeScheduler;
+        let path = std::path::Path::new("/etc/kubernetes/manifests").join(component.manifest_file());
+        let (pod, parse_error) = (Observed::Absent, None);
         let mut seen = Observation::blank();
-        let (path, read_only, total_bytes, available_bytes) = ("/".into(), false, 9, 9);
-        let disk =
-            DiskFact { path, total_bytes, available_bytes, total_inodes: 0, available_inodes: 0, read_only };
-        seen.facts.host.disks = vec![disk.clone(), DiskFact { total_inodes: 9, ..disk }];
-        let told: Vec<u64> = disks(&seen).iter().map(|disk| disk.available_inodes).collect();
-        assert_eq!(told, [u64::from(u32::MAX), 0]);
+        seen.etcd.external = true;
+        seen.facts.manifests = vec![ManifestFact { component, path: path.clone(), pod, parse_error }];
+        let (verified, same_node) = (Observed::Present(true), Observed::Present(true));
+        let snapshot = "000001-20260101T000000Z".to_owned();
+        let (taken_unix_ms, last_known_good) = (0, true);
+        seen.backups = Observed::Present(vec![BackupFact {
+            snapshot,
+            component,
+            taken_unix_ms,
+            verified,
+            last_known_good,
+            same_node,
+        }]);
+        let actions = |seen: &Observation| -> Vec<Action> {
+            let view = policy_view(seen, &diagnose(&seen.facts), Vec::new(), &[]);
+            let policy = Policy::native(cprecover_policies::Profile::Default);
+            policy.decide(&view).decisions.into_iter().map(|decision| decision.action).collect()
+        };
+        let decided = actions(&seen);
+        assert!(matches!(decided.as_slice(), [Action::RestoreManifest { .. }]), "{decided:?}");
+        let message = "kube-scheduler.yaml is held since 2026-01-01T00:00:00Z (maintenance)";
+        seen.facts.lint = vec![LintFact { code: LintFact::HELD.into(), path, message: message.into() }];
+        let decided = actions(&seen);
+        let [Action::Escalate { summary, hints }] = decided.as_slice() else { panic!("{decided:?}") };
+        assert_eq!(summary, message);
+        assert!(hints.iter().any(|hint| hint.contains("cprecover release kube-scheduler")), "{hints:?}");
     }
 }

@@ -75,6 +75,26 @@ pub trait Service {
     fn restart(&self, deadline: &Deadline) -> Result<()>;
 }
 
+/// Returns the node's kubelet.
+///
+/// # Errors
+/// As [`service`].
+pub fn kubelet<'a>(node: &NodeOptions, commands: &'a dyn Commands) -> Result<Box<dyn Service + 'a>> {
+    service(node, &node.kubelet, commands)
+}
+
+/// Returns the node's container runtime: the configured service, else the unit that goes with the endpoint
+/// that kubelet uses.
+///
+/// # Errors
+/// As [`service`], and those of a file of kubelet's that cannot be read or parsed.
+pub fn runtime<'a>(node: &NodeOptions, commands: &'a dyn Commands) -> Result<Box<dyn Service + 'a>> {
+    match &node.runtime {
+        Some(control) => service(node, control, commands),
+        None => service(node, &ServiceControl::Systemd(crate::cri::unit(node)?.to_owned()), commands),
+    }
+}
+
 /// Returns the service that `control` describes.
 ///
 /// # Errors

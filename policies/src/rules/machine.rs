@@ -1,7 +1,7 @@
 //! What everything else stands on: runtime, disk, clock, address, certificates.
 
 use cprecover_policy_sdk::contract::{
-    Action, CertificateState, Consent, Disk, FindingKind, ServiceName, ServiceState, Verdict,
+    Action, Certificate, CertificateState, Consent, Disk, FindingKind, ServiceName, ServiceState, Verdict,
 };
 
 use super::{Case, Step, escalate};
@@ -88,11 +88,40 @@ pub(super) fn address_changed(case: &Case<'_>) -> Step {
     Step::then_stop(decisions.collect())
 }
 
+/// Files of a kubeadm node without which kubelet or a static pod does not work (kubernetes
+/// `cmd/kubeadm/app/constants/constants.go`).
+const NEEDED: [&str; 11] = [
+    "ca.crt",
+    "apiserver.crt",
+    "apiserver-kubelet-client.crt",
+    "apiserver-etcd-client.crt",
+    "front-proxy-ca.crt",
+    "front-proxy-client.crt",
+    "server.crt",
+    "peer.crt",
+    KUBELET_CLIENT,
+    "controller-manager.conf",
+    "scheduler.conf",
+];
+/// The certificate that kubelet has rotated to; what `kubelet.conf` holds is used only without it.
+const KUBELET_CLIENT: &str = "kubelet-client-current.pem";
+
+fn file_name(certificate: &Certificate) -> &str {
+    certificate.path.rsplit('/').next().unwrap_or_default()
+}
+
+fn is_needed(case: &Case<'_>, certificate: &Certificate) -> bool {
+    let is_rotated = || case.seen.certificates.iter().any(|other| file_name(other) == KUBELET_CLIENT);
+    let name = file_name(certificate);
+    certificate.component.is_some() || NEEDED.contains(&name) || (name == "kubelet.conf" && !is_rotated())
+}
+
 pub(super) fn certificates(case: &Case<'_>) -> Step {
     let decisions = case
         .seen
         .certificates
         .iter()
+        .filter(|certificate| is_needed(case, certificate))
         .filter_map(|certificate| match certificate.state {
             CertificateState::Expired if case.consents(Consent::RenewCertificates) => Some(case.act(
                 Action::RenewCertificate(certificate.path.clone()),
@@ -114,4 +143,19 @@ pub(super) fn certificates(case: &Case<'_>) -> Step {
         })
         .collect();
     Step::then_stop(decisions)
+}
+
+/// Nothing on the node works with these, so that no remedy waits for them.
+pub(super) fn spare_certificates(case: &Case<'_>) -> Step {
+    let expired = case.seen.certificates.iter().filter(|certificate| {
+        certificate.state == CertificateState::Expired && !is_needed(case, certificate)
+    });
+    let decisions = expired.map(|certificate| {
+        escalate(
+            format!("certificate {} has expired; the control plane works without it", certificate.path),
+            vec!["renew it with `kubeadm certs renew`, or remove the file if nobody needs it".into()],
+            Vec::new(),
+        )
+    });
+    Step::aside(decisions.collect())
 }

@@ -6,6 +6,9 @@ use cprecover_policy_sdk::contract::{
 
 use super::{Case, Step, escalate, name};
 
+/// How the detail of a manifest begins that is held: kubelet cannot run it, and nobody but a person releases it.
+pub const HELD: &str = "is held since";
+
 pub(super) fn duplicates(case: &Case<'_>) -> Step {
     let decisions = case
         .own_manifests()
@@ -33,6 +36,15 @@ pub(super) fn lost(case: &Case<'_>) -> Step {
         let what = match manifest.state {
             ManifestState::Present | ManifestState::Duplicate => continue,
             ManifestState::Missing if case.manifest_present(component) => continue,
+            // A person took it out on purpose; everything else can be mended without it.
+            ManifestState::Unreadable if manifest.detail.starts_with(HELD) => {
+                decisions.push(escalate(
+                    format!("{} {}", manifest.file, manifest.detail),
+                    vec![format!("`cprecover release {}` lets kubelet run it again", manifest.file)],
+                    Vec::new(),
+                ));
+                continue;
+            }
             ManifestState::Unreadable => {
                 stuck = true;
                 decisions.push(escalate(
@@ -53,7 +65,7 @@ pub(super) fn lost(case: &Case<'_>) -> Step {
         decisions.push(decision);
     }
     // Kubelet is restarted only on a complete set of manifests.
-    Step { stop: stuck, decisions }
+    Step { stop: stuck, ..Step::then_go_on(decisions) }
 }
 
 fn remedy(case: &Case<'_>, manifest: &Manifest, component: Component, what: &str) -> Decision {

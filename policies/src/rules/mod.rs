@@ -14,6 +14,7 @@ use cprecover_policy_sdk::contract::{
     Observation, Outcome, Service, ServiceName,
 };
 
+pub use self::manifests::HELD;
 use crate::Profile;
 
 /// A rule: its name and what it does.
@@ -26,7 +27,7 @@ pub(crate) struct Rule {
 }
 
 /// All rules in the order in which they are tried.
-pub(crate) const ALL: [Rule; 16] = [
+pub(crate) const ALL: [Rule; 17] = [
     Rule {
         id: "runtime-down",
         summary: "the container runtime is down: restart it first, all else needs it",
@@ -56,6 +57,12 @@ pub(crate) const ALL: [Rule; 16] = [
         summary: "expired certificates: renew with consent, else call a person",
         last_resort: false,
         run: machine::certificates,
+    },
+    Rule {
+        id: "spare-certificates",
+        summary: "an expired certificate that the control plane works without: tell a person, go on",
+        last_resort: false,
+        run: machine::spare_certificates,
     },
     Rule {
         id: "duplicate-manifest",
@@ -131,6 +138,8 @@ pub(crate) struct Step {
     pub(crate) decisions: Vec<Decision>,
     /// No later rule may decide.
     pub(crate) stop: bool,
+    /// It is only told: other rules decide as if it were not there.
+    is_aside: bool,
 }
 
 impl Step {
@@ -139,13 +148,18 @@ impl Step {
     }
 
     fn then_go_on(decisions: Vec<Decision>) -> Self {
-        Self { decisions, stop: false }
+        Self { decisions, ..Self::default() }
+    }
+
+    /// Told after everything else, and in the way of nothing.
+    fn aside(decisions: Vec<Decision>) -> Self {
+        Self { decisions, stop: false, is_aside: true }
     }
 
     /// Later rules wait for these decisions to be done, if there are any.
     fn then_stop(decisions: Vec<Decision>) -> Self {
         let stop = !decisions.is_empty();
-        Self { decisions, stop }
+        Self { decisions, stop, is_aside: false }
     }
 }
 
@@ -154,19 +168,21 @@ pub(crate) fn apply(case: &Case<'_>) -> Vec<Decision> {
     if case.healthy() {
         return Vec::new();
     }
-    let mut decisions = Vec::new();
+    let (mut decisions, mut asides) = (Vec::new(), Vec::new());
     for rule in &ALL {
         if rule.last_resort && !decisions.is_empty() {
             break;
         }
         let step = (rule.run)(case);
-        decisions.extend(
+        let to = if step.is_aside { &mut asides } else { &mut decisions };
+        to.extend(
             step.decisions.into_iter().map(|decision| Decision { rule_id: rule.id.into(), ..decision }),
         );
         if step.stop {
             break;
         }
     }
+    decisions.append(&mut asides);
     decisions
 }
 

@@ -10,6 +10,8 @@ use super::{Case, Decision, Step, escalate, name};
 /// (kubeadm `util/staticpod/utils.go`), a small node needs a fraction.
 const SETTLE_MS: u64 = 120_000;
 const SETTLE_HURRIED_MS: u64 = 60_000;
+/// How far a clock may step back before what was done counts as done under another clock.
+const CLOCK_STEP_MS: u64 = 5_000;
 const LOOK_AGAIN_MS: u64 = 2_000;
 /// Waits in a row after which waiting is no plan any more, where nothing else was ever done.
 const MAX_WAITS: usize = 30;
@@ -99,6 +101,8 @@ fn settling(case: &Case<'_>) -> bool {
         .iter()
         .filter(|past| !matches!(past.kind, ActionKind::Wait | ActionKind::Escalate))
         .filter_map(|past| past.ended_ms)
+        // One that ended later than now was done under another clock; that says nothing of when.
+        .filter(|ended| *ended <= case.seen.now_ms.saturating_add(CLOCK_STEP_MS))
         .any(|ended| case.seen.now_ms.saturating_sub(ended) < limit)
 }
 

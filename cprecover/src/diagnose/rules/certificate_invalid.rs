@@ -27,35 +27,21 @@ pub(super) const RULE: Rule = Rule {
 
 const EXPIRED: &[S] = &[S::CertificateExpired, S::CertificateNotYetValid, S::BootstrapKubeconfigMissing];
 
-/// The certificates without which kubelet or a component does not start (kubernetes
-/// `cmd/kubeadm/app/constants/constants.go`, client-go `util/certificate/certificate_store.go`).
-const NEEDED: [&str; 9] = [
-    "ca.crt",
-    "apiserver.crt",
-    "apiserver-kubelet-client.crt",
-    "apiserver-etcd-client.crt",
-    "front-proxy-ca.crt",
-    "front-proxy-client.crt",
-    "server.crt",
-    "peer.crt",
-    "kubelet-client-current.pem",
-];
-
 fn check(facts: &Facts) -> Answer {
     let now = facts.host.now_unix;
     let certificates = &facts.host.certificates;
-    let invalid: Vec<&CertificateFact> = certificates
-        .iter()
-        .filter(|certificate| now < certificate.not_before_unix || certificate.not_after_unix < now)
-        .collect();
-    let is_needed = |path: &&Path| path.file_name().is_some_and(|name| NEEDED.iter().any(|needed| name == *needed));
-    let void: Vec<&Path> = facts.host.void_certificates().filter(is_needed).collect();
+    let mut invalid: Vec<&CertificateFact> = facts.host.certificates_out_of_force().collect();
+    // What the control plane works with comes first; nobody's work waits for what only people use.
+    invalid.sort_by_key(|certificate| !facts.needs_certificate(&certificate.path));
+    let is_spare = invalid.first().is_none_or(|first| !facts.needs_certificate(&first.path));
+    let void: Vec<&Path> =
+        facts.host.void_certificates().filter(|path| facts.needs_certificate(path)).collect();
     let is_unread = facts.host.unread_certificates().next().is_some();
     let untrusted = facts.log_evidence(&[S::UnknownAuthority]);
     let mut logged = facts.log_evidence(EXPIRED);
     let has_no_bootstrap = facts.logs(&[S::BootstrapKubeconfigMissing]).next().is_some();
-    if invalid.is_empty() && !certificates.is_empty() && !is_unread && !has_no_bootstrap {
-        // All certificates of the node are valid now: an expired one is somebody else's, or of the past.
+    if is_spare && !certificates.is_empty() && !is_unread && !has_no_bootstrap {
+        // All certificates that the node works with are valid now: an expired one is somebody else's, or of the past.
         logged.clear();
     }
     if invalid.is_empty() && void.is_empty() && logged.is_empty() && untrusted.is_empty() {
@@ -92,7 +78,9 @@ fn check(facts: &Facts) -> Answer {
     let mut targets = Targets::default();
     targets.paths.extend(void.iter().map(|path| path.to_path_buf()));
     targets.paths.extend(invalid.iter().map(|certificate| certificate.path.clone()));
-    draft(FindingId::CertificateInvalid, Severity::Critical, confidence, summary)
+    let is_harmless = is_spare && !invalid.is_empty() && void.is_empty() && logged.is_empty();
+    let severity = if is_harmless { Severity::Warning } else { Severity::Critical };
+    draft(FindingId::CertificateInvalid, severity, confidence, summary)
         .evidence(seen.chain(damaged).chain(logged).chain(untrusted))
         .targets(targets)
         .remedy(remedy)

@@ -42,7 +42,7 @@ fn check(facts: &Facts) -> Answer {
     }
     super::tidy(&mut targets);
     let names: Vec<&str> = targets.components.iter().map(|component| component.as_str()).collect();
-    let summary = format!("{} restarts again and again, and kubelet waits longer each time", names.join(", "));
+    let summary = format!("{} again and again, and kubelet waits longer each time", super::verb(&names, "restarts", "restart"));
     draft(FindingId::CrashLoop, Severity::Error, Confidence::Likely, summary)
         .evidence(evidence)
         .targets(targets)

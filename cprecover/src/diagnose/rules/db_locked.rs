@@ -2,7 +2,7 @@
 
 use super::{Answer, Rule, draft};
 use crate::diagnose::facts::{DataVerdict, Facts};
-use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity, Targets};
+use crate::diagnose::finding::{Confidence, Evidence, EvidenceKind, FindingId, Severity, Targets};
 use crate::diagnose::log_of::LogOf;
 use crate::diagnose::query::note;
 use crate::logs::SignatureId as S;
@@ -25,6 +25,14 @@ fn check(facts: &Facts) -> Answer {
     if logged.is_empty() && holder.is_none() {
         return Answer::unless(facts.etcd_data.present().is_some() || facts.has_log(LogOf::Pod(Component::Etcd)), "the lock of etcd's database");
     }
+    if holder.is_none() {
+        match &facts.etcd_data {
+            // Nobody holds it now, whatever a log says.
+            Observed::Present(verdict) if !matches!(verdict, DataVerdict::Locked(_)) => return Answer::Excluded,
+            _ if facts.newest_runs(Component::Etcd) => return may_be_loading(logged),
+            _ => {}
+        }
+    }
     let seen = holder.map(|pid| {
         let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("pid {pid}"));
         note(EvidenceKind::Data, "member/snap/db", format!("{who} holds the lock, and no etcd container runs"))
@@ -42,4 +50,17 @@ fn check(facts: &Facts) -> Answer {
     .evidence(seen.into_iter().chain(logged))
     .targets(targets)
     .remedy("Find the process that holds the lock of member/snap/db; treat it as a stale sandbox or as an orphan.")
+}
+
+/// etcd says so after ten seconds, whatever it is that takes its time (etcd `server/embed/etcd.go`, `openBackend`):
+/// it reads a large database that is not in memory.
+fn may_be_loading(logged: Vec<Evidence>) -> Answer {
+    draft(
+        FindingId::DbLocked,
+        Severity::Info,
+        Confidence::Possible,
+        "etcd opens its database for longer than ten seconds: it may still be loading, or another process holds it",
+    )
+    .evidence(logged)
+    .remedy("Wait; a database of several gigabytes takes minutes from a slow disk. Then look who holds the lock of member/snap/db.")
 }

@@ -4,7 +4,6 @@ use super::{Answer, Rule, draft};
 use crate::diagnose::facts::{Facts, LintFact};
 use crate::diagnose::finding::{Confidence, EvidenceKind, FindingId, Severity, Targets};
 use crate::diagnose::query::note;
-use crate::model::Component;
 
 pub(super) const RULE: Rule = Rule {
     id: FindingId::DuplicateManifest,
@@ -26,22 +25,12 @@ pub(super) const RULE: Rule = Rule {
     check,
 };
 
-/// Reports whether a copy is one of a component's manifest: by its name, or by the pod that the linter names.
-fn is_of_component(lint: &LintFact) -> bool {
-    let name = lint.path.file_name().unwrap_or_default().to_string_lossy();
-    Component::ALL.into_iter().any(|component| {
-        let pod = format!("kube-system/{component}");
-        name.starts_with(component.manifest_file())
-            || lint.message.split([' ', ',', ';']).any(|word| word == pod)
-    })
-}
-
 fn check(facts: &Facts) -> Answer {
     let (of_components, of_others): (Vec<&LintFact>, Vec<&LintFact>) = facts
         .lint
         .iter()
-        .filter(|lint| matches!(lint.code.as_str(), "duplicate-pod" | "backup-copy"))
-        .partition(|lint| is_of_component(lint));
+        .filter(|lint| lint.is_double())
+        .partition(|lint| lint.is_double_of_component());
     if of_components.is_empty() && of_others.is_empty() {
         return Answer::unless(!facts.manifests.is_empty(), "the files in the manifest folder");
     }

@@ -196,6 +196,15 @@ fn tidy(targets: &mut Targets) {
     targets.paths.dedup();
 }
 
+/// Writes names and what they do, in the singular or the plural: `a does`, `a and b do`, `a, b and c do`.
+fn verb(names: &[&str], one: &str, several: &str) -> String {
+    match names {
+        [] => several.to_owned(),
+        [name] => format!("{name} {one}"),
+        [first @ .., last] => format!("{} and {last} {several}", first.join(", ")),
+    }
+}
+
 /// Names a service's state for people.
 fn service_state(state: ServiceState) -> &'static str {
     match state {
@@ -265,7 +274,7 @@ fn component_down(facts: &Facts, id: FindingId, components: &[Component], more: 
     tidy(&mut targets);
     let names: Vec<&str> = targets.components.iter().map(|component| component.as_str()).collect();
     let confidence = if is_proven { Confidence::Proven } else { Confidence::Likely };
-    draft(id, Severity::Critical, confidence, format!("{} does not work", names.join(", ")))
+    draft(id, Severity::Critical, confidence, verb(&names, "does not work", "do not work"))
         .evidence(evidence)
         .targets(targets)
         .remedy("It follows from something else; heal that.")
@@ -280,6 +289,13 @@ mod tests {
         for id in FindingId::ALL {
             assert_eq!(RULES.iter().filter(|rule| rule.id == *id).count(), 1, "{id}");
         }
+    }
+
+    #[test]
+    fn one_does_and_several_do() {
+        let names = ["a", "b", "c"];
+        let said = |count| verb(names.get(..count).expect("in range"), "does", "do");
+        assert_eq!([said(1), said(2), said(3)], ["a does", "a and b do", "a, b and c do"]);
     }
 
     #[test]

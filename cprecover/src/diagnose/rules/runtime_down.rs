@@ -34,24 +34,24 @@ fn check(facts: &Facts) -> Answer {
         Observed::Present(state) => Some(format!("{} is {}", unit.name, super::service_state(*state))),
         Observed::Absent => Some(format!("{} does not exist", unit.name)),
     });
-    // A runtime that lists its containers now has recovered from whatever a log says.
-    let answers_now = facts.runtime.present().is_some();
+    // A runtime that lists its containers now has recovered from whatever a log says, and a unit that does not
+    // run is another runtime's.
+    if facts.runtime.present().is_some() {
+        return Answer::Excluded;
+    }
     let mut evidence: Vec<_> =
         stopped.iter().map(|text| note(EvidenceKind::Host, "service manager", text.as_str())).collect();
-    if !answers_now {
-        evidence.extend(facts.log_evidence(&[S::CriServiceUnknown, S::RuntimeSocketMissing]));
-    }
-    if evidence.is_empty() || (answers_now && stopped.is_none()) {
-        return Answer::unless(answers_now || unit.is_some() || facts.has_log(LogOf::Kubelet), "the state of the container runtime");
+    evidence.extend(facts.log_evidence(&[S::CriServiceUnknown, S::RuntimeSocketMissing]));
+    if evidence.is_empty() {
+        return Answer::unless(unit.is_some() || facts.has_log(LogOf::Kubelet), "the state of the container runtime");
     }
     let confidence = if stopped.is_some() { Confidence::Proven } else { Confidence::Likely };
-    let severity = if answers_now { Severity::Warning } else { Severity::Critical };
     let summary = if facts.logs(&[S::CriServiceUnknown]).next().is_some() && stopped.is_none() {
         "the container runtime runs, but does not serve CRI v1, so kubelet cannot start containers"
     } else {
         "the container runtime does not run, so kubelet cannot start containers"
     };
-    draft(FindingId::RuntimeDown, severity, confidence, summary).evidence(evidence).remedy(
+    draft(FindingId::RuntimeDown, Severity::Critical, confidence, summary).evidence(evidence).remedy(
         "Start the container runtime; where it runs without CRI, take cri out of disabled_plugins in \
          /etc/containerd/config.toml and restart it.",
     )

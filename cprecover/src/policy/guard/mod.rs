@@ -3,21 +3,17 @@
 //! Pure: what the observation does not prove is refused. A policy can only narrow what passes here.
 
 mod precondition;
+mod rate;
 
 use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Decision};
 use super::contract::{
-    ActionKind, Component as Name, Consent, Manifest, ManifestState, Observation, Outcome, PastAction,
-    Verdict,
+    ActionKind, Component as Name, Consent, Manifest, ManifestState, Observation, PastAction, Verdict,
 };
 use crate::model::Component;
 use precondition::precondition;
-
-/// Attempts for one target are counted over this time, in milliseconds.
-const WINDOW_MS: u64 = 60 * 60 * 1000;
-/// No policy gets more attempts than this for one target in one hour.
-const MAX_ATTEMPTS: u32 = 10;
+use rate::rate;
 
 /// Names a guard rail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -232,53 +228,6 @@ fn consent(seen: &Observation, decision: &Decision) -> Passed {
         return Err(refused(Rail::Consent, "the caller has not agreed to renewing certificates"));
     }
     Ok(())
-}
-
-fn rate(seen: &Observation, decision: &Decision) -> Passed {
-    let past = tries(seen, &decision.action);
-    let own = past.iter().filter(|past| is_same_try(past, &decision.action)).count();
-    let limit = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-    if own >= limit(decision.max_attempts.min(MAX_ATTEMPTS)) {
-        let why = format!("{} was tried {own} times in the last hour", decision.action);
-        return Err(refused(Rail::RateLimit, why));
-    }
-    if past.len() >= limit(MAX_ATTEMPTS) {
-        let why = format!("kubelet was restarted {} times in the last hour", past.len());
-        return Err(refused(Rail::RateLimit, why));
-    }
-    // An effect in which the engine died is finished at once, not after a pause; it counts as a try.
-    let ended = past.iter().filter(|past| past.outcome != Outcome::Running);
-    let last = ended.map(|past| past.ended_ms.unwrap_or(past.started_ms)).max();
-    if last.is_some_and(|last| seen.now_ms.saturating_sub(last) < decision.cool_down_ms) {
-        return Err(deferred(
-            Rail::CoolDown,
-            format!("the cool-down of {} ms has not passed", decision.cool_down_ms),
-        ));
-    }
-    Ok(())
-}
-
-/// What of the last hour counts for an action: its own tries, and for one that restarts kubelet all that did.
-fn tries<'a>(seen: &'a Observation, action: &Action) -> Vec<&'a PastAction> {
-    let restarts = restarts_kubelet(action.kind());
-    seen.history
-        .iter()
-        .filter(|past| is_same_try(past, action) || (restarts && restarts_kubelet(past.kind)))
-        .filter(|past| seen.now_ms.saturating_sub(past.started_ms) < WINDOW_MS)
-        .collect()
-}
-
-/// A restart of kubelet has one target, kubelet, so that every restart of it is a try of it.
-fn is_same_try(past: &PastAction, action: &Action) -> bool {
-    match action {
-        Action::RestartKubelet => restarts_kubelet(past.kind),
-        _ => past.kind == action.kind() && past.target == action.target(),
-    }
-}
-
-/// A pod folder is moved while kubelet is stopped.
-const fn restarts_kubelet(kind: ActionKind) -> bool {
-    matches!(kind, ActionKind::RestartKubelet | ActionKind::QuarantinePodDir)
 }
 
 #[cfg(test)]

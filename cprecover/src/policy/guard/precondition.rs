@@ -3,11 +3,14 @@
 use super::super::action::{Action, Decision};
 use super::super::contract::{
     Backup, CertificateState, Component as Name, Consent, EtcdData, HolderClass, ManifestState, Observation,
-    SandboxRole, ServiceName, Verdict,
+    SandboxRole, ServiceName, ServiceState, Verdict,
 };
 use super::super::convert::contract_component;
 use super::{Passed, Rail, Ruling, refused};
 use crate::model::{Component, Port, ProcessId, SandboxId};
+
+/// How an observation names the runtime among what it could not read.
+const RUNTIME: &str = "container runtime";
 
 pub(super) fn precondition(seen: &Observation, decision: &Decision) -> Passed {
     match &decision.action {
@@ -88,10 +91,14 @@ fn certificate(seen: &Observation, path: &str) -> Passed {
 }
 
 fn service(seen: &Observation, name: ServiceName) -> Passed {
-    if seen.services.iter().any(|service| service.name == name) {
-        return Ok(());
+    let Some(service) = seen.services.iter().find(|service| service.name == name) else {
+        return Err(refused(Rail::Precondition, "the service was not seen"));
+    };
+    let is_silent = seen.unobserved.iter().any(|part| part.what == RUNTIME);
+    if name == ServiceName::Runtime && service.state == ServiceState::Active && !is_silent {
+        return Err(refused(Rail::Precondition, "the container runtime answers"));
     }
-    Err(refused(Rail::Precondition, "the service was not seen"))
+    Ok(())
 }
 
 /// Ending something of a component needs a manifest, or a verified backup of one, to come back from.

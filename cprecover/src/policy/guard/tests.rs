@@ -4,10 +4,11 @@
 
 use super::super::contract::{
     ActionKind, Backup, Certificate, CertificateState, EtcdData, EtcdMember, Evidence, HolderClass, Manifest,
-    ManifestState, PastAction, PodDir, PortHolder, Regeneration, Sandbox, SandboxRole, Service, ServiceName,
-    ServiceState,
+    ManifestState, Outcome, PastAction, PodDir, PortHolder, Regeneration, Sandbox, SandboxRole, Service,
+    ServiceName, ServiceState,
 };
 use super::super::convert::contract_component;
+use super::rate::WINDOW_MS;
 use super::*;
 use crate::model::{Pid, PodUid, Port, ProcessId, SandboxId};
 

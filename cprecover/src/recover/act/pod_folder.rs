@@ -72,7 +72,7 @@ pub fn quarantine_pods(host: &Host<'_>, uids: &[PodUid], deadline: &Deadline) ->
     };
     // Kubelet is not stopped for a folder that stays where it is.
     pods::judge(host.node, &known_now()?, uids, deadline)?;
-    let kubelet = units::service(host.node, &host.node.kubelet, host.commands)?;
+    let kubelet = units::kubelet(host.node, host.commands)?;
     let ran = matches!(kubelet.state(deadline)?, ServiceState::Active | ServiceState::Activating);
     let stopped = if ran { kubelet.stop(deadline) } else { Ok(()) };
     let result = stopped

@@ -14,13 +14,13 @@ const ACTIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Restarts kubelet.
 pub(super) fn restart_kubelet(host: &Host<'_>, deadline: &Deadline) -> Result<Performed> {
-    let service = units::service(host.node, &host.node.kubelet, host.commands)?;
+    let service = units::kubelet(host.node, host.commands)?;
     restart(host, "kubelet", service.as_ref(), deadline)
 }
 
 /// Restarts the container runtime, and proves that it answers: active is not yet serving.
 pub(super) fn restart_runtime(host: &Host<'_>, deadline: &Deadline) -> Result<Performed> {
-    let service = units::service(host.node, &host.node.runtime, host.commands)?;
+    let service = units::runtime(host.node, host.commands)?;
     let done = restart(host, "the container runtime", service.as_ref(), deadline)?;
     let limit = deadline.at_most(ACTIVE_TIMEOUT);
     loop {

@@ -44,7 +44,7 @@ impl Node {
         let mut options = NodeOptions::at(&root).expect("absolute");
         options.node_name = Some("cp1".into());
         options.kubelet = service(&root.join("kubelet.up"));
-        options.runtime = service(&root.join("runtime.up"));
+        options.runtime = Some(service(&root.join("runtime.up")));
         options.runtime_endpoint = Some("unix:///run/none.sock".into());
         options.crictl = Some("/usr/bin/crictl".into());
         let node = Self { dir, options };

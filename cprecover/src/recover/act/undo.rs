@@ -6,7 +6,7 @@ use crate::cri;
 use crate::error::{Error, ErrorKind, Result};
 use crate::facts::UnitRole;
 use crate::model::{Component, Digest, Observed, PodUid};
-use crate::node::{NodeOptions, ServiceControl};
+use crate::node::NodeOptions;
 use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
 use crate::pods;
 use crate::policy::Action;
@@ -15,7 +15,7 @@ use crate::recover::host::Host;
 use crate::recover::observation::Observation;
 use crate::recover::undo::{TakenBack, Undo};
 use crate::sys::{Deadline, read_bounded};
-use crate::units::{self, ServiceState};
+use crate::units::{self, Service, ServiceState};
 
 /// How an action, about to be done, would be taken back; `None` where it cannot or need not be.
 /// `standing` is the digest of a component's manifest as it stands there.
@@ -189,7 +189,7 @@ fn put_folder_back(
 
 /// kubelet ends what runs without a manifest as soon as it starts.
 fn start_kubelet_again(host: &Host<'_>, deadline: &Deadline) -> Result<TakenBack> {
-    let service = units::service(host.node, &host.node.kubelet, host.commands)?;
+    let service = units::kubelet(host.node, host.commands)?;
     if service.state(deadline)?.is_up() {
         return Ok(TakenBack::Kept("kubelet runs".into()));
     }
@@ -203,7 +203,7 @@ fn start_kubelet_again(host: &Host<'_>, deadline: &Deadline) -> Result<TakenBack
             )));
         }
     }
-    start(host, "kubelet", &host.node.kubelet, deadline)
+    start(host, "kubelet", units::kubelet(host.node, host.commands)?.as_ref(), deadline)
 }
 
 /// Without the runtime nothing tells what runs, but etcd's lock does: kubelet would end an etcd without a
@@ -218,16 +218,15 @@ fn start_runtime_again(host: &Host<'_>, deadline: &Deadline) -> Result<TakenBack
             Err(error) => return Err(error),
         }
     }
-    start(host, "the container runtime", &host.node.runtime, deadline)
+    start(host, "the container runtime", units::runtime(host.node, host.commands)?.as_ref(), deadline)
 }
 
-fn start(host: &Host<'_>, role: &str, control: &ServiceControl, deadline: &Deadline) -> Result<TakenBack> {
-    let service = units::service(host.node, control, host.commands)?;
+fn start(host: &Host<'_>, role: &str, service: &dyn Service, deadline: &Deadline) -> Result<TakenBack> {
     match service.state(deadline)? {
         ServiceState::Active | ServiceState::Activating => Ok(TakenBack::Kept(format!("{role} runs"))),
         ServiceState::Missing => Ok(TakenBack::Kept(format!("there is no service {}", service.name()))),
         _ => {
-            service::start(host, role, service.as_ref(), deadline)?;
+            service::start(host, role, service, deadline)?;
             Ok(TakenBack::Done(format!("{role} is started again")))
         }
     }

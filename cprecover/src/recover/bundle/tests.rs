@@ -16,7 +16,7 @@ fn node(dir: &std::path::Path) -> NodeOptions {
     let none = vec!["/bin/false".to_owned()];
     let control = ServiceControl::Commands { start: none.clone(), stop: none.clone(), state: none };
     node.kubelet = control.clone();
-    node.runtime = control;
+    node.runtime = Some(control);
     node.runtime_endpoint = Some("unix:///run/none.sock".into());
     node
 }

@@ -29,7 +29,7 @@ use crate::diagnose::{Diagnosis, diagnose};
 use crate::error::{ErrorKind, Result};
 use crate::policy::contract;
 use crate::policy::guard::{self, Guarded};
-use crate::policy::{Decision, Outcome};
+use crate::policy::{Action, Decision, Outcome};
 use crate::sys::{Clock, Deadline, millis};
 
 /// How many past effects a policy gets to see.
@@ -46,6 +46,8 @@ pub struct Engine<'a> {
     log: Option<&'a mut AuditLog>,
     options: &'a RecoverOptions,
     past: Vec<contract::PastAction>,
+    /// The policy's waits since the last effect of this run; they are in no log.
+    waits: Vec<contract::PastAction>,
     guard: Guard,
 }
 
@@ -75,7 +77,7 @@ impl<'a> Engine<'a> {
         log: Option<&'a mut AuditLog>,
         options: &'a RecoverOptions,
     ) -> Self {
-        Self { world, decide, clock, log, options, past: Vec::new(), guard: guard::check }
+        Self { world, decide, clock, log, options, past: Vec::new(), waits: Vec::new(), guard: guard::check }
     }
 
     /// Lets an engine without a log know what was done to the node before, so that its plan is the one that
@@ -146,13 +148,19 @@ impl<'a> Engine<'a> {
                 Next::Stop(ending) => break ending,
                 Next::Wait(pause) => {
                     progress(Progress::Waiting(&round.verification));
+                    let is_settling = self.is_settling(last_effect);
+                    let began_ms = millis(self.clock.unix());
                     self.clock.sleep(pause.min(deadline.remaining()));
+                    if !is_settling {
+                        self.remember_wait(&round, began_ms);
+                    }
                 }
                 Next::Do(decision) => {
                     let (done, met) = self.act(&decision, &round, deadline, progress)?;
                     met_others = met;
                     progress(Progress::Ended(&done));
                     last_effect = Some(self.clock.now());
+                    self.waits.clear();
                     blind_looks = 0;
                     report.steps.push(done);
                 }
@@ -190,7 +198,8 @@ impl<'a> Engine<'a> {
         let observed = self.clock.now();
         let diagnosis = diagnose(&observation.facts);
         let verification = Verification::of(&observation);
-        let history = self.log.as_ref().map_or_else(|| self.past.clone(), |log| log.history(MAX_HISTORY));
+        let mut history = self.log.as_ref().map_or_else(|| self.past.clone(), |log| log.history(MAX_HISTORY));
+        history.extend(self.waits.iter().cloned());
         let view = policy_view(&observation, &diagnosis, history, &self.options.consents);
         let mut outcome = (self.decide)(&view);
         outcome.decisions = stage::in_order(outcome.decisions);
@@ -203,6 +212,29 @@ impl<'a> Engine<'a> {
         let policy = outcome.policy.to_string();
         let unread = observation.unobserved.first().map(|part| format!("{}: {}", part.what, part.reason));
         Ok(Round { observation, view, diagnosis, verification, guarded, plan, unread, policy, times })
+    }
+
+    fn is_settling(&self, last_effect: Option<Instant>) -> bool {
+        last_effect.is_some_and(|at| self.clock.now().duration_since(at) < self.options.settle)
+    }
+
+    /// Lets the policy know in the next round that it waited, so that its patience can end; pauses of the
+    /// engine's own are none of its waits.
+    fn remember_wait(&mut self, round: &Round, started_ms: u64) {
+        let decisions = round.guarded.iter().map(|guarded| &guarded.decision);
+        let mut waits = decisions.filter(|decision| matches!(decision.action, Action::Wait { .. }));
+        let Some(wait) = waits.next() else { return };
+        if self.waits.len() >= MAX_HISTORY {
+            self.waits.remove(0);
+        }
+        self.waits.push(contract::PastAction {
+            kind: wait.action.kind(),
+            target: wait.action.target(),
+            rule_id: wait.rule_id.clone(),
+            started_ms,
+            ended_ms: Some(millis(self.clock.unix())),
+            outcome: contract::Outcome::Done,
+        });
     }
 
     fn next(

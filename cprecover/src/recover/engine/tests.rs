@@ -236,3 +236,47 @@ fn every_policy_of_a_chain_and_its_signer_is_in_the_log() {
     });
     assert_eq!(begun, Some("test 1 native, agreed with careful 1 native signed by SHA256:key"));
 }
+
+/// A node of which nothing is known: nothing to do, and no cause.
+struct Silent;
+
+impl World for Silent {
+    fn observe(&mut self, _: &Deadline) -> Observation {
+        let mut seen = Observation::blank();
+        seen.etcd.external = true;
+        seen
+    }
+
+    fn perform(&mut self, action: &Action, _: &Observation, _: &Deadline) -> Result<Performed> {
+        Err(Error::new(ErrorKind::Internal, format!("{action} is not for this node")))
+    }
+
+    fn prepare(&mut self, _: &Action, _: &Observation, _: &Deadline) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn undo_of(&mut self, _: &Action, _: &Observation) -> Option<Undo> {
+        None
+    }
+
+    fn undo(&mut self, _: &Undo, _: u64, _: &Deadline) -> Result<TakenBack> {
+        Ok(TakenBack::Kept("nothing was done".into()))
+    }
+}
+
+#[test]
+fn an_unhealthy_node_without_a_proven_cause_is_not_waited_out_to_the_deadline() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let clock = crate::sys::ManualClock::new(Duration::from_secs(1_750_000_000));
+    let policy = crate::policy::Policy::shipped("default").expect("shipped");
+    let decide = |seen: &contract::Observation| policy.decide(seen);
+    let mut log = AuditLog::open(dir.path(), 1).expect("opens");
+    let options = RecoverOptions::default();
+    let mut world = Silent;
+    let mut engine = Engine::new(&mut world, &decide, &clock, Some(&mut log), &options);
+    let report = engine.run(&clock.deadline(Duration::from_mins(30)), &mut |_| {}).expect("runs");
+    let Ending::Escalated { reason } = &report.ending else { panic!("{:?}", report.ending) };
+    assert!(reason.contains("no cause is proven"), "{reason}");
+    assert!(clock.elapsed() >= Duration::from_secs(50), "it was given time: {:?}", clock.elapsed());
+    assert!(clock.elapsed() < Duration::from_mins(3), "{:?}", clock.elapsed());
+}

@@ -1,17 +1,25 @@
 //! What is left of kubelet's crash-loop pauses: from its log and from what the runtime tells of containers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::cri::{Container, ContainerDetail, RuntimeState, RuntimeView, UnixNanos};
 use crate::logs::{LogMatch, SignatureId};
 use crate::model::{Component, Observed};
 use crate::recover::observation::BackOffFact;
-use crate::sys::{Deadline, millis};
+use crate::sys::{Deadline, millis, read_bounded};
 
 /// kubelet's first pause and the longest one (kubernetes `pkg/kubelet/kubelet.go`: `MaxContainerBackOff` is
 /// 300 s, `backOffPeriod` 10 s; each crash doubles it).
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// A container that ran for longer leaves no pause behind: kubelet drops what it has not touched for twice the
+/// longest one (client-go `util/flowcontrol/backoff.go`: `hasExpired`; it is touched when the container is made).
+/// It is kept in memory, so that a boot empties it.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
+/// The counters of a machine with many processors.
+const MAX_STAT_BYTES: usize = 4 << 20;
 
 /// When a component's newest container and the one before it ended.
 pub(super) struct Crash {
@@ -53,11 +61,20 @@ pub(super) fn crashes(
     Component::ALL.into_iter().filter_map(crash).collect()
 }
 
+/// When the machine was booted, since 1970: `btime` of proc_stat(5).
+pub(super) fn booted(proc_dir: &Path) -> Option<Duration> {
+    let text = read_bounded(&proc_dir.join("stat"), MAX_STAT_BYTES).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let seconds = text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
 /// Crash-loop pauses that still run, for components whose newest container has ended.
 pub(super) fn back_offs(
     matches: &[LogMatch],
     runtime: &Observed<RuntimeState>,
     crashes: &[Crash],
+    booted: Option<Duration>,
     now: Duration,
 ) -> Vec<BackOffFact> {
     let Observed::Present(state) = runtime else { return Vec::new() };
@@ -69,6 +86,7 @@ pub(super) fn back_offs(
         let crash = crashes.iter().find(|crash| crash.component == component);
         let remaining = match crash {
             // The log may be of a crash before this one, or of a kubelet before this one.
+            Some(crash) if booted.is_some_and(|booted| since_1970(crash.ended_at) < booted) => Duration::ZERO,
             Some(crash) => left(computed(crash), crash.ended_at, now),
             // When it began is not known, so all of it may be left.
             None => logged(matches, component)?,
@@ -90,8 +108,13 @@ fn logged(matches: &[LogMatch], component: Component) -> Option<Duration> {
 }
 
 /// The pause after a crash: none after the first, then 10 s, doubled each time. A kubelet that was restarted
-/// begins anew, which the pause before shows: the next one is at most twice as long.
+/// begins anew, which the pause before shows: the next one is at most twice as long. One that ran for long is
+/// started again at once, and its pauses begin anew.
 fn computed(crash: &Crash) -> Duration {
+    let ran = crash.ended_at.0.saturating_sub(crash.made_at.0);
+    if Duration::from_nanos(u64::try_from(ran).unwrap_or_default()) > FORGOTTEN_AFTER {
+        return Duration::ZERO;
+    }
     let Some(doublings) = crash.attempt.checked_sub(1) else { return Duration::ZERO };
     let by_count = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doublings.min(16)));
     let by_gap = crash.before_ended_at.map(|before| {
@@ -102,9 +125,12 @@ fn computed(crash: &Crash) -> Duration {
 }
 
 fn left(pause: Duration, ended_at: UnixNanos, now: Duration) -> Duration {
-    let ended = Duration::from_nanos(u64::try_from(ended_at.0).unwrap_or_default());
     // A clock that was set back must not make the pause longer than it is.
-    (ended + pause).saturating_sub(now).min(pause)
+    (since_1970(ended_at) + pause).saturating_sub(now).min(pause)
+}
+
+fn since_1970(at: UnixNanos) -> Duration {
+    Duration::from_nanos(u64::try_from(at.0).unwrap_or_default())
 }
 
 /// Reads a Go duration of the forms that kubelet prints: `10s`, `1m20s`, `5m0s`.
@@ -159,6 +185,24 @@ mod tests {
         assert_eq!(computed(&crash(7, 1001, 1002, Some(1000))).as_secs(), 10);
     }
 
+    #[test]
+    fn one_that_ran_for_long_is_started_again_at_once() {
+        assert_eq!(computed(&crash(7, 1000, 1000 + 3600, None)), Duration::ZERO);
+        assert_eq!(computed(&crash(7, 1000, 1000 + 601, Some(990))), Duration::ZERO);
+        assert_eq!(computed(&crash(7, 1000, 1000 + 600, None)).as_secs(), 300);
+        // And the next pause is the first one.
+        assert_eq!(computed(&crash(8, 4601, 4602, Some(4600))).as_secs(), 10);
+    }
+
+    #[test]
+    fn the_boot_is_read_from_proc() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        assert_eq!(booted(dir.path()), None);
+        std::fs::write(dir.path().join("stat"), "cpu  1 2\nctxt 7\nbtime 1795479000\nprocesses 9\n")
+            .expect("write");
+        assert_eq!(booted(dir.path()), Some(Duration::from_secs(1_795_479_000)));
+    }
+
     /// Of a real node: kubelet's recorded log names 10 s, the pause of an earlier crash; the runtime knows of
     /// five restarts.
     #[test]
@@ -178,18 +222,25 @@ mod tests {
         let state = Observed::Present(state);
         let at = |seconds: i64, crashes: &[Crash]| {
             let now = Duration::from_secs(u64::try_from(made + 1 + seconds).expect("after 1970"));
-            let all = back_offs(&matches, &state, crashes, now);
+            let all = back_offs(&matches, &state, crashes, None, now);
             all.iter().find(|fact| fact.component == Component::Etcd).map(|fact| fact.remaining_ms)
         };
         assert_eq!(at(0, &crashes), Some(160_000));
         assert_eq!(at(100, &crashes), Some(60_000));
         assert_eq!(at(160, &crashes), None, "it is over");
         assert_eq!(at(-4000, &crashes), Some(160_000), "the clock was set back");
+        // What ended before the boot is not in the memory of the kubelet that runs now.
+        let ended = Duration::from_secs(u64::try_from(made + 1).expect("after 1970"));
+        for (booted, waits) in [(ended, true), (ended + Duration::from_secs(1), false)] {
+            let all = back_offs(&matches, &state, &crashes, Some(booted), ended);
+            let is_waiting = all.iter().any(|fact| fact.component == Component::Etcd);
+            assert_eq!(is_waiting, waits, "{all:?}");
+        }
         // When the runtime does not tell when it ended, the whole pause of the log is what is known.
         assert_eq!(at(100, &[]), Some(10_000));
         // What runs has no pause.
         assert!(
-            back_offs(&matches, &state, &crashes, Duration::ZERO)
+            back_offs(&matches, &state, &crashes, None, Duration::ZERO)
                 .iter()
                 .all(|f| f.component != Component::KubeScheduler)
         );

@@ -211,38 +211,15 @@ pub(in crate::recover) fn diagnosis_fact(holder: &JudgedHolder) -> PortHolder {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use super::*;
     use crate::cri::{ContainerDetail, RuntimeInfo, parse};
-    use crate::model::ProcessId;
-    use crate::ports::{IdentityProof, ProcessState};
     use crate::sys::ManualClock;
 
     fn holder(action: Action) -> JudgedHolder {
-        let pid = Pid::new(4242).expect("positive");
-        let process = ProcessId { pid, start_ticks: 7 };
-        let evidence = Evidence {
-            process,
-            gone: false,
-            comm: "etcd".into(),
-            exe: Observed::Absent,
-            command_line: Observed::Absent,
-            uid: Observed::Present(0),
-            state: ProcessState::Alive,
-            cgroup: Observed::Absent,
-            ancestors: Vec::new(),
-            namespace_pids: vec![pid],
-            listeners: Vec::new(),
-            data_dir: None,
-            data_dir_lock: Observed::Absent,
-            healthy: Observed::Absent,
-        };
         let class = Class::Orphan { component: Some(Component::Etcd), container: None };
-        let verdict = Verdict { process, class, action, proof: IdentityProof::Cgroup, evidence: Vec::new() };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 2380));
-        JudgedHolder { wanted_by: Component::Etcd, port: Port::ETCD_PEER, address, evidence, verdict }
+        JudgedHolder::of_test(Component::Etcd, class, action)
     }
 
     /// Judges with a list in which the holder's container is missing unless the list is the newer one.

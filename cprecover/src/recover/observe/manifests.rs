@@ -1,12 +1,15 @@
 //! The manifests folder, and what the pods of this node should be.
 
-use crate::backup::{self, Store};
+use cprecover_policies::HELD;
+
+use crate::backup::{self, Held, HeldState, Store, rfc3339};
 use crate::diagnose::{LintFact, ManifestFact};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kubeadm::is_stacked;
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
 use crate::parse::manifest::{MAX_MANIFEST_BYTES, StaticPod};
+use crate::recover::act::bounce::REASON;
 use crate::recover::observation::{BackupFact, ExpectedPod, PodSource};
 use crate::sys::read_bounded;
 
@@ -44,6 +47,19 @@ pub(super) fn lint(node: &NodeOptions) -> Result<Vec<LintFact>> {
         message: finding.message,
     };
     Ok(findings.into_iter().map(fact).collect())
+}
+
+/// Components' manifests that a person holds. What cprecover's own bounce left held it releases by itself.
+pub(super) fn held(node: &NodeOptions, store: &Store) -> Result<Vec<LintFact>> {
+    let own = |held: &Held| Component::ALL.iter().any(|component| component.manifest_file() == held.file);
+    let is_out = |held: &Held| matches!(held.state, HeldState::Held | HeldState::OnlyInSnapshot);
+    let all = store.held()?.into_iter();
+    let fact = |held: Held| {
+        let why = if held.reason.is_empty() { String::new() } else { format!(" ({})", held.reason) };
+        let message = format!("{} {HELD} {}{why}", held.file, rfc3339(held.since_unix_s));
+        LintFact { code: LintFact::HELD.to_owned(), path: node.manifests_dir.join(&held.file), message }
+    };
+    Ok(all.filter(|held| own(held) && is_out(held) && held.reason != REASON).map(fact).collect())
 }
 
 /// The pods that this node should run: its manifests, and what only a backup still knows.
@@ -198,5 +214,28 @@ mod tests {
         // kubelet takes no boolean for text.
         let fact = look(&ETCD.replacen("  labels:\n", "  labels:\n    scrape: true\n", 1));
         assert!(fact.pod.present().is_none() && fact.parse_error.is_some(), "{fact:?}");
+    }
+
+    #[test]
+    fn a_persons_hold_is_seen_and_our_own_is_not() {
+        use crate::sys::Deadline;
+        let dir = tempfile::tempdir().expect("temp dir");
+        let node = NodeOptions::at(dir.path()).expect("absolute");
+        std::fs::create_dir_all(node.manifests()).expect("mkdir");
+        std::fs::write(node.manifests().join("etcd.yaml"), ETCD).expect("write");
+        let store = Store::open(&node).expect("opens");
+        let soon = || Deadline::after(std::time::Duration::from_secs(20));
+        for (reason, seen) in [("disk is replaced", 1), (REASON, 0)] {
+            store.hold("etcd.yaml", reason, &soon()).expect("holds");
+            let found = held(&node, &store).expect("reads");
+            assert_eq!(found.len(), seen, "{found:?}");
+            if let [only] = found.as_slice() {
+                assert_eq!(only.path, std::path::Path::new("/etc/kubernetes/manifests/etcd.yaml"));
+                assert!(only.message.starts_with("etcd.yaml is held since 20"), "{only:?}");
+                assert!(only.message.ends_with("Z (disk is replaced)"), "{only:?}");
+            }
+            store.release("etcd.yaml", &soon()).expect("releases");
+            assert_eq!(held(&node, &store).expect("reads"), []);
+        }
     }
 }

@@ -29,6 +29,8 @@ use crate::policy::contract::Unobserved;
 use crate::probe::{Limits, Prober};
 use crate::sys::Deadline;
 
+/// How an observation names the manifests folder among what it could not read.
+pub(super) const MANIFESTS_FOLDER: &str = "manifests folder";
 /// How long one look at the container runtime may take.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -49,8 +51,8 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
         unread("node name", "neither kubelet's files nor the host tell it; set nodeName".into());
     }
     let manifest_facts = manifests::live(node);
-    let lint = manifests::lint(node).unwrap_or_else(|error| {
-        unread("manifests folder", error.to_string());
+    let mut lint = manifests::lint(node).unwrap_or_else(|error| {
+        unread(MANIFESTS_FOLDER, error.to_string());
         Vec::new()
     });
     let store = Store::open_read_only(node);
@@ -65,6 +67,10 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     }
     let known = backups.present().map(Vec::as_slice).unwrap_or_default();
     let store = store.ok();
+    match store.as_ref().map_or_else(|| Ok(Vec::new()), |store| manifests::held(node, store)) {
+        Ok(held) => lint.extend(held),
+        Err(error) => unread("held manifests", error.to_string()),
+    }
     let pods = manifests::expected(&manifest_facts, known, store.as_ref());
 
     let (runtime, runtime_info, mut state) = ask_runtime(host, deadline);
@@ -111,7 +117,8 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
         unread("etcd members", why.clone());
     }
 
-    let back_offs = back_off::back_offs(&read_logs.matches, &state, &crashes, host.clock.unix());
+    let booted = back_off::booted(&node.proc_dir);
+    let back_offs = back_off::back_offs(&read_logs.matches, &state, &crashes, booted, host.clock.unix());
     let lost: Vec<Component> = pods
         .iter()
         .map(|pod| pod.component)
@@ -236,7 +243,7 @@ mod tests {
         let none = vec!["/bin/false".to_owned()];
         let control = ServiceControl::Commands { start: none.clone(), stop: none.clone(), state: none };
         node.kubelet = control.clone();
-        node.runtime = control;
+        node.runtime = Some(control);
         node.runtime_endpoint = Some("unix:///run/none.sock".into());
         // A folder in its place stands for a file that the disk does not give back.
         std::fs::create_dir_all(node.resolve("/etc/kubernetes/pki/etcd/server.crt")).expect("mkdir");

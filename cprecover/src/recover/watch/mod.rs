@@ -102,7 +102,8 @@ pub enum WatchEvent {
         /// The snapshot; an earlier one when it holds the same.
         snapshot: SnapshotId,
     },
-    /// It could not be backed up; it is tried again at the next look.
+    /// It could not be backed up as the last known good; it is tried again after a pause that doubles each
+    /// time, up to an hour.
     BackupFailed {
         /// Why.
         reason: String,
@@ -218,11 +219,13 @@ impl<'a> Watcher<'a> {
     }
 
     fn look(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) {
-        let untold = self.folder.compared().unwrap_or_else(|error| {
+        // What the kernel tells is asked for first, so that it is not told again after the comparison.
+        let mut changed = self.folder.told();
+        changed.extend(self.folder.compared().unwrap_or_else(|error| {
             tracing::warn!(%error, "manifests cannot be compared with the last look");
             Vec::new()
-        });
-        if self.take(untold) && self.clock.now() < self.next_look {
+        }));
+        if self.take(changed) && self.clock.now() < self.next_look {
             return;
         }
         self.unlooked_since = None;
@@ -263,7 +266,11 @@ impl<'a> Watcher<'a> {
                         self.vigil.saved();
                         WatchEvent::BackedUp { snapshot }
                     }
-                    Err(error) => WatchEvent::BackupFailed { reason: error.to_string() },
+                    Err(error) => {
+                        let now = self.clock.now().saturating_duration_since(self.began);
+                        self.vigil.not_saved(now, &self.options);
+                        WatchEvent::BackupFailed { reason: error.to_string() }
+                    }
                 }
             }
             Do::Recover => {
@@ -272,8 +279,11 @@ impl<'a> Watcher<'a> {
                     Ok(report) => {
                         let healthy = report.ending == Ending::Healthy;
                         self.queue.push_back(WatchEvent::Recovered { report: Box::new(report) });
-                        // Its own changes are no news.
-                        let _ = (self.folder.told(), self.folder.compared());
+                        // Its own changes are no news, but no backup holds them, nor what others changed meanwhile.
+                        let (told, untold) = (self.folder.told(), self.folder.compared());
+                        if !told.is_empty() || untold.is_ok_and(|names| !names.is_empty()) {
+                            self.vigil.changed();
+                        }
                         if !healthy || !self.vigil.recovered() {
                             return;
                         }

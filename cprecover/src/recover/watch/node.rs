@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{Look, WatchedNode};
-use crate::backup::{CreateOptions, Group, SnapshotId, Store};
+use crate::backup::{CreateOptions, Group, LintFinding, LintRule, Severity, SnapshotId, Store, lint};
 use crate::diagnose::diagnose;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::node::NodeOptions;
 use crate::policy::{Outcome, contract};
 use crate::recover::audit::AuditLog;
 use crate::recover::cluster_lock::ClusterLock;
@@ -64,6 +65,16 @@ impl<'a> LiveNode<'a> {
     }
 }
 
+/// The first file that kubelet reads otherwise than it was meant, or not at all: what runs now is not what a
+/// restore of it would bring back. Who may read a file, and which host paths there are, changes nothing of that.
+fn misread(node: &NodeOptions) -> Result<Option<LintFinding>> {
+    let counts = |finding: &LintFinding| {
+        let harmless = matches!(finding.rule, LintRule::Mode | LintRule::Owner | LintRule::MissingHostPath);
+        finding.severity == Severity::Error && !harmless
+    };
+    Ok(lint(node)?.into_iter().find(counts))
+}
+
 impl WatchedNode for LiveNode<'_> {
     fn look(&mut self, deadline: &Deadline) -> Look {
         let seen = self.world.observe(deadline);
@@ -81,14 +92,22 @@ impl WatchedNode for LiveNode<'_> {
     }
 
     fn back_up(&mut self, deadline: &Deadline) -> Result<SnapshotId> {
+        let wrong = misread(self.host.node)?;
         let options = CreateOptions {
             groups: self.groups.clone(),
             reason: "watch: healthy after a change".into(),
-            health_verified: true,
+            health_verified: wrong.is_none(),
             only_if_changed: true,
             ..CreateOptions::default()
         };
-        Store::open(self.host.node)?.create(&options, deadline).map(|snapshot| snapshot.id)
+        let id = Store::open(self.host.node)?.create(&options, deadline)?.id;
+        match wrong {
+            None => Ok(id),
+            Some(LintFinding { file, message, .. }) => {
+                let message = format!("snapshot {id} is not kept as the last known good: {file}: {message}");
+                Err(Error::new(ErrorKind::Refused, message))
+            }
+        }
     }
 
     fn recover(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
@@ -109,7 +128,6 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::node::NodeOptions;
 
     struct Counted<'a>(&'a Cell<u32>);
 
@@ -121,6 +139,36 @@ mod tests {
         fn release(&mut self, _: &Deadline) {
             self.0.set(self.0.get() + 1);
         }
+    }
+
+    const ETCD: &str = include_str!("../../../testdata/kubeadm-1.36/manifests/etcd.yaml");
+
+    #[test]
+    fn two_files_of_one_pod_are_no_last_known_good() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let options = NodeOptions::at(dir.path()).expect("absolute");
+        std::fs::create_dir_all(options.manifests()).expect("mkdir");
+        let host = Host::new(&options);
+        let decide = |_: &contract::Observation| Outcome::of_test(Vec::new());
+        let mut node = LiveNode::new(&host, &decide, RecoverOptions::default());
+        let mut back_up = |names: &[&str]| {
+            for name in names {
+                std::fs::write(options.manifests().join(name), ETCD).expect("write");
+            }
+            let result = node.back_up(&Deadline::after(Duration::from_secs(20)));
+            let snapshots = Store::open(&options).expect("opens").list().expect("lists");
+            (result.map_err(|error| error.to_string()), snapshots.len())
+        };
+        let (result, snapshots) = back_up(&["etcd.yaml", "etcd.yaml.bak"]);
+        let why = result.expect_err("not the last known good");
+        assert!(why.contains("not kept as the last known good: etcd.yaml"), "{why}");
+        assert_eq!(snapshots, 1, "it is kept all the same");
+        std::fs::remove_file(options.manifests().join("etcd.yaml.bak")).expect("remove");
+        let (result, snapshots) = back_up(&[]);
+        let id = result.expect("backed up");
+        assert_eq!(snapshots, 2);
+        let store = Store::open(&options).expect("opens");
+        assert!(store.load(&id).expect("loads").health_verified);
     }
 
     #[test]

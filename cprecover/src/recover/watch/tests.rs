@@ -6,7 +6,7 @@ use super::*;
 use crate::error::Error;
 use crate::sys::{CancelToken, SystemClock};
 
-/// Healthy as long as `etcd.yaml` says so.
+/// Healthy as long as `etcd.yaml` says so, and no file `manifests.sick` lies beside the folder.
 struct Fake<'a> {
     folder: &'a Path,
     backups: Vec<String>,
@@ -14,6 +14,8 @@ struct Fake<'a> {
     fail_backup: bool,
     /// Something is written during each look.
     meddled: bool,
+    /// How a recovery ends that runs; it cannot run when there is none.
+    ending: Option<Ending>,
 }
 
 impl WatchedNode for Fake<'_> {
@@ -23,7 +25,8 @@ impl WatchedNode for Fake<'_> {
             std::fs::write(self.folder.join("other.yaml"), self.looks.to_string()).expect("write");
         }
         let text = std::fs::read_to_string(self.folder.join("etcd.yaml")).unwrap_or_default();
-        Look { healthy: text.starts_with("good"), not_proven: Vec::new(), root_causes: Vec::new() }
+        let healthy = text.starts_with("good") && !self.folder.with_extension("sick").exists();
+        Look { healthy, not_proven: Vec::new(), root_causes: Vec::new() }
     }
 
     fn back_up(&mut self, _: &Deadline) -> Result<SnapshotId> {
@@ -37,7 +40,28 @@ impl WatchedNode for Fake<'_> {
 
     fn recover(&mut self, _: &Deadline, _: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
         std::fs::write(self.folder.join("etcd.yaml"), "good again").expect("write");
+        if let Some(ending) = self.ending.take() {
+            let _ = std::fs::remove_file(self.folder.with_extension("sick"));
+            return Ok(report(ending));
+        }
         Err(Error::new(ErrorKind::Busy, "worked on by pid 7 since today"))
+    }
+}
+
+fn report(ending: Ending) -> Report {
+    let seen = crate::recover::observation::Observation::blank();
+    Report {
+        node: seen.node.clone(),
+        ending,
+        diagnosis: crate::diagnose::diagnose(&seen.facts),
+        plan: None,
+        resumed: Vec::new(),
+        steps: Vec::new(),
+        undone: Vec::new(),
+        escalations: Vec::new(),
+        verification: crate::recover::verification::Verification::of(&seen),
+        rounds: Vec::new(),
+        total_ms: 0,
     }
 }
 
@@ -77,8 +101,14 @@ fn is_backup(event: &WatchEvent) -> bool {
 #[test]
 fn each_change_that_health_followed_is_backed_up_and_no_other() {
     let site = site("good 1");
-    let mut node =
-        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: true, meddled: false };
+    let mut node = Fake {
+        folder: &site.folder,
+        backups: Vec::new(),
+        looks: 0,
+        fail_backup: true,
+        meddled: false,
+        ending: None,
+    };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
     assert_eq!(next(&mut watcher), WatchEvent::BackupFailed { reason: "in use".into() });
@@ -100,8 +130,14 @@ fn each_change_that_health_followed_is_backed_up_and_no_other() {
 #[test]
 fn a_folder_that_was_replaced_is_still_watched() {
     let site = site("good 1");
-    let mut node =
-        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: false };
+    let mut node = Fake {
+        folder: &site.folder,
+        backups: Vec::new(),
+        looks: 0,
+        fail_backup: false,
+        meddled: false,
+        ending: None,
+    };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
     assert!(is_backup(&next(&mut watcher)));
@@ -126,8 +162,14 @@ fn a_folder_that_was_replaced_is_still_watched() {
 #[test]
 fn a_recovery_that_cannot_run_is_said_and_held() {
     let site = site("bad");
-    let mut node =
-        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: false };
+    let mut node = Fake {
+        folder: &site.folder,
+        backups: Vec::new(),
+        looks: 0,
+        fail_backup: false,
+        meddled: false,
+        ending: None,
+    };
     let options = WatchOptions { recover: true, ..options() };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options);
     assert!(matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }));
@@ -136,10 +178,43 @@ fn a_recovery_that_cannot_run_is_said_and_held() {
 }
 
 #[test]
+fn what_a_recovery_wrote_that_timed_out_is_backed_up_once_it_works() {
+    let site = site("good 1");
+    let mut node = Fake {
+        folder: &site.folder,
+        backups: Vec::new(),
+        looks: 0,
+        fail_backup: false,
+        meddled: false,
+        ending: Some(Ending::TimedOut),
+    };
+    let options = WatchOptions { recover: true, ..options() };
+    let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options);
+    assert_eq!(next(&mut watcher), WatchEvent::Healthy);
+    assert!(is_backup(&next(&mut watcher)));
+    // Not by a change of the manifests, which would be backed up anyway.
+    std::fs::write(site.folder.with_extension("sick"), "").expect("write");
+    let mut events = Vec::new();
+    while !events.iter().any(is_backup) {
+        events.push(next(&mut watcher));
+    }
+    let recovered = |event: &WatchEvent| matches!(event, WatchEvent::Recovered { .. });
+    assert!(events.iter().any(recovered), "{events:?}");
+    drop(watcher);
+    assert_eq!(node.backups, ["good 1", "good again"]);
+}
+
+#[test]
 fn changes_without_end_hide_no_outage() {
     let site = site("bad");
-    let mut node =
-        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: true };
+    let mut node = Fake {
+        folder: &site.folder,
+        backups: Vec::new(),
+        looks: 0,
+        fail_backup: false,
+        meddled: true,
+        ending: None,
+    };
     let end = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -165,8 +240,14 @@ fn changes_without_end_hide_no_outage() {
 #[test]
 fn a_watch_ends_in_time_and_by_a_cancel() {
     let site = site("good");
-    let mut node =
-        Fake { folder: &site.folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: false };
+    let mut node = Fake {
+        folder: &site.folder,
+        backups: Vec::new(),
+        looks: 0,
+        fail_backup: false,
+        meddled: false,
+        ending: None,
+    };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, WatchOptions::default());
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
     let short = Deadline::after(Duration::from_millis(50));

@@ -8,6 +8,9 @@ use super::WatchOptions;
 /// Recoveries are counted over this time.
 const WINDOW: Duration = Duration::from_hours(1);
 
+/// The longest pause between two tries of a backup that fails.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
 /// What follows from a look, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Do {
@@ -32,6 +35,9 @@ pub(super) struct Vigil {
     healthy_in_a_row: u32,
     /// Something changed that no backup holds yet; at the beginning that is not known.
     unsaved: Option<bool>,
+    /// How many backups failed in a row, and when the next one is tried.
+    failed_backups: u32,
+    backup_at: Duration,
     /// When recoveries began, since the watch began.
     recoveries: VecDeque<Duration>,
     /// A hold was announced for this time; it is not said again until it is over.
@@ -43,6 +49,7 @@ impl Vigil {
     pub(super) fn changed(&mut self) {
         self.unsaved = Some(true);
         self.healthy_in_a_row = 0;
+        self.backup_at = Duration::ZERO;
     }
 
     /// Takes a look at the node; `now` is the time since the watch began.
@@ -55,7 +62,7 @@ impl Vigil {
             what.push(Do::Announce { healthy });
         }
         let proven = self.announced == Some(true) && self.healthy_in_a_row >= options.well_after;
-        if proven && self.unsaved.unwrap_or(true) {
+        if proven && self.unsaved.unwrap_or(true) && now >= self.backup_at {
             what.push(Do::BackUp);
         }
         if self.announced == Some(false) && !healthy && options.recover {
@@ -113,6 +120,15 @@ impl Vigil {
     /// A backup holds what is there now.
     pub(super) fn saved(&mut self) {
         self.unsaved = Some(false);
+        self.failed_backups = 0;
+        self.backup_at = Duration::ZERO;
+    }
+
+    /// A backup failed: what keeps it from being made, such as a full disk, may last.
+    pub(super) fn not_saved(&mut self, now: Duration, options: &WatchOptions) {
+        let pause = options.recheck_every.saturating_mul(2_u32.saturating_pow(self.failed_backups));
+        self.failed_backups = self.failed_backups.saturating_add(1);
+        self.backup_at = now.saturating_add(pause.min(LONGEST_PAUSE));
     }
 
     /// A recovery has verified the node: that is as good as several looks.
@@ -125,7 +141,8 @@ impl Vigil {
 
     /// Reports whether the next look should not be waited for as long as usual.
     pub(super) fn is_unsettled(&self) -> bool {
-        self.against > 0 || self.announced != Some(true) || self.unsaved.unwrap_or(true)
+        let is_to_be_saved = self.unsaved.unwrap_or(true) && self.failed_backups == 0;
+        self.against > 0 || self.announced != Some(true) || is_to_be_saved
     }
 }
 
@@ -178,6 +195,29 @@ mod tests {
         assert_eq!(looks(&mut vigil, 100, "+", &options).concat(), [Do::BackUp]);
         vigil.saved();
         assert!(looks(&mut vigil, 110, "+", &options).concat().is_empty());
+    }
+
+    #[test]
+    fn a_backup_that_fails_each_time_is_tried_less_and_less_often() {
+        let mut vigil = Vigil::default();
+        let options = options();
+        let mut tries = Vec::new();
+        for second in (0..30_000).step_by(5) {
+            if vigil.looked(true, at(second), &options).contains(&Do::BackUp) {
+                tries.push(second);
+                vigil.not_saved(at(second), &options);
+            }
+        }
+        assert_eq!(tries.iter().take(5).collect::<Vec<_>>(), [&5, &10, &20, &40, &80]);
+        assert!((14..20).contains(&tries.len()), "{tries:?}");
+        // A change is backed up without regard to that, and a success begins anew.
+        vigil.changed();
+        assert_eq!(looks(&mut vigil, 30_000, "++", &options).concat(), [Do::BackUp]);
+        vigil.saved();
+        vigil.changed();
+        assert_eq!(looks(&mut vigil, 30_100, "++", &options).concat(), [Do::BackUp]);
+        vigil.not_saved(at(30_110), &options);
+        assert_eq!(looks(&mut vigil, 30_115, "+", &options).concat(), [Do::BackUp]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How often and how soon again.
 
+use super::super::rate::{CLOCK_STEP_MS, MAX_ATTEMPTS, WINDOW_MS};
 use super::*;
 
 #[test]
@@ -36,6 +37,49 @@ fn cool_down_and_rate_are_counted_per_target_and_hour() {
         entry.started_ms = seen.now_ms + WINDOW_MS;
     }
     assert_eq!(rail(&ruling(&seen, &greedy)), Some(Rail::RateLimit));
+    // What was recorded after them is of the hour before: so they are older still.
+    past(&mut seen, WINDOW_MS, Outcome::Done);
+    assert_eq!(ruling(&seen, &greedy), Ruling::Allowed);
+}
+
+/// A real-time clock that is hours ahead at boot, until the time is set from the network.
+#[test]
+fn a_try_that_is_ahead_of_the_clock_holds_nothing_up() {
+    let patient = Decision { max_attempts: 1, cool_down_ms: 15_000, ..holder() };
+    let ahead = |by_ms: u64| {
+        let mut seen = seen();
+        past(&mut seen, 0, Outcome::Done);
+        let entry = seen.history.last_mut().expect("just told");
+        (entry.started_ms, entry.ended_ms) = (seen.now_ms + by_ms, Some(seen.now_ms + by_ms));
+        seen
+    };
+    assert_eq!(ruling(&ahead(8 * WINDOW_MS), &patient), Ruling::Allowed);
+    // A clock that is only set right by a little is the same clock.
+    assert_eq!(rail(&ruling(&ahead(CLOCK_STEP_MS), &patient)), Some(Rail::RateLimit));
+    let patient = Decision { max_attempts: 2, ..patient };
+    assert_eq!(rail(&ruling(&ahead(CLOCK_STEP_MS), &patient)), Some(Rail::CoolDown));
+}
+
+#[test]
+fn what_was_refused_before_its_effect_is_no_try_and_the_refusal_says_when_the_next_one_is() {
+    let mut patient = Decision { max_attempts: 2, ..holder() };
+    let mut seen = seen();
+    for _ in 0..3 {
+        past(&mut seen, 5_000, Outcome::Refused);
+    }
+    assert_eq!(ruling(&seen, &patient), Ruling::Allowed);
+    past(&mut seen, WINDOW_MS / 2, Outcome::Failed);
+    past(&mut seen, WINDOW_MS / 4, Outcome::Done);
+    let Ruling::Refused { rail: Rail::RateLimit, reason } = ruling(&seen, &patient) else {
+        panic!("allowed")
+    };
+    assert!(reason.contains("was begun 2 times since 1970-01-01T09:30:00Z"), "{reason}");
+    assert!(reason.ends_with("next at 1970-01-01T10:30:00Z"), "{reason}");
+    patient.max_attempts = 0;
+    let Ruling::Refused { rail: Rail::RateLimit, reason } = ruling(&seen, &patient) else {
+        panic!("allowed")
+    };
+    assert!(!reason.contains("next at"), "{reason}");
 }
 
 #[test]
