@@ -33,6 +33,8 @@ pub struct RestoreOptions {
     pub below: Option<PathBuf>,
     /// Also restores manifests that are held, and ends their hold.
     pub replace_held: bool,
+    /// Restores in place what is of another node: it holds that node's name and addresses.
+    pub other_node: bool,
 }
 
 /// A file to put in place.

@@ -167,45 +167,6 @@ impl Store {
         Ok(self.existing()?.load(id)?.snapshot)
     }
 
-    /// Returns the newest snapshot whose index can be read.
-    ///
-    /// # Errors
-    /// As [`Store::list`].
-    pub fn latest(&self) -> Result<Option<Snapshot>> {
-        let newest = self.list()?.into_iter().rev().find_map(|listed| listed.snapshot);
-        Ok(newest)
-    }
-
-    /// Returns the newest snapshot that was made while the node's health was verified.
-    ///
-    /// # Errors
-    /// As [`Store::list`].
-    pub fn last_known_good(&self) -> Result<Option<Snapshot>> {
-        let snapshots = self.list()?.into_iter().rev().filter_map(|listed| listed.snapshot);
-        Ok(snapshots.into_iter().find(|snapshot| snapshot.health_verified))
-    }
-
-    /// Finds a snapshot by its id, its number, `latest` or `last-known-good`.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::NotFound`] when there is none, [`crate::ErrorKind::Invalid`] for other text.
-    pub fn resolve(&self, name: &str) -> Result<SnapshotId> {
-        let none = || {
-            Error::new(ErrorKind::NotFound, format!("store {} has no snapshot {name:?}", self.path.display()))
-        };
-        let listed = self.list()?;
-        let found = match (name, name.parse::<u32>()) {
-            ("latest", _) => self.latest()?.map(|snapshot| snapshot.id),
-            ("last-known-good", _) => self.last_known_good()?.map(|snapshot| snapshot.id),
-            (_, Ok(number)) => listed.into_iter().map(|l| l.id).find(|id| id.sequence() == number),
-            _ => {
-                let id: SnapshotId = name.parse()?;
-                listed.into_iter().map(|l| l.id).find(|known| *known == id)
-            }
-        };
-        found.ok_or_else(none)
-    }
-
     /// Reads a manifest or other file's bytes out of a snapshot and checks their digest.
     ///
     /// # Errors

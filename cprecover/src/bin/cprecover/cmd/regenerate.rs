@@ -111,8 +111,9 @@ fn deadline(ctx: &Context, seconds: u64) -> Deadline {
 fn sources(ctx: &Context, config: Option<&PathBuf>, store: &Store) -> Result<Sources> {
     let mut sources = Sources::gather(&ctx.node)?;
     let known_good = match store.last_known_good()? {
-        Some(snapshot) => Some(snapshot),
-        None => store.latest()?,
+        Some(snapshot) if !store.is_of_another_node(&snapshot) => Some(snapshot),
+        // Another node's manifests name that node.
+        _ => store.latest()?.filter(|snapshot| !store.is_of_another_node(snapshot)),
     };
     if let Some(snapshot) = &known_good {
         let origin =
@@ -144,7 +145,7 @@ fn backed_up_config(node: &NodeOptions, store: &Store) -> Result<Option<(String,
             .entries
             .iter()
             .any(|entry| entry.group == Group::Kubeadm && entry.path.as_path() == on_node);
-        if has {
+        if has && !store.is_of_another_node(&snapshot) {
             return Ok(Some((format!("snapshot {}", snapshot.id), store.read(&snapshot.id, &on_node)?)));
         }
     }
