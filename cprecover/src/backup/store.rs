@@ -228,7 +228,7 @@ impl Store {
     pub fn diff_live(&self, old: &SnapshotId, deadline: &Deadline) -> Result<SnapshotDiff> {
         let vault = self.existing()?;
         let old = vault.load(old)?.snapshot;
-        let (new, live) = vault.survey(&old.groups, deadline)?;
+        let (new, live) = vault.survey(&old, deadline)?;
         let top = vault.folder_of(&old.id)?;
         Ok(compare(&old, &new, |was, is| {
             let stored = || vault.stored_bytes(&top, was).unwrap_or_default();
@@ -247,15 +247,19 @@ impl Store {
         self.existing()?.export(id, to, deadline)
     }
 
-    /// Takes a snapshot in that [`Store::export`] wrote; it keeps its id.
+    /// Takes a snapshot in that [`Store::export`] wrote; it keeps its id. The store is locked when all of it has
+    /// been read.
     ///
     /// # Errors
     /// [`crate::ErrorKind::AlreadyExists`] when the store holds another snapshot of that id,
+    /// [`crate::ErrorKind::Limit`] for a number far above the store's newest or an archive that is too large,
     /// [`crate::ErrorKind::Corrupt`] or [`crate::ErrorKind::Invalid`] for a bad archive.
     pub fn import(&self, from: &mut dyn Read, deadline: &Deadline) -> Result<Snapshot> {
+        let mut spool = self.spool()?;
+        spool.fill(from, deadline)?;
         let (vault, _lock) = self.change()?;
         vault.recover()?;
-        vault.import(from, deadline)
+        vault.import(&spool, deadline)
     }
 
     /// Puts files of a snapshot back, all or nothing; what stood there is snapshotted first.

@@ -1,10 +1,12 @@
 //! `cprecover backup export|import`: snapshots as tar files.
 
-use std::io::{BufReader, BufWriter, Write as _};
+use std::io::{BufWriter, Read, Write as _};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use cprecover::backup::Store;
 use cprecover::{Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::backup::{deadline, shown};
 use crate::console::say;
@@ -36,14 +38,31 @@ pub(crate) fn export(ctx: &Context, store: &Store, name: &str, file: &Path) -> R
     Ok(Exit::Done)
 }
 
+/// How soon a deadline or a cancel is seen while a pipe has nothing.
+const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Reads a file or a pipe; one that has nothing yet is an interrupted read.
+struct Patient<T>(T);
+
+impl<T: AsFd> Read for Patient<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut waited = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut waited, Some(&POLL))? {
+            0 => Err(std::io::ErrorKind::Interrupted.into()),
+            _ => Ok(rustix::io::read(&self.0, buffer)?),
+        }
+    }
+}
+
 /// Runs `cprecover backup import`.
 pub(crate) fn import(ctx: &Context, store: &Store, file: &Path) -> Result<Exit> {
     let snapshot = if file == Path::new("-") {
-        store.import(&mut std::io::stdin().lock(), &deadline(ctx))?
+        store.import(&mut Patient(std::io::stdin()), &deadline(ctx))
     } else {
         let from = std::fs::File::open(file).map_err(|source| Error::path("open", file, source))?;
-        store.import(&mut BufReader::new(from), &deadline(ctx))?
+        store.import(&mut Patient(from), &deadline(ctx))
     };
+    let snapshot = snapshot.map_err(|error| error.context(file.display()))?;
     ctx.emit("cprecover.dev/snapshot/v1", &snapshot, || shown(&snapshot))?;
     Ok(Exit::Done)
 }
