@@ -116,6 +116,11 @@ fn another_nodes_files_are_restored_only_when_that_is_said() {
     options.other_node = true;
     store.restore(&other.id, &etcd, &options, &minute()).unwrap();
     assert!(std::fs::read_to_string(rig.manifest("etcd.yaml")).unwrap().contains("--name=cp2"));
+    // Nor does it stand for one of this node that shows the same.
+    store.restore(&other.id, &Selection::All, &options, &minute()).unwrap();
+    let mut again = CreateOptions::default();
+    again.only_if_changed = true;
+    assert_eq!(store.create(&again, &minute()).unwrap().node.as_deref(), Some("cp1"));
     // Where it is all that there is, it is named.
     let (_rig, node) = named("cp1");
     let store = Store::open(&node).unwrap();

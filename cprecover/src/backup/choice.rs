@@ -37,7 +37,7 @@ impl Snapshot {
 
     /// Reports whether its API server uses an etcd that does not run on the node.
     ///
-    /// kubeadm gives the API server of a stacked member `https://127.0.0.1:2379` alone
+    /// kubeadm gives the API server of a stacked member `https://127.0.0.1:2379` or `https://[::1]:2379` alone
     /// (kubernetes `cmd/kubeadm/app/phases/controlplane/manifests.go`, `getAPIServerCommand`).
     #[must_use]
     pub fn has_external_etcd(&self) -> bool {

@@ -274,6 +274,7 @@ fn can_stand_for(newest: &Indexed, new: &Snapshot, options: &CreateOptions) -> b
     options.only_if_changed
         // A restore takes one that was made before a change by its id alone.
         && (!old.is_before_change() || new.is_before_change())
+        && !old.is_of_another_node(new.node.as_deref())
         && (old.health_verified || !new.health_verified)
         && new.groups.iter().all(|group| old.groups.contains(group))
         && new.labels.iter().all(|(key, value)| old.labels.get(key) == Some(value))
