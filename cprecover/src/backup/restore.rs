@@ -24,6 +24,7 @@ pub enum Selection {
 /// Says how a restore is done.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools, reason = "switches that have nothing to do with each other")]
 pub struct RestoreOptions {
     /// Also removes files of the selected groups that the snapshot does not have.
     pub exact: bool,
