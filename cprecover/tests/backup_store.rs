@@ -330,6 +330,36 @@ fn diff_names_flags_and_keeps_secrets() {
 }
 
 #[test]
+fn what_a_caller_named_is_compared_too() {
+    let rig = Rig::new();
+    for (path, text) in
+        [("root/kubeadm.yaml", "a"), ("srv/patches/etcd.json", "b"), ("srv/patches/gone.json", "c")]
+    {
+        std::fs::create_dir_all(rig.path(path).parent().unwrap()).unwrap();
+        rig.write(path, text);
+    }
+    let mut options = CreateOptions::default();
+    options.groups = vec![Group::Kubeadm];
+    options.kubeadm_paths = vec!["/root/kubeadm.yaml".into(), "/srv/patches".into()];
+    let snapshot = rig.store().create(&options, &minute()).unwrap();
+    let diff = |id| rig.store().diff_live(id, &minute()).unwrap().changes;
+    assert_eq!(diff(&snapshot.id), []);
+    rig.write("srv/patches/etcd.json", "changed");
+    std::fs::remove_file(rig.path("srv/patches/gone.json")).unwrap();
+    let changes = diff(&snapshot.id);
+    let is = |change: &Change, path: &str| change.path().as_path() == Path::new(path);
+    assert!(changes.iter().any(|c| matches!(c, Change::Content { .. }) && is(c, "/srv/patches/etcd.json")));
+    assert!(changes.iter().any(|c| matches!(c, Change::Removed { .. }) && is(c, "/srv/patches/gone.json")));
+    assert!(!changes.iter().any(|change| is(change, "/root/kubeadm.yaml")), "{changes:?}");
+    // And what stood in no group's place before a change.
+    rig.write("srv/other", "old");
+    let file = NewFile::new("/srv/other", "new");
+    let report = rig.store().install(&[file], &InstallOptions::default(), &minute()).unwrap();
+    let changes = diff(&report.before.unwrap());
+    assert!(matches!(&changes[..], [Change::Content { .. }]), "{changes:?}");
+}
+
+#[test]
 fn last_known_good_needs_verified_health_and_survives_pruning() {
     let rig = Rig::new();
     rig.create(&[Group::Manifests]);

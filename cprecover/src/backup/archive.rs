@@ -3,15 +3,15 @@
 //! The archive holds the snapshot's folder as it is, `index.json` first, so that `tar x` and
 //! `sha256sum -c SHA256SUMS` are all that a person needs.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
 
 use super::describe::stored_attributes;
 use super::fs::place::Place;
 use super::fs::{FileSystem, Rename};
-use super::proof::index_line;
 use super::snapshot::{Entry, EntryKind, Snapshot, SnapshotId};
 use super::vault::{
     BUFFER, INDEX, MAX_DEPTH, MAX_INDEX_BYTES, NEW, SNAPSHOTS, SUMS, Vault, parse_index, sums_of,
@@ -103,66 +103,12 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         Err(Error::new(ErrorKind::Corrupt, format!("{} does not have its recorded digest", path.display())))
     }
 
-    /// Takes a snapshot in; the store must be locked. Every digest is checked before it gets its name.
-    pub(super) fn import(&self, from: &mut dyn Read, deadline: &Deadline) -> Result<Snapshot> {
-        self.ensure_format()?;
-        let mut archive = tar::Archive::new(from);
-        let broken = |source| Error::with_source(ErrorKind::Invalid, "read archive", source);
-        let mut entries = archive.entries().map_err(broken)?;
-        let Some(first) = entries.next() else {
-            return Err(Error::new(ErrorKind::Invalid, "the archive is empty"));
-        };
-        let mut first = first.map_err(broken)?;
-        let (id, name) = split_path(&first.path().map_err(broken)?)?;
-        if name != Path::new(INDEX) {
-            return Err(Error::new(ErrorKind::Invalid, format!("the archive does not begin with {INDEX}")));
-        }
-        let index = read_entry(&mut first, MAX_INDEX_BYTES as u64)?;
-        let snapshot = parse_index(&id, &index)?;
-        let mut files = BTreeMap::new();
-        for entry in &snapshot.entries {
-            files.insert(entry.stored.as_path().to_owned(), entry);
-        }
-        self.take_in(&snapshot, &index, |unpack| {
-            for entry in entries {
-                deadline.check("import")?;
-                let mut entry = entry.map_err(broken)?;
-                let (inner, path) = split_path(&entry.path().map_err(broken)?)?;
-                if inner != id {
-                    return Err(Error::new(
-                        ErrorKind::Invalid,
-                        format!("the archive holds {inner} beside {id}"),
-                    ));
-                }
-                match files.get(&path) {
-                    Some(known) if known.kind == EntryKind::File => {
-                        let bytes = read_entry(&mut entry, known.size)?;
-                        unpack(known, &bytes)?;
-                    }
-                    Some(_) => {}
-                    None if path == Path::new(SUMS) => {
-                        let sums = read_entry(&mut entry, MAX_INDEX_BYTES as u64)?;
-                        if index_line(&sums).is_some_and(|recorded| recorded != Digest::of(&index)) {
-                            let what = format!("{INDEX} does not have the digest that {SUMS} records");
-                            return Err(Error::new(ErrorKind::Corrupt, what));
-                        }
-                    }
-                    None => {
-                        let path = path.display();
-                        return Err(Error::new(ErrorKind::Invalid, format!("{path} is not in the index")));
-                    }
-                }
-            }
-            Ok(())
-        })
-    }
-
     /// Makes a snapshot out of an index and the files that `feed` hands over, in any order.
     pub(super) fn take_in(
         &self,
         snapshot: &Snapshot,
         index: &[u8],
-        feed: impl FnOnce(&mut dyn FnMut(&Entry, &[u8]) -> Result<()>) -> Result<()>,
+        feed: impl FnOnce(&mut dyn FnMut(&Entry, &mut dyn Read) -> Result<()>) -> Result<()>,
     ) -> Result<Snapshot> {
         let snapshots = self.store.folder(SNAPSHOTS)?;
         let id = &snapshot.id;
@@ -171,6 +117,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             let text = if same { "is in the store already" } else { "is in the store with other content" };
             return Err(Error::new(ErrorKind::AlreadyExists, format!("snapshot {id} {text}")));
         }
+        self.check_number(id)?;
         let staged = format!("{NEW}{id}");
         if snapshots.stat(&staged)?.is_some() {
             snapshots.remove_tree(OsStr::new(&staged), MAX_DEPTH + 8)?;
@@ -194,7 +141,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         top: &Place<'f, F>,
         snapshot: &Snapshot,
         index: &[u8],
-        feed: impl FnOnce(&mut dyn FnMut(&Entry, &[u8]) -> Result<()>) -> Result<()>,
+        feed: impl FnOnce(&mut dyn FnMut(&Entry, &mut dyn Read) -> Result<()>) -> Result<()>,
     ) -> Result<()> {
         let mut folders = Vec::new();
         let parent_of =
@@ -217,13 +164,14 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             .filter(|entry| entry.kind == EntryKind::File)
             .map(|entry| entry.stored.as_path().to_owned())
             .collect();
-        feed(&mut |entry, bytes| {
-            if Some(Digest::of(bytes)) != entry.sha256 {
-                return Err(Error::new(ErrorKind::Corrupt, format!("{} has another digest", entry.stored)));
-            }
+        let mut buffer = vec![0; BUFFER];
+        feed(&mut |entry, from| {
             let place = ensure_path(top, &parent_of(entry))?;
             let name = entry.stored.as_path().file_name().unwrap_or_default();
-            let file = place.create(name, bytes)?;
+            let file = place.told("create", name, self.fs.create(&place.handle, name))?;
+            copy_checked(from, entry, &mut buffer, |part| {
+                place.told("write", name, self.fs.write(&file, part))
+            })?;
             let kept = stored_attributes(entry.group, entry.attributes(), 0o600);
             place.told("set attributes of", name, self.fs.set_attributes(&file, &kept))?;
             missing.remove(entry.stored.as_path());
@@ -239,6 +187,39 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     }
 }
 
+/// Hands the bytes of a file on, and fails when they are not the recorded ones; no more are read than it has.
+fn copy_checked(
+    from: &mut dyn Read,
+    entry: &Entry,
+    buffer: &mut [u8],
+    mut sink: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let stored = &entry.stored;
+    let mut hash = sha2::Sha256::new();
+    let mut from = from.take(entry.size.saturating_add(1));
+    let mut size = 0_u64;
+    loop {
+        let count = match from.read(buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::io(format!("read {stored}"), error)),
+        };
+        size += count as u64;
+        if size > entry.size {
+            let text = format!("{stored} is larger than its {} bytes", entry.size);
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        }
+        let part = buffer.get(..count).unwrap_or_default();
+        hash.update(part);
+        sink(part)?;
+    }
+    if Some(Digest::from_bytes(hash.finalize().into())) == entry.sha256 && size == entry.size {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Corrupt, format!("{stored} has another digest")))
+}
+
 const fn owner_bits(kind: EntryKind) -> u32 {
     match kind {
         EntryKind::Folder => 0o700,
@@ -248,29 +229,4 @@ const fn owner_bits(kind: EntryKind) -> u32 {
 
 fn ensure_path<'f, F: FileSystem>(top: &Place<'f, F>, path: &Path) -> Result<Place<'f, F>> {
     path.iter().try_fold(top.clone(), |place, name| place.ensure_folder(name).map(|(inner, _)| inner))
-}
-
-/// Splits an archive's path into the snapshot's id and the path in it.
-fn split_path(path: &Path) -> Result<(SnapshotId, PathBuf)> {
-    let wrong = || Error::new(ErrorKind::Invalid, format!("the archive holds {}", path.display()));
-    let mut parts = path.components().filter(|part| !matches!(part, Component::CurDir));
-    let Some(Component::Normal(id)) = parts.next() else { return Err(wrong()) };
-    let id = id.to_str().ok_or_else(wrong)?.parse()?;
-    let rest: PathBuf = parts.clone().collect();
-    if parts.all(|part| matches!(part, Component::Normal(_))) { Ok((id, rest)) } else { Err(wrong()) }
-}
-
-fn read_entry(entry: &mut impl Read, limit: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(usize::try_from(limit.min(BUFFER as u64)).unwrap_or(BUFFER));
-    entry
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|source| Error::with_source(ErrorKind::Invalid, "read archive", source))?;
-    if bytes.len() as u64 > limit {
-        return Err(Error::new(
-            ErrorKind::Invalid,
-            format!("a file of the archive is larger than {limit} bytes"),
-        ));
-    }
-    Ok(bytes)
 }

@@ -9,6 +9,7 @@ use super::fs::place::Place;
 use super::fs::{FileSystem, Rename};
 use super::gather::Gathered;
 use super::group::{Group, Source};
+use super::number::counted;
 use super::snapshot::{CreateOptions, Entry, Skipped, Snapshot, SnapshotId, rfc3339};
 use super::vault::{GONE, INDEX, Indexed, MAX_DEPTH, NEW, SNAPSHOT_SCHEMA, SNAPSHOTS, SUMS, Vault, sums_of};
 use crate::error::{Error, ErrorKind, Result};
@@ -78,7 +79,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         deadline: &Deadline,
     ) -> Result<Snapshot> {
         let snapshots = self.store.folder(SNAPSHOTS)?;
-        let ids = self.ids()?;
+        let ids = counted(self.ids()?);
         let newest = ids.iter().rev().find_map(|id| self.load(id).ok());
         let last_id = ids.last().cloned();
         let sequence = last_id.as_ref().map_or(Some(1), |id| id.sequence().checked_add(1));
@@ -99,7 +100,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
                 self.remove_staged(&snapshots, &staged)?;
                 return Ok(newest.snapshot.clone());
             }
-            self.chain(&mut snapshot, newest.as_ref(), last_id);
+            self.chain(&mut snapshot, newest.as_ref(), last_id)?;
             self.seal(&snapshots, &top, &staged, &snapshot, &gathered)?;
             Ok(snapshot)
         });
@@ -179,15 +180,23 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         }
     }
 
-    /// Names the previous snapshot, and the node where only that one knows it; one whose index cannot be
-    /// read is named without its digest.
-    fn chain(&self, snapshot: &mut Snapshot, newest: Option<&Indexed>, last_id: Option<SnapshotId>) {
+    /// Names the previous snapshot, and the node where only the others know it; a previous one whose index
+    /// cannot be read is named without its digest.
+    fn chain(
+        &self,
+        snapshot: &mut Snapshot,
+        newest: Option<&Indexed>,
+        last_id: Option<SnapshotId>,
+    ) -> Result<()> {
         let readable = newest.filter(|newest| Some(&newest.snapshot.id) == last_id.as_ref());
-        // A snapshot of a node whose etcd manifest is lost or broken is still one of that node.
-        let known = newest.and_then(|newest| newest.snapshot.node.clone());
-        snapshot.node = snapshot.node.take().or(known);
+        if snapshot.node.is_none() {
+            // A snapshot of a node whose etcd manifest is lost or broken is still one of that node; the newest
+            // may have been taken in from another.
+            snapshot.node = self.only_node()?;
+        }
         snapshot.previous_sha256 = readable.map(|newest| newest.sha256);
         snapshot.previous = last_id;
+        Ok(())
     }
 
     /// Writes index and sums, puts everything on stable storage and gives the folder its name.
@@ -263,6 +272,9 @@ impl<'f, F: FileSystem> Vault<'f, F> {
 fn can_stand_for(newest: &Indexed, new: &Snapshot, options: &CreateOptions) -> bool {
     let old = &newest.snapshot;
     options.only_if_changed
+        // A restore takes one that was made before a change by its id alone.
+        && (!old.is_before_change() || new.is_before_change())
+        && !old.is_of_another_node(new.node.as_deref())
         && (old.health_verified || !new.health_verified)
         && new.groups.iter().all(|group| old.groups.contains(group))
         && new.labels.iter().all(|(key, value)| old.labels.get(key) == Some(value))

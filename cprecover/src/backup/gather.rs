@@ -13,15 +13,13 @@ use super::fs::{Attributes, FileSystem, Kind, Parallel as _, Stat, Work};
 use super::group::{Group, Shape, Source};
 use super::journal::Standing;
 use super::snapshot::{Entry, EntryKind, NodePath, Skipped};
-use super::vault::{BUFFER, LOOKED_AT_ONCE, MAX_DEPTH, OURS, SYNC_EACH_UP_TO};
+use super::vault::{BUFFER, LOOKED_AT_ONCE, MAX_DEPTH, MAX_FILE_BYTES, OURS, SYNC_EACH_UP_TO};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
 use crate::sys::Deadline;
 
 /// Files up to this size are read whole before anything is written, so that a shared one never is.
 const WHOLE_BYTES: u64 = 1 << 20;
-/// The largest file that is taken.
-const MAX_FILE_BYTES: u64 = 1 << 30;
 /// Files that are found before they are copied, at most: each keeps its folders open.
 const MAX_PENDING: usize = 512;
 

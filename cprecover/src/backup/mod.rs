@@ -13,6 +13,7 @@
 //! `pkg/kubelet/config/file.go`), so names in between start with `.cprecover-`.
 
 mod archive;
+mod choice;
 #[cfg(test)]
 mod crash_test;
 mod create;
@@ -24,6 +25,7 @@ mod gather;
 mod group;
 mod guard;
 mod hold;
+mod import;
 mod journal;
 mod lint;
 mod lint_text;
@@ -31,6 +33,7 @@ mod lint_text;
 mod meddle_test;
 #[cfg(all(test, feature = "probe"))]
 pub(crate) mod memory;
+mod number;
 mod opening;
 mod plan;
 mod proof;
@@ -39,6 +42,7 @@ mod recover;
 mod remote;
 mod restore;
 mod snapshot;
+mod spool;
 mod stage;
 mod store;
 mod survey;
@@ -48,11 +52,12 @@ pub mod untrusted;
 mod vault;
 mod verify;
 
+pub use choice::Choice;
 pub use diff::{Change, FlagChange, SnapshotDiff};
 pub use group::Group;
 pub use hold::{Held, HeldState};
 pub use lint::{LintFinding, LintRule, Severity, lint, lint_dir};
-pub use prune::{PruneReport, Retention};
+pub use prune::{Kept, PruneReport, Retention};
 #[cfg(feature = "remote")]
 pub use remote::{ObjectStoreRemote, RemoteOptions};
 pub use remote::{PushReport, PutOutcome, RemoteObjects, RemoteSnapshot, list_remote};

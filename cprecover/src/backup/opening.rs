@@ -84,15 +84,21 @@ impl Store {
         Ok(vault)
     }
 
+    /// Refuses to write to a store that was opened for reading.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if !self.read_only {
+            return Ok(());
+        }
+        let path = self.path.display();
+        Err(Error::new(ErrorKind::Refused, format!("store {path} was opened for reading only")))
+    }
+
     /// Opens the store for writing, makes its folder where it is missing, and keeps others out.
     ///
     /// Waits for whoever changes it, up to [`LOCK_WAIT`] and within the deadline: a change takes moments, and
     /// what has to be put back must not stay away for one.
     pub(super) fn change(&self, deadline: &Deadline) -> Result<(Vault<'_, Linux>, Lock)> {
-        if self.read_only {
-            let path = self.path.display();
-            return Err(Error::new(ErrorKind::Refused, format!("store {path} was opened for reading only")));
-        }
+        self.check_writable()?;
         let vault = if let Some(vault) = self.look()? {
             vault
         } else {
@@ -131,7 +137,7 @@ impl Store {
     }
 
     /// Makes the store's folder, mode 0700, and the folders that it is in.
-    fn make(&self) -> Result<()> {
+    pub(super) fn make(&self) -> Result<()> {
         let failed = |source| Error::path("make store", &self.path, source);
         let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
             let path = self.path.display();

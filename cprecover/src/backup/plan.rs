@@ -48,8 +48,24 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let doing = |error: Error| error.context(format!("restore snapshot {id}"));
         let indexed = self.load(id)?;
         self.check_index(&indexed).map_err(doing)?;
+        self.check_node(&indexed.snapshot, options)?;
+        if options.dry_run {
+            // Staging checks each file that is put in place; here none is, and those that are right already
+            // would hide what is wrong with the snapshot.
+            self.check_stored(&indexed.snapshot, selection, deadline).map_err(doing)?;
+        }
         let wish = self.wish(&indexed.snapshot, selection, options)?;
         self.carry_out("restore", wish, options.dry_run, options.replace_held, deadline).map_err(doing)
+    }
+
+    /// Fails when a chosen file of a snapshot does not have its digest.
+    fn check_stored(&self, snapshot: &Snapshot, selection: &Selection, deadline: &Deadline) -> Result<()> {
+        let top = self.folder_of(&snapshot.id)?;
+        for entry in choose(snapshot, selection)?.iter().filter(|entry| entry.kind == EntryKind::File) {
+            deadline.check("check stored files")?;
+            self.stored_bytes(&top, entry).map_err(|error| damaged(&snapshot.id, error))?;
+        }
+        Ok(())
     }
 
     /// Puts new files in place.

@@ -8,7 +8,7 @@ use super::fs::{FileSystem, Rename};
 use super::snapshot::{Snapshot, SnapshotId};
 use super::vault::{GONE, PRUNED, SNAPSHOTS, Vault};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Digest;
+use crate::model::{Component, Digest};
 
 /// How many snapshots are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,43 +36,77 @@ pub struct PruneReport {
     /// Removed snapshots.
     pub removed: Vec<SnapshotId>,
     /// Kept ones, with the reason.
-    pub kept: Vec<(SnapshotId, String)>,
+    pub kept: Vec<Kept>,
+}
+
+/// A snapshot that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Kept {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Why it stays, for people.
+    pub reason: String,
 }
 
 /// Decides which snapshots stay; `snapshots` are oldest first, an unreadable one has no index.
 ///
-/// An unreadable snapshot always stays: what it holds may be all that is left.
+/// An unreadable snapshot always stays: what it holds may be all that is left. Each node's snapshots are
+/// counted alone, since another node's replace none of them; those that name none are of the node `own`.
 fn keep(
     snapshots: &[(SnapshotId, Option<Snapshot>)],
+    own: Option<&str>,
     pinned: &BTreeMap<SnapshotId, String>,
     retention: &Retention,
 ) -> BTreeMap<SnapshotId, String> {
     let mut kept = BTreeMap::new();
-    let mut keep = |id: &SnapshotId, why: &str| {
-        kept.entry(id.clone()).or_insert_with(|| why.to_owned());
-    };
-    for (id, _) in snapshots.iter().rev().take(retention.keep_last.max(1)) {
-        keep(id, "one of the newest");
-    }
-    let good = snapshots.iter().rev().find(|(_, s)| s.as_ref().is_some_and(|s| s.health_verified));
-    if let Some((id, _)) = good {
-        keep(id, "last known good");
-    }
-    for (id, snapshot) in snapshots {
-        match (snapshot, pinned.get(id)) {
-            (None, _) => keep(id, "its index cannot be read"),
-            (_, Some(why)) => keep(id, why),
-            _ => {}
-        }
-    }
-    let mut days = BTreeSet::new();
+    let mut by_node: BTreeMap<Option<String>, Vec<&Snapshot>> = BTreeMap::new();
     for (id, snapshot) in snapshots.iter().rev() {
-        let Some(snapshot) = snapshot else { continue };
-        if days.len() < retention.keep_daily && days.insert(snapshot.created_unix_s / 86_400) {
-            keep(id, "last of its day");
+        match snapshot {
+            Some(snapshot) => {
+                let node = snapshot.node.as_deref().or(own).map(str::to_ascii_lowercase);
+                by_node.entry(node).or_default().push(snapshot);
+            }
+            None => {
+                kept.insert(id.clone(), "its index cannot be read".to_owned());
+            }
         }
+    }
+    for newest_first in by_node.values() {
+        keep_of_node(newest_first, retention, &mut kept);
+    }
+    for (id, why) in pinned.iter().filter(|(id, _)| snapshots.iter().any(|(known, _)| known == *id)) {
+        kept.entry(id.clone()).or_insert_with(|| why.clone());
     }
     kept
+}
+
+/// Decides which snapshots of one node stay.
+fn keep_of_node(newest_first: &[&Snapshot], retention: &Retention, kept: &mut BTreeMap<SnapshotId, String>) {
+    let mut keep = |snapshot: Option<&&Snapshot>, why: &str| {
+        if let Some(snapshot) = snapshot {
+            kept.entry(snapshot.id.clone()).or_insert_with(|| why.to_owned());
+        }
+    };
+    for snapshot in newest_first.iter().take(retention.keep_last.max(1)) {
+        keep(Some(snapshot), "one of the newest");
+    }
+    let whole = newest_first.iter().filter(|snapshot| !snapshot.is_before_change());
+    keep(whole.clone().find(|snapshot| snapshot.health_verified), "last known good");
+    keep(whole.clone().next(), "the newest that was not made before a change");
+    for component in Component::ALL {
+        let with = whole.clone().find(|snapshot| snapshot.manifest(component).is_some());
+        keep(with, &format!("the last with a manifest of {component}"));
+    }
+    let day = |snapshot: &Snapshot| snapshot.created_unix_s / 86_400;
+    let mut days = BTreeSet::new();
+    for snapshot in newest_first {
+        if days.len() < retention.keep_daily && days.insert(day(snapshot)) {
+            let last = whole.clone().find(|other| day(other) == day(snapshot));
+            keep(last.or(Some(snapshot)), "last of its day");
+        }
+    }
 }
 
 impl<F: FileSystem> Vault<'_, F> {
@@ -90,14 +124,15 @@ impl<F: FileSystem> Vault<'_, F> {
             }
             snapshots.push((id, indexed.map(|indexed| indexed.snapshot)));
         }
-        let kept = keep(&snapshots, &self.pinned()?, retention);
+        let kept = keep(&snapshots, self.node_name.as_deref(), &self.pinned()?, retention);
         let removed: Vec<SnapshotId> =
             snapshots.iter().map(|(id, _)| id).filter(|id| !kept.contains_key(id)).cloned().collect();
         if !dry_run && !removed.is_empty() {
             self.remember_pruned(&snapshots, &kept, &digests)?;
             self.remove_snapshots(&removed)?;
         }
-        Ok(PruneReport { removed, kept: kept.into_iter().collect() })
+        let kept = kept.into_iter().map(|(id, reason)| Kept { id, reason }).collect();
+        Ok(PruneReport { removed, kept })
     }
 
     /// Returns snapshots that something else needs.
@@ -184,11 +219,11 @@ mod tests {
         let mut all: Vec<_> = (1..=10).map(|n| snapshot(n, 100 + u64::from(n) / 3, n == 2)).collect();
         all[3].1 = None;
         let pinned = BTreeMap::from([(all[0].0.clone(), "held".to_owned())]);
-        let kept = keep(&all, &pinned, &Retention::new(2, 2));
+        let kept = keep(&all, None, &pinned, &Retention::new(2, 2));
         let numbers: Vec<u32> = kept.keys().map(SnapshotId::sequence).collect();
         // 10 and 9 are the newest; 10 and 8 the last of their days; 2 good; 4 unreadable; 1 pinned.
         assert_eq!(numbers, [1, 2, 4, 8, 9, 10]);
-        let least = keep(&all[4..], &BTreeMap::new(), &Retention::new(0, 0));
+        let least = keep(&all[4..], None, &BTreeMap::new(), &Retention::new(0, 0));
         assert_eq!(least.keys().map(SnapshotId::sequence).collect::<Vec<_>>(), [10]);
     }
 }

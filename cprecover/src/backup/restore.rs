@@ -24,6 +24,7 @@ pub enum Selection {
 /// Says how a restore is done.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools, reason = "switches that have nothing to do with each other")]
 pub struct RestoreOptions {
     /// Also removes files of the selected groups that the snapshot does not have.
     pub exact: bool,
@@ -33,6 +34,8 @@ pub struct RestoreOptions {
     pub below: Option<PathBuf>,
     /// Also restores manifests that are held, and ends their hold.
     pub replace_held: bool,
+    /// Restores in place what is of another node: it holds that node's name and addresses.
+    pub other_node: bool,
 }
 
 /// A file to put in place.

@@ -279,7 +279,8 @@ pub struct CreateOptions {
     pub labels: BTreeMap<String, String>,
     /// Set only when the caller verified the node's health just now; makes it a last known good.
     pub health_verified: bool,
-    /// Why it is made; `manual` by default.
+    /// Why it is made; `manual` by default. With `before-…` it is one from before a change, which is never
+    /// the `latest`.
     pub reason: String,
     /// Returns the newest snapshot instead of a new one when nothing has changed since.
     pub only_if_changed: bool,

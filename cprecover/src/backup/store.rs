@@ -172,45 +172,6 @@ impl Store {
         Ok(self.existing()?.load(id)?.snapshot)
     }
 
-    /// Returns the newest snapshot whose index can be read.
-    ///
-    /// # Errors
-    /// As [`Store::list`].
-    pub fn latest(&self) -> Result<Option<Snapshot>> {
-        let newest = self.list()?.into_iter().rev().find_map(|listed| listed.snapshot);
-        Ok(newest)
-    }
-
-    /// Returns the newest snapshot that was made while the node's health was verified.
-    ///
-    /// # Errors
-    /// As [`Store::list`].
-    pub fn last_known_good(&self) -> Result<Option<Snapshot>> {
-        let snapshots = self.list()?.into_iter().rev().filter_map(|listed| listed.snapshot);
-        Ok(snapshots.into_iter().find(|snapshot| snapshot.health_verified))
-    }
-
-    /// Finds a snapshot by its id, its number, `latest` or `last-known-good`.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::NotFound`] when there is none, [`crate::ErrorKind::Invalid`] for other text.
-    pub fn resolve(&self, name: &str) -> Result<SnapshotId> {
-        let none = || {
-            Error::new(ErrorKind::NotFound, format!("store {} has no snapshot {name:?}", self.path.display()))
-        };
-        let listed = self.list()?;
-        let found = match (name, name.parse::<u32>()) {
-            ("latest", _) => self.latest()?.map(|snapshot| snapshot.id),
-            ("last-known-good", _) => self.last_known_good()?.map(|snapshot| snapshot.id),
-            (_, Ok(number)) => listed.into_iter().map(|l| l.id).find(|id| id.sequence() == number),
-            _ => {
-                let id: SnapshotId = name.parse()?;
-                listed.into_iter().map(|l| l.id).find(|known| *known == id)
-            }
-        };
-        found.ok_or_else(none)
-    }
-
     /// Reads a manifest or other file's bytes out of a snapshot and checks their digest.
     ///
     /// # Errors
@@ -272,7 +233,7 @@ impl Store {
     pub fn diff_live(&self, old: &SnapshotId, deadline: &Deadline) -> Result<SnapshotDiff> {
         let vault = self.existing()?;
         let old = vault.load(old)?.snapshot;
-        let (new, live) = vault.survey(&old.groups, deadline)?;
+        let (new, live) = vault.survey(&old, deadline)?;
         let top = vault.folder_of(&old.id)?;
         Ok(compare(&old, &new, |was, is| {
             let stored = || vault.stored_bytes(&top, was).unwrap_or_default();
@@ -291,15 +252,19 @@ impl Store {
         self.existing()?.export(id, to, deadline)
     }
 
-    /// Takes a snapshot in that [`Store::export`] wrote; it keeps its id.
+    /// Takes a snapshot in that [`Store::export`] wrote; it keeps its id. The store is locked when all of it has
+    /// been read.
     ///
     /// # Errors
     /// [`crate::ErrorKind::AlreadyExists`] when the store holds another snapshot of that id,
+    /// [`crate::ErrorKind::Limit`] for a number far above the store's newest or an archive that is too large,
     /// [`crate::ErrorKind::Corrupt`] or [`crate::ErrorKind::Invalid`] for a bad archive.
     pub fn import(&self, from: &mut dyn Read, deadline: &Deadline) -> Result<Snapshot> {
+        let mut spool = self.spool()?;
+        spool.fill(from, deadline)?;
         let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
-        vault.import(from, deadline)
+        vault.import(&spool, deadline)
     }
 
     /// Puts files of a snapshot back, all or nothing; what stood there is snapshotted first.

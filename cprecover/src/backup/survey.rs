@@ -1,7 +1,7 @@
 //! What stands on the node now, described as a snapshot would be, without writing anything.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::describe::{entry_of, view_of};
 use super::fs::place::{MAX_NAMES, Place, split};
@@ -20,11 +20,12 @@ const MAX_BYTES: usize = 64 << 20;
 type Texts = BTreeMap<NodePath, Vec<u8>>;
 
 impl<F: FileSystem> Vault<'_, F> {
-    /// Describes the groups' files as they are.
-    pub(super) fn survey(&self, groups: &[Group], deadline: &Deadline) -> Result<(Snapshot, Texts)> {
+    /// Describes the files as they are that a snapshot like `old` would hold.
+    pub(super) fn survey(&self, old: &Snapshot, deadline: &Deadline) -> Result<(Snapshot, Texts)> {
+        let groups = &old.groups;
         let mut entries = Vec::new();
         let mut texts = Texts::new();
-        for source in groups.iter().flat_map(|group| self.layout.sources(*group, &[])) {
+        for source in groups.iter().flat_map(|group| self.layout.sources(*group, &self.named(old, *group))) {
             let (parent, name) = split(&source.path)?;
             let Some(place) = self.root.folder_if_any(parent)? else { continue };
             if source.shape == Shape::Tree {
@@ -42,9 +43,27 @@ impl<F: FileSystem> Vault<'_, F> {
                 }
             }
         }
-        let options = CreateOptions { groups: groups.to_vec(), ..CreateOptions::default() };
+        let options = CreateOptions { groups: groups.clone(), ..CreateOptions::default() };
         let id = SnapshotId::new(0, self.now.as_secs());
         Ok((self.describe(&options, id, &entries, Vec::new()), texts))
+    }
+
+    /// The files and folders that a snapshot took because a caller named them, outermost ones alone.
+    fn named(&self, old: &Snapshot, group: Group) -> Vec<PathBuf> {
+        if !matches!(group, Group::Kubeadm | Group::Other) {
+            return Vec::new();
+        }
+        let mut known: Vec<PathBuf> =
+            self.layout.sources(group, &[]).into_iter().map(|source| source.path).collect();
+        let usual = known.len();
+        // Folders come before what they hold.
+        for entry in old.entries.iter().filter(|entry| entry.group == group) {
+            let path = entry.path.as_path();
+            if !known.iter().any(|known| path.starts_with(known)) {
+                known.push(path.to_owned());
+            }
+        }
+        known.split_off(usual)
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) const NEW: &str = ".new-";
 pub(super) const GONE: &str = ".gone-";
 /// How deep folders may be nested, in a group and in a snapshot.
 pub(super) const MAX_DEPTH: usize = 32;
+/// The largest file that is kept.
+pub(super) const MAX_FILE_BYTES: u64 = 1 << 30;
 /// The largest index that is read; an entry takes 400 bytes or so.
 pub(super) const MAX_INDEX_BYTES: usize = 256 << 20;
 /// More files than this are put on stable storage by one syncfs(2) instead of one fsync(2) each.
@@ -194,6 +196,9 @@ pub(super) fn parse_index(id: &SnapshotId, bytes: &[u8]) -> Result<Snapshot> {
             super::EntryKind::Folder => true,
             super::EntryKind::Symlink => entry.target.is_some(),
         };
+        if entry.size > MAX_FILE_BYTES {
+            return Err(wrong(format!("entry {} is larger than any file that is kept", entry.stored)));
+        }
         if !whole {
             return Err(wrong(format!("entry {} has no digest or target", entry.stored)));
         }

@@ -27,6 +27,8 @@ const CANCEL_POLL: Duration = Duration::from_millis(50);
 /// How long one request is repeated; the caller's deadline bounds the whole.
 const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 const MAX_RETRIES: usize = 4;
+/// Memory that is set aside before the bytes are there.
+const MAX_ROOM_BYTES: usize = 1 << 20;
 
 /// How a remote is reached.
 #[derive(Clone, Default)]
@@ -203,7 +205,9 @@ impl ObjectStoreRemote {
         if answer.meta.size > limit_bytes {
             return Err(too_large());
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(answer.meta.size).unwrap_or(0));
+        // The size is a claim of whoever wrote the object, or of the remote.
+        let room = usize::try_from(answer.meta.size).unwrap_or(MAX_ROOM_BYTES).min(MAX_ROOM_BYTES);
+        let mut bytes = Vec::with_capacity(room);
         let mut chunks = answer.into_stream();
         while let Some(chunk) = chunks.try_next().await.map_err(|error| of(&error))? {
             if (bytes.len() + chunk.len()) as u64 > limit_bytes {

@@ -28,12 +28,14 @@ pub struct RemoteSnapshot {
 
 /// Lists the snapshots that a remote holds, by node and age.
 ///
+/// Their age is told by their times: numbers begin again where a node lost its store.
+///
 /// # Errors
 /// The kinds of a failed call of the remote.
 pub fn list_remote(remote: &dyn RemoteObjects, deadline: &Deadline) -> Result<Vec<RemoteSnapshot>> {
     let names = remote.list(SNAPSHOTS, MAX_LISTED, deadline).map_err(|e| e.context("list the remote"))?;
     let mut found: Vec<RemoteSnapshot> = names.iter().filter_map(|name| parse_name(name)).collect();
-    found.sort();
+    found.sort_by(|a, b| (&a.node, a.id.time(), &a.id).cmp(&(&b.node, b.id.time(), &b.id)));
     Ok(found)
 }
 

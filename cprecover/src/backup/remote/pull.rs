@@ -1,8 +1,13 @@
 //! Taking a snapshot in from a remote.
 
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
 use super::pointer::{MAX_POINTER_BYTES, Pointer, name_of};
 use super::{PushReport, RemoteObjects, RemoteSnapshot, blob_name, list_remote};
 use crate::backup::fs::FileSystem;
+use crate::backup::number::of_number;
+use crate::backup::spool::Spool;
 use crate::backup::vault::{MAX_INDEX_BYTES, Vault, parse_index};
 use crate::backup::{EntryKind, Snapshot, SnapshotId, Store};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,9 +16,12 @@ use crate::sys::Deadline;
 
 /// How many snapshots are asked for while the last known good is looked for.
 const MAX_ASKED: usize = 1000;
+/// How far ahead of this machine's clock a snapshot's time may be.
+const CLOCK_SLACK_S: u64 = 86_400;
 
 impl Store {
-    /// Copies a snapshot that verifies to a remote; what the remote has already is not sent again.
+    /// Copies a snapshot that verifies to a remote; what the remote has already is read back and, where it is
+    /// whole, not sent again.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Corrupt`] when the snapshot does not verify,
@@ -29,7 +37,8 @@ impl Store {
         self.existing()?.push(id, remote, deadline).map_err(doing)
     }
 
-    /// Takes a snapshot in from a remote; it keeps its id, and every digest is checked first.
+    /// Takes a snapshot in from a remote; it keeps its id, and every digest is checked first. The store is locked
+    /// when all of it is on this machine.
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when the remote does not have it,
@@ -42,21 +51,23 @@ impl Store {
         remote: &dyn RemoteObjects,
         deadline: &Deadline,
     ) -> Result<Snapshot> {
-        let (vault, _lock) = self.change(deadline)?;
-        vault.recover()?;
         let doing = |error: Error| {
             error.context(format!("take snapshot {} of node {} from the remote", from.id, from.node))
         };
-        vault.pull(from, remote, deadline).map_err(doing)
+        let fetched = Fetched::of(from, self.spool()?, remote, deadline).map_err(doing)?;
+        let (vault, _lock) = self.change(deadline)?;
+        vault.recover()?;
+        vault.take_fetched(&fetched, deadline).map_err(doing)
     }
 
     /// Finds a snapshot of a remote by id, number, `latest` or `last-known-good`.
     ///
-    /// Without `node`, it is this store's node, or the only one that the remote has.
+    /// The latest is the one with the latest time, since numbers begin again where a node lost its store; a time
+    /// that lies ahead is that of a wrong clock and comes last. Without `node`, it is this store's node, or the only one that the remote has.
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is none, [`crate::ErrorKind::Missing`] when the remote
-    /// has several nodes and it is not said which.
+    /// has several nodes, or several snapshots of that number, and it is not said which.
     pub fn resolve_remote(
         &self,
         name: &str,
@@ -77,11 +88,17 @@ impl Store {
                 format!("the remote has snapshots of {}; say of which node", nodes.join(", ")),
             ));
         }
+        let ahead = SnapshotId::new(0, self.clock.unix().as_secs().saturating_add(CLOCK_SLACK_S));
+        all.sort_by_key(|snapshot| snapshot.id.time() <= ahead.time());
         let mut newest_first = all.into_iter().rev();
         let found = match (name, name.parse::<u32>()) {
             ("latest", _) => newest_first.next(),
             ("last-known-good", _) => good(newest_first.take(MAX_ASKED), remote, deadline)?,
-            (_, Ok(number)) => newest_first.find(|snapshot| snapshot.id.sequence() == number),
+            (_, Ok(number)) => {
+                let ids = newest_first.clone().map(|snapshot| snapshot.id);
+                let id = of_number(ids, number)?;
+                newest_first.find(|snapshot| Some(&snapshot.id) == id.as_ref())
+            }
             _ => {
                 let id: SnapshotId = name.parse()?;
                 newest_first.find(|snapshot| snapshot.id == id)
@@ -109,14 +126,22 @@ fn good(
     Ok(None)
 }
 
-impl<F: FileSystem> Vault<'_, F> {
-    fn pull(
-        &self,
+/// A snapshot that was fetched whole.
+struct Fetched {
+    snapshot: Snapshot,
+    index: Vec<u8>,
+    spool: Spool,
+    /// Where each content begins in the spool.
+    contents: BTreeMap<Digest, u64>,
+}
+
+impl Fetched {
+    fn of(
         from: &RemoteSnapshot,
+        mut spool: Spool,
         remote: &dyn RemoteObjects,
         deadline: &Deadline,
-    ) -> Result<Snapshot> {
-        self.ensure_format()?;
+    ) -> Result<Self> {
         let pointer = remote.fetch(&name_of(from), MAX_POINTER_BYTES, deadline)?;
         let pointer = Pointer::parse(from, &pointer)?;
         if pointer.index_bytes > MAX_INDEX_BYTES as u64 {
@@ -130,11 +155,28 @@ impl<F: FileSystem> Vault<'_, F> {
                 "its remote object and its index disagree on whether health was verified",
             ));
         }
-        self.take_in(&snapshot, &index, |unpack| {
-            for entry in snapshot.entries.iter().filter(|entry| entry.kind == EntryKind::File) {
-                deadline.check("fetch files")?;
-                let Some(digest) = &entry.sha256 else { continue };
-                unpack(entry, &fetch_blob(remote, digest, entry.size, deadline)?)?;
+        let mut contents = BTreeMap::new();
+        for entry in snapshot.entries.iter().filter(|entry| entry.kind == EntryKind::File) {
+            deadline.check("fetch files")?;
+            if let Some(digest) = &entry.sha256
+                && !contents.contains_key(digest)
+            {
+                contents.insert(*digest, spool.append(&fetch_blob(remote, digest, entry.size, deadline)?)?);
+            }
+        }
+        Ok(Self { snapshot, index, spool, contents })
+    }
+}
+
+impl<F: FileSystem> Vault<'_, F> {
+    fn take_fetched(&self, fetched: &Fetched, deadline: &Deadline) -> Result<Snapshot> {
+        self.ensure_format()?;
+        self.take_in(&fetched.snapshot, &fetched.index, |unpack| {
+            for entry in fetched.snapshot.entries.iter().filter(|entry| entry.kind == EntryKind::File) {
+                deadline.check("take in files")?;
+                let at = entry.sha256.as_ref().and_then(|digest| fetched.contents.get(digest));
+                let mut content = fetched.spool.read_from(at.copied().unwrap_or_default())?.take(entry.size);
+                unpack(entry, &mut content)?;
             }
             Ok(())
         })

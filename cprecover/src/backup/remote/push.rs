@@ -70,23 +70,30 @@ impl<F: FileSystem> Vault<'_, F> {
 }
 
 impl PushReport {
-    /// Puts an object under the name of its content; one that is there is read back and mended if need be.
+    /// Puts an object under the name of its content unless it is there, which is told by reading it; one with
+    /// other bytes is mended.
     fn put_blob(&mut self, remote: &dyn RemoteObjects, bytes: Vec<u8>, deadline: &Deadline) -> Result<()> {
         let digest = Digest::of(&bytes);
         let (name, size) = (blob_name(&digest), bytes.len() as u64);
-        if remote.put_new(&name, bytes.clone(), deadline)? == PutOutcome::Created {
-            self.created += 1;
+        let stands = |error: Error| match error.kind() {
+            ErrorKind::NotFound => Ok(None),
+            ErrorKind::Limit => Ok(Some(false)),
+            _ => Err(error),
+        };
+        let fetched = || remote.fetch(&name, size, deadline);
+        let mut there = fetched().map(|there| Some(Digest::of(&there) == digest)).or_else(stands)?;
+        if there.is_none() {
             self.sent_bytes += size;
-            return Ok(());
-        }
-        match remote.fetch(&name, size, deadline) {
-            Ok(there) if Digest::of(&there) == digest => {
-                self.reused += 1;
+            if remote.put_new(&name, bytes.clone(), deadline)? == PutOutcome::Created {
+                self.created += 1;
                 return Ok(());
             }
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Limit => {}
-            Err(error) => return Err(error),
+            // Someone else put it there in between.
+            there = fetched().map(|there| Some(Digest::of(&there) == digest)).or_else(stands)?;
+        }
+        if there == Some(true) {
+            self.reused += 1;
+            return Ok(());
         }
         tracing::warn!(object = %name, "the remote's object does not have its digest and is mended");
         remote.replace(&name, bytes, deadline)?;

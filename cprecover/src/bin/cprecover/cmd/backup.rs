@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufReader, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cprecover::backup::{
     Change, CreateOptions, Group, Listed, Retention, Snapshot, SnapshotDiff, Store, VerifyReport,
 };
+use cprecover::model::Component;
 use cprecover::sys::Deadline;
 use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
 
+use super::backup_file;
 use super::backup_remote::{self, RemoteArgs};
+use super::group_arg::{GroupArg, groups_of};
 use crate::console::say;
 use crate::{Context, Exit};
 
@@ -66,8 +68,8 @@ enum Verb {
     /// Makes a snapshot.
     Create {
         /// Groups to take: manifests, pki, kubeconfigs, kubeadm, kubelet, or all.
-        #[arg(long, value_delimiter = ',', default_value = "all")]
-        groups: Vec<String>,
+        #[arg(long, alias = "group", value_name = "GROUP", value_delimiter = ',', default_value = "all")]
+        groups: Vec<GroupArg>,
         /// Label as KEY=VALUE.
         #[arg(long, value_name = "KEY=VALUE")]
         label: Vec<String>,
@@ -188,30 +190,26 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
             ctx.emit("cprecover.dev/backup-prune/v1", &report, || {
                 let verb = if dry_run { "would remove" } else { "removed" };
                 let removed = report.removed.iter().map(|id| format!("{verb}  {id}\n"));
-                let kept = report.kept.iter().map(|(id, why)| format!("kept     {id}  {why}\n"));
+                let kept = report.kept.iter().map(|kept| format!("kept     {}  {}\n", kept.id, kept.reason));
                 removed.chain(kept).collect()
             })?;
             Ok(Exit::Done)
         }
-        Verb::Export { snapshot, file } => export(ctx, &store, &snapshot, &file),
-        Verb::Import { file } => import(ctx, &store, &file),
+        Verb::Export { snapshot, file } => backup_file::export(ctx, &store, &snapshot, &file),
+        Verb::Import { file } => backup_file::import(ctx, &store, &file),
     }
 }
 
 fn create(
     ctx: &Context,
     store: &Store,
-    groups: &[String],
+    groups: &[GroupArg],
     labels: &[String],
     kubeadm_paths: Vec<PathBuf>,
     only_if_changed: bool,
 ) -> Result<Exit> {
     let mut options = CreateOptions::default();
-    options.groups = if groups.iter().any(|group| group == "all") {
-        Group::ALL.to_vec()
-    } else {
-        groups.iter().map(|group| group.parse()).collect::<Result<_>>()?
-    };
+    options.groups = groups_of(groups).unwrap_or_else(|| Group::ALL.to_vec());
     options.labels = labels
         .iter()
         .map(|label| {
@@ -222,8 +220,25 @@ fn create(
     options.kubeadm_paths = kubeadm_paths;
     options.only_if_changed = only_if_changed;
     let snapshot = store.create(&options, &deadline(ctx))?;
+    warn_of_missing_manifests(&snapshot);
     ctx.emit("cprecover.dev/snapshot/v1", &snapshot, || shown(&snapshot))?;
     Ok(Exit::Done)
+}
+
+/// A backup that is made in an outage cannot bring back what is lost already.
+fn warn_of_missing_manifests(snapshot: &Snapshot) {
+    if !snapshot.groups.contains(&Group::Manifests) {
+        return;
+    }
+    let external = snapshot.has_external_etcd();
+    for component in snapshot.lacks() {
+        if component != Component::Etcd || !external {
+            say(format_args!(
+                "cprecover: {component} has no manifest on this node now: snapshot {} cannot bring it back",
+                snapshot.id
+            ));
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -360,40 +375,4 @@ fn verify(ctx: &Context, store: &Store, name: Option<&str>) -> Result<Exit> {
         text
     })?;
     Ok(if result.intact { Exit::Done } else { Exit::Unhealthy })
-}
-
-fn export(ctx: &Context, store: &Store, name: &str, file: &Path) -> Result<Exit> {
-    let id = store.resolve(name)?;
-    if file == Path::new("-") {
-        let mut stdout = std::io::stdout().lock();
-        store.export(&id, &mut stdout, &deadline(ctx))?;
-        stdout.flush().map_err(|source| Error::io("write to stdout", source))?;
-        return Ok(Exit::Done);
-    }
-    let failed = |source| Error::path("write", file, source);
-    if file.symlink_metadata().is_ok() {
-        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
-    }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Under its own name only when it is whole, so that a failed export can be tried again.
-    let out = tempfile::Builder::new().prefix(".cprecover-export-").tempfile_in(folder).map_err(failed)?;
-    let mut writer = BufWriter::new(&out);
-    store.export(&id, &mut writer, &deadline(ctx))?;
-    writer.flush().and_then(|()| out.as_file().sync_all()).map_err(failed)?;
-    drop(writer);
-    out.persist_noclobber(file).map_err(|error| failed(error.error))?;
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    say(format_args!("snapshot {id} written to {}", file.display()));
-    Ok(Exit::Done)
-}
-
-fn import(ctx: &Context, store: &Store, file: &Path) -> Result<Exit> {
-    let snapshot = if file == Path::new("-") {
-        store.import(&mut std::io::stdin().lock(), &deadline(ctx))?
-    } else {
-        let from = std::fs::File::open(file).map_err(|source| Error::path("open", file, source))?;
-        store.import(&mut BufReader::new(from), &deadline(ctx))?
-    };
-    ctx.emit("cprecover.dev/snapshot/v1", &snapshot, || shown(&snapshot))?;
-    Ok(Exit::Done)
 }

@@ -2,11 +2,13 @@
 
 mod audit;
 mod backup;
+mod backup_file;
 mod backup_remote;
 mod certs;
 mod consent_args;
 pub(crate) mod diagnose;
 mod etcd;
+mod group_arg;
 mod healthz;
 mod hold;
 mod lint;

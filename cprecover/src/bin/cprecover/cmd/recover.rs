@@ -205,8 +205,10 @@ impl Shown {
 
     /// Ends a status line and prints one that stays.
     fn line(&mut self, text: &str) {
-        let clear = if self.terminal && self.waiting.take().is_some() { "\r\x1b[K" } else { "" };
-        say(format_args!("{clear}recover: {:5.1} s  {text}", self.started.elapsed().as_secs_f64()));
+        if self.terminal && self.waiting.take().is_some() {
+            say_on(format_args!("\r\x1b[K"));
+        }
+        say(format_args!("recover: {:5.1} s  {text}", self.started.elapsed().as_secs_f64()));
     }
 
     /// Prints a line that the next one replaces on a terminal.
