@@ -76,11 +76,13 @@ pub(in crate::recover) fn prepare(
     if touch == Touch::MayEnd && !answers {
         return Ok(said.map(Prepared::NotSaved));
     }
-    let saved = match save(host, manifest.filter(|_| answers), manifest, deadline) {
-        Ok(saved) => saved,
+    let (saved, took_time) = match save(host, manifest.filter(|_| answers), manifest, deadline) {
+        // Found out at once: nobody answers, and the files are in use or not there.
+        Ok(saved @ Prepared::NotSaved(_)) if !answers => (saved, false),
+        Ok(saved) => (saved, true),
         Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
         Err(error) if unsaved_is_fine && error.kind() != ErrorKind::Corrupt => {
-            Prepared::NotSaved(format!("the member is not saved, as agreed: {error}"))
+            (Prepared::NotSaved(format!("the member is not saved, as agreed: {error}")), true)
         }
         Err(error) => {
             let what = format!("{action}: etcd's data could be saved first, and saving failed: {error}");
@@ -88,7 +90,7 @@ pub(in crate::recover) fn prepare(
         }
     };
     // To save a large database takes minutes, in which another member may have gone.
-    ends.map(ask).transpose()?;
+    ends.filter(|_| took_time).map(ask).transpose()?;
     Ok(Some(saved.behind(said)))
 }
 

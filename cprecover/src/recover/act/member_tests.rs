@@ -301,7 +301,7 @@ fn a_save_that_fails_stops_the_step_unless_agreed() {
 }
 
 /// Three well members; this node's has the id of its data and gives `database` as its snapshot.
-fn three(database: Vec<u8>) -> (Observation, Vec<FakeMember>) {
+fn three(database: &[u8]) -> (Observation, Vec<FakeMember>) {
     let listeners = three_listeners();
     let at: Vec<_> = listeners.iter().map(|listener| listener.local_addr().expect("address")).collect();
     let [first, second, third] = at.as_slice() else { panic!("three") };
@@ -311,7 +311,7 @@ fn three(database: Vec<u8>) -> (Observation, Vec<FakeMember>) {
         Listed(0xa3, "cp3", *third, false),
     ];
     let members = listeners.into_iter().zip(0xa1..).map(|(listener, id)| {
-        let manner = Manner { database: database.clone(), ..Manner::default() };
+        let manner = Manner { database: database.to_vec(), ..Manner::default() };
         FakeMember::start_as(listener, id, listed.clone(), manner)
     });
     (seen(*first), members.collect())
@@ -324,7 +324,7 @@ fn a_member_that_answers_and_cannot_be_saved_is_not_ended() {
     rustix::fs::flock(&db, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("lock");
     let mut zeroed = crate::recover::observe::etcd::fake::DB.to_vec();
     zeroed.iter_mut().skip(3 * 4096).take(4096).for_each(|byte| *byte = 0);
-    let (seen, members) = three(zeroed);
+    let (seen, members) = three(&zeroed);
     for agreed in [false, true] {
         let error = run(&node, &BOUNCE, &seen, agreed).expect_err("what it gave is broken");
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
@@ -332,7 +332,7 @@ fn a_member_that_answers_and_cannot_be_saved_is_not_ended() {
     }
     drop(members);
 
-    let (seen, _members) = three(Vec::new());
+    let (seen, _members) = three(&[]);
     let error = run(&node, &BOUNCE, &seen, false).expect_err("it gives none");
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     let said = run(&node, &BOUNCE, &seen, true).expect("agreed").expect("said");
