@@ -11,7 +11,7 @@ use super::observation::{JudgedHolder, Observation};
 use super::observe::observe;
 use super::observe::port::{PortQuestion, hear, options, port_facts};
 use super::view::policy_view;
-use super::world::{NodeWorld, World as _};
+use super::world::{NodeWorld, Prepared, World as _};
 use crate::diagnose::diagnose;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, ProcessId, SandboxId};
@@ -126,8 +126,14 @@ impl<'a> ByHand<'a> {
             None => Ok(None),
         };
         let result = prepared.and_then(|saved| {
-            if let Some(detail) = saved {
-                log.append(host.unix_ms(), Event::Saved { begun, detail })?;
+            match saved {
+                Some(Prepared::Saved(detail)) => {
+                    log.append(host.unix_ms(), Event::Saved { begun, detail })?;
+                }
+                Some(Prepared::NotSaved(detail)) => {
+                    log.append(host.unix_ms(), Event::NotSaved { begun, detail })?;
+                }
+                None => {}
             }
             effect()
         });
@@ -150,7 +156,7 @@ impl<'a> ByHand<'a> {
         action: &Action,
         seen: &Observation,
         deadline: &Deadline,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Prepared>> {
         let view = policy_view(seen, &diagnose(&seen.facts), Vec::new(), &[]);
         let checked = match guard::quorum_alone(&view, action) {
             Ruling::Allowed => world.prepare(action, seen, deadline),
@@ -161,10 +167,11 @@ impl<'a> ByHand<'a> {
         match checked {
             Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Busy) => Err(error),
             Err(error) if self.without_quorum => {
-                Ok(Some(format!("neither quorum nor a saved copy is proven, as agreed: {error}")))
+                let why = format!("neither quorum nor a saved copy is proven, as agreed: {error}");
+                Ok(Some(Prepared::NotSaved(why)))
             }
             Err(error) => Err(Error::new(ErrorKind::Refused, format!("nothing was done: {error}"))),
-            saved => saved,
+            Ok(prepared) => Ok(prepared),
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
-    CheckOptions, Client, ClusterView, DataReport, MemberHealth, ViewSource, copy_member, remove_unfinished, snapshot,
+    CheckOptions, Client, ClusterView, DataReport, MemberHealth, ViewSource, copy_member, remove_unfinished,
+    snapshot,
 };
 use crate::model::{Component, Observed};
 use crate::parse::manifest::StaticPod;

@@ -276,6 +276,7 @@ mod tests {
         let state = RuntimeState {
             sandboxes: parse::pods(pods).expect("parses"),
             containers: parse::containers(list).expect("parses"),
+            ..RuntimeState::default()
         };
         let running = Component::ALL.into_iter().flat_map(|component| state.component_containers(component));
         assert!(running.filter(|container| container.is_running()).count() > 1);

@@ -66,8 +66,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
             }
             let renewed = apply_renewal(&Host::new(&ctx.node), &plan, &deadline)?;
             ctx.emit("cprecover.dev/renewal/v1", &renewed, || {
-                let undo =
-                    format!("undo       {}\n", ctx.node.by_hand(&format!("restore {} --group all", renewed.before)));
+                let undo = format!(
+                    "undo       {}\n",
+                    ctx.node.by_hand(&format!("restore {} --group all", renewed.before))
+                );
                 format!(
                     "{}\ninstalled; what was there is in snapshot {}\n{undo}",
                     table(&plan),
