@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::fs::Names as _;
 use super::fs::place::Place;
 use super::fs::simulated::{Event, Simulated};
+use super::fs::{Attributes, Content as _, Look as _, Names as _, Xattrs};
 use super::group::Layout;
 use super::restore::{InstallOptions, NewFile, RestoreOptions, Selection};
-use super::snapshot::{CreateOptions, SnapshotId};
+use super::snapshot::{CreateOptions, NodePath, SnapshotId};
 use super::vault::{HELD_PREFIX, SYNC_EACH_UP_TO, Vault};
 use super::{HeldState, Retention};
 use crate::error::Result;
@@ -72,6 +72,20 @@ fn write(fs: &Simulated, name: &str, bytes: &[u8]) {
     fs.settle();
 }
 
+/// Gives a manifest other attributes, an extended one among them.
+fn set_attributes(fs: &Simulated, name: &str, mode: u32) {
+    let label = (NodePath::new("user.label"), NodePath::new("x"));
+    let attributes = Attributes { mode, uid: 0, gid: 0, modified: (1, 0), xattrs: Xattrs::from([label]) };
+    let manifests = top(fs).folder(MANIFESTS).unwrap();
+    fs.set_attributes(&fs.open(&manifests.handle, name.as_ref()).unwrap(), &attributes).unwrap();
+    fs.settle();
+}
+
+fn attributes(fs: &Simulated) -> Vec<Attributes> {
+    let manifests = top(fs).folder(MANIFESTS).unwrap();
+    ["a.yaml", "b.yaml"].map(|name| manifests.attributes(name.as_ref()).unwrap()).to_vec()
+}
+
 fn remove(fs: &Simulated, name: &str) {
     top(fs).folder(MANIFESTS).unwrap().remove_if_any(name).unwrap();
     fs.settle();
@@ -111,6 +125,14 @@ fn prepared(change: impl FnOnce(&Simulated)) -> Simulated {
     let fs = with_snapshot(true);
     change(&fs);
     fs.settle();
+    fs
+}
+
+/// The same with other attributes on one of the files, and version 2 of the other.
+fn with_attributes() -> Simulated {
+    let fs = with_snapshot(true);
+    write(&fs, "a.yaml", &pod("a", 1));
+    set_attributes(&fs, "a.yaml", 0o644);
     fs
 }
 
@@ -159,6 +181,10 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             sync_each_up_to: 0,
             ..with("a big restore without syncfs", with_snapshot(false), |vault| restore(vault, false))
         },
+        with("a restore without hard links", with_snapshot(true).without_links(), |vault| {
+            restore(vault, false)
+        }),
+        with("a restore of attributes", with_attributes(), |vault| restore(vault, false)),
         with("an install", with_snapshot(true), install),
         with("a hold", with_snapshot(true), hold),
         with("a release", held(), release),
@@ -310,7 +336,9 @@ fn a_failing_call_changes_nothing_or_everything() {
     let mut runs = 0;
     for scenario in scenarios() {
         let (expected, calls) = Expected::of(&scenario);
-        for errno in [Errno::NOSPC, Errno::IO, Errno::ROFS, Errno::DQUOT, Errno::MFILE, Errno::ACCESS] {
+        for errno in
+            [Errno::NOSPC, Errno::IO, Errno::ROFS, Errno::DQUOT, Errno::MFILE, Errno::ACCESS, Errno::PERM]
+        {
             for point in 0..calls {
                 let fs = scenario.fs.copy();
                 fs.expect(Some(Event::Fail(point, errno)));
@@ -338,6 +366,44 @@ fn a_failing_call_changes_nothing_or_everything() {
         }
     }
     println!("{runs} failing calls: 0 lost, 0 mixed");
+}
+
+#[test]
+fn attributes_are_all_old_or_all_new_on_the_same_files() {
+    let fs = bare(true);
+    let new = attributes(&fs);
+    let inodes = |fs: &Simulated| {
+        let manifests = top(fs).folder(MANIFESTS).unwrap();
+        ["a.yaml", "b.yaml"].map(|name| manifests.stat(name).unwrap().unwrap().inode)
+    };
+    vault(&fs, 100, 64).unwrap().create(&CreateOptions::default(), &[], &minute()).unwrap();
+    set_attributes(&fs, "a.yaml", 0o640);
+    set_attributes(&fs, "b.yaml", 0o604);
+    let old = attributes(&fs);
+    let files = inodes(&fs);
+    for event in [Event::Crash, |point| Event::Fail(point, Errno::IO)] {
+        for point in 0.. {
+            let fs = fs.copy();
+            fs.expect(Some(event(point)));
+            let result = vault(&fs, 1000, 64).and_then(|vault| restore(&vault, false));
+            let calls = fs.calls();
+            fs.expect(None);
+            assert!(
+                result.is_ok() || matches!(event(point), Event::Crash(_)) || attributes(&fs) == old,
+                "{point}"
+            );
+            fs.crashes(|state| {
+                let state = state.copy();
+                vault(&state, 2000, 64).unwrap().recover().unwrap();
+                let now = attributes(&state);
+                assert!(now == new || (now == old && result.is_err()), "call {point}: {now:?}");
+                assert_eq!(inodes(&state), files, "call {point}: another file");
+            });
+            if calls <= point {
+                break;
+            }
+        }
+    }
 }
 
 #[test]

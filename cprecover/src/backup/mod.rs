@@ -25,6 +25,7 @@ mod group;
 mod guard;
 mod hold;
 mod journal;
+mod keep;
 mod lint;
 mod lint_text;
 #[cfg(test)]

@@ -278,7 +278,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
                 (_, Some(put)) => {
                     if let Some(place) = &place
                         && put.fresh.standing() == old
-                        && same_attributes(place, name, put)?
+                        && same_attributes(place, name, put, parent == self.layout.manifests)?
                     {
                         plan.report.unchanged.push(shown);
                         continue;
@@ -323,11 +323,17 @@ fn damaged(id: &SnapshotId, error: Error) -> Error {
     Error::with_source(kind, format!("snapshot {id} is damaged"), error)
 }
 
+/// Reports whether the file has the wished attributes; `watched` where kubelet looks.
 fn same_attributes<F: FileSystem>(
     place: &Place<'_, F>,
     name: &std::ffi::OsStr,
     put: &Put<'_, F>,
+    watched: bool,
 ) -> Result<bool> {
+    // Those of a link do not matter, and another link in its place would be another pod to kubelet.
+    if watched && matches!(put.fresh, Fresh::Symlink { .. }) {
+        return Ok(true);
+    }
     let mut wanted = put.attributes.clone();
     // A file from a caller has no time of its own.
     if matches!(put.fresh, Fresh::Bytes(_))

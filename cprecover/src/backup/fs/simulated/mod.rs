@@ -44,6 +44,9 @@ pub(crate) struct Simulated {
     calls: AtomicUsize,
     event: Mutex<Option<Event>>,
     has_syncfs: bool,
+    has_links: bool,
+    /// The calls that put a file over a visible name, for which nothing but the look before speaks.
+    replaced: Mutex<Vec<usize>>,
 }
 
 /// An open file or folder.
@@ -58,16 +61,33 @@ impl Simulated {
         let mut inodes = BTreeMap::new();
         inodes.insert(TOP, Inode::new(Body::Folder(BTreeMap::new()), 0o700, 1));
         let state = State { inodes, pending: Vec::new(), next: 2, time: 1 };
-        Self::of(state, has_syncfs)
+        Self::of(state, has_syncfs, true)
     }
 
-    fn of(state: State, has_syncfs: bool) -> Self {
-        Self { state: Mutex::new(state), calls: AtomicUsize::new(0), event: Mutex::new(None), has_syncfs }
+    /// Returns one that gives no file a second name, as FAT.
+    pub(crate) fn without_links(self) -> Self {
+        Self { has_links: false, ..self }
+    }
+
+    /// Returns the numbers of the calls that put a file over a visible name.
+    pub(crate) fn replaced(&self) -> Vec<usize> {
+        self.replaced.lock().expect("no test panics with it").clone()
+    }
+
+    fn of(state: State, has_syncfs: bool, has_links: bool) -> Self {
+        Self {
+            state: Mutex::new(state),
+            calls: AtomicUsize::new(0),
+            event: Mutex::new(None),
+            has_syncfs,
+            has_links,
+            replaced: Mutex::default(),
+        }
     }
 
     /// Returns the same file system, with nothing going to happen to it.
     pub(crate) fn copy(&self) -> Self {
-        Self::of(self.state().clone(), self.has_syncfs)
+        Self::of(self.state().clone(), self.has_syncfs, self.has_links)
     }
 
     pub(crate) fn top() -> Handle {
@@ -76,6 +96,7 @@ impl Simulated {
 
     pub(crate) fn expect(&self, event: Option<Event>) {
         self.calls.store(0, Ordering::Relaxed);
+        self.replaced.lock().expect("no test panics with it").clear();
         *self.event() = event;
     }
 
@@ -126,7 +147,7 @@ impl Simulated {
             for choice in 0..3_usize.pow(u32::try_from(unsynced.len()).expect("few files")) {
                 let crashed = after.with_content(&unsynced, choice);
                 states += 1;
-                each(&Self::of(crashed, self.has_syncfs));
+                each(&Self::of(crashed, self.has_syncfs, self.has_links));
             }
         }
         states
@@ -146,7 +167,7 @@ impl Simulated {
         let unsynced = after.unsynced();
         let choices = 3_usize.saturating_pow(u32::try_from(unsynced.len()).unwrap_or(u32::MAX));
         let crashed = after.with_content(&unsynced, below(choices));
-        Self::of(crashed, self.has_syncfs)
+        Self::of(crashed, self.has_syncfs, self.has_links)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -290,6 +311,11 @@ impl Content for Simulated {
         inode.changed = time;
         Ok(())
     }
+
+    fn remove_xattr(&self, of: &Handle, name: &NodePath) -> io::Result<()> {
+        self.step()?.inode_mut(of.inode)?.xattrs.remove(name);
+        Ok(())
+    }
 }
 
 impl Names for Simulated {
@@ -308,6 +334,9 @@ impl Names for Simulated {
 
     fn link(&self, at: &Handle, name: &OsStr, to: &Handle, new: &OsStr) -> io::Result<()> {
         let mut state = self.step()?;
+        if !self.has_links {
+            return Err(Errno::PERM.into());
+        }
         let inode = state.lookup(at.inode, name)?;
         if state.lookup(to.inode, new).is_ok() {
             return Err(Errno::EXIST.into());
@@ -319,7 +348,12 @@ impl Names for Simulated {
         let mut state = self.step()?;
         let inode = state.lookup(at.inode, name)?;
         let other = state.lookup(to.inode, new).ok();
+        if how == Rename::Replace && !new.as_encoded_bytes().starts_with(b".") {
+            self.replaced.lock().expect("no test panics with it").push(self.calls() - 1);
+        }
         let left = match how {
+            // rename(2): two names of one file stay as they are.
+            Rename::Replace if other == Some(inode) => return Ok(()),
             Rename::NoReplace if other.is_some() => return Err(Errno::EXIST.into()),
             Rename::Exchange if other.is_none() => return Err(Errno::NOENT.into()),
             Rename::Exchange => other,
