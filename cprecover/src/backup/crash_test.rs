@@ -73,17 +73,12 @@ fn write(fs: &Simulated, name: &str, bytes: &[u8]) {
 }
 
 /// Gives a manifest other attributes, an extended one among them.
-fn set_attributes(fs: &Simulated, name: &str, mode: u32) {
+pub(super) fn set_attributes(fs: &Simulated, name: &str, mode: u32) {
     let label = (NodePath::new("user.label"), NodePath::new("x"));
     let attributes = Attributes { mode, uid: 0, gid: 0, modified: (1, 0), xattrs: Xattrs::from([label]) };
     let manifests = top(fs).folder(MANIFESTS).unwrap();
     fs.set_attributes(&fs.open(&manifests.handle, name.as_ref()).unwrap(), &attributes).unwrap();
     fs.settle();
-}
-
-fn attributes(fs: &Simulated) -> Vec<Attributes> {
-    let manifests = top(fs).folder(MANIFESTS).unwrap();
-    ["a.yaml", "b.yaml"].map(|name| manifests.attributes(name.as_ref()).unwrap()).to_vec()
 }
 
 fn remove(fs: &Simulated, name: &str) {
@@ -92,7 +87,7 @@ fn remove(fs: &Simulated, name: &str) {
 }
 
 /// A node with two manifests of version 1 and an empty store.
-fn bare(has_syncfs: bool) -> Simulated {
+pub(super) fn bare(has_syncfs: bool) -> Simulated {
     let fs = Simulated::new(has_syncfs);
     let etc = top(&fs).make_folder("etc").unwrap().make_folder("kubernetes").unwrap();
     etc.make_folder("manifests").unwrap();
@@ -111,7 +106,7 @@ fn with_snapshot(has_syncfs: bool) -> Simulated {
     fs
 }
 
-fn restore(vault: &Vault<'_, Simulated>, exact: bool) -> Result<()> {
+pub(super) fn restore(vault: &Vault<'_, Simulated>, exact: bool) -> Result<()> {
     let options = RestoreOptions { exact, ..RestoreOptions::default() };
     let id = vault.ids()?.swap_remove(0);
     vault.restore(&id, &Selection::All, &options, &minute()).map(|_| ())
@@ -366,44 +361,6 @@ fn a_failing_call_changes_nothing_or_everything() {
         }
     }
     println!("{runs} failing calls: 0 lost, 0 mixed");
-}
-
-#[test]
-fn attributes_are_all_old_or_all_new_on_the_same_files() {
-    let fs = bare(true);
-    let new = attributes(&fs);
-    let inodes = |fs: &Simulated| {
-        let manifests = top(fs).folder(MANIFESTS).unwrap();
-        ["a.yaml", "b.yaml"].map(|name| manifests.stat(name).unwrap().unwrap().inode)
-    };
-    vault(&fs, 100, 64).unwrap().create(&CreateOptions::default(), &[], &minute()).unwrap();
-    set_attributes(&fs, "a.yaml", 0o640);
-    set_attributes(&fs, "b.yaml", 0o604);
-    let old = attributes(&fs);
-    let files = inodes(&fs);
-    for event in [Event::Crash, |point| Event::Fail(point, Errno::IO)] {
-        for point in 0.. {
-            let fs = fs.copy();
-            fs.expect(Some(event(point)));
-            let result = vault(&fs, 1000, 64).and_then(|vault| restore(&vault, false));
-            let calls = fs.calls();
-            fs.expect(None);
-            assert!(
-                result.is_ok() || matches!(event(point), Event::Crash(_)) || attributes(&fs) == old,
-                "{point}"
-            );
-            fs.crashes(|state| {
-                let state = state.copy();
-                vault(&state, 2000, 64).unwrap().recover().unwrap();
-                let now = attributes(&state);
-                assert!(now == new || (now == old && result.is_err()), "call {point}: {now:?}");
-                assert_eq!(inodes(&state), files, "call {point}: another file");
-            });
-            if calls <= point {
-                break;
-            }
-        }
-    }
 }
 
 #[test]

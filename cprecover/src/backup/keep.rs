@@ -13,10 +13,12 @@ use std::ffi::OsStr;
 use rustix::io::Errno;
 
 use super::describe::attributes_of;
-use super::fs::place::Place;
+use super::fs::place::{Place, split};
 use super::fs::{Attributes, FileSystem, Rename};
 use super::journal::{Standing, Step};
 use super::stage::swap;
+use super::transaction::Folders;
+use super::vault::Vault;
 use crate::error::Result;
 
 impl Step {
@@ -36,8 +38,35 @@ impl Step {
     }
 }
 
+impl<F: FileSystem> Vault<'_, F> {
+    /// Notes the attributes of manifests whose bytes are right: these files stay.
+    pub(super) fn note_attributes(&self, steps: &mut [Step]) -> Result<()> {
+        let mut folders = Folders::new(self);
+        for step in steps.iter_mut().filter(|step| step.attributes.is_some()) {
+            let (parent, name) = split(step.path.as_path())?;
+            if parent == self.layout.manifests && matches!(step.new, Standing::File { .. }) {
+                step.old_attributes = Some(folders.get(parent)?.attributes(name)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives manifests that are about to be replaced a second name, not durably yet.
+    pub(super) fn keep_old(&self, steps: &mut [Step]) -> Result<()> {
+        let mut folders = Folders::new(self);
+        for step in steps.iter_mut().filter(|step| step.replaces()) {
+            let (parent, name) = split(step.path.as_path())?;
+            let kept = format!("{}.old", step.staged);
+            if parent == self.layout.manifests && keep(&folders.get(parent)?, &kept, name)? {
+                step.kept = Some(kept);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Gives the old file its second name; `false` where that is not possible and the two have to be swapped.
-pub(super) fn keep<F: FileSystem>(place: &Place<'_, F>, kept: &str, name: &OsStr) -> Result<bool> {
+fn keep<F: FileSystem>(place: &Place<'_, F>, kept: &str, name: &OsStr) -> Result<bool> {
     let linked = place.fs.link(&place.handle, name, &place.handle, kept.as_ref());
     // link(2): no hard links on this file system or for this file, too many of them, another mount.
     let impossible = [Errno::PERM, Errno::MLINK, Errno::XDEV, Errno::NOTSUP, Errno::NOSYS];

@@ -26,6 +26,8 @@ mod guard;
 mod hold;
 mod journal;
 mod keep;
+#[cfg(test)]
+mod keep_test;
 mod lint;
 mod lint_text;
 #[cfg(test)]

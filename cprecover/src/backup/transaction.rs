@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::fs::place::{Place, split};
 use super::fs::{FileSystem, Parallel as _, Work};
 use super::journal::{FolderStep, Phase, Record, Standing, Step};
-use super::keep::{keep, keep_new, put_over};
+use super::keep::{keep_new, put_over};
 use super::snapshot::{NodePath, Snapshot};
 use super::stage::{Put, remove_made, remove_staged, stage, sweep, unswap};
 use super::vault::{BUFFER, LOOKED_AT_ONCE, OURS, Vault};
@@ -98,7 +98,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
 
     /// Stages the new files and writes the intent.
     fn prepare(&mut self) -> Result<()> {
-        self.look_at_attributes()?;
+        self.vault.note_attributes(&mut self.record.steps)?;
         let manifests = &self.vault.layout.manifests;
         let elsewhere = self.record.folders.iter().any(|folder| folder.is_new)
             || self.record.steps.iter().any(|step| step.path.as_path().parent() != Some(manifests));
@@ -108,7 +108,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
         }
         self.make_folders()?;
         self.sweep()?;
-        self.keep_old()?;
+        self.vault.keep_old(&mut self.record.steps)?;
         self.stage_all()?;
         self.record.phase = Phase::Committed;
         self.vault.write_record(&self.name, &self.record)
@@ -140,34 +140,6 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
     fn sweep(&self) -> Result<()> {
         let mut folders = Folders::new(self.vault);
         self.touched().into_iter().try_for_each(|path| sweep(&folders.get(&path)?).map(drop))
-    }
-
-    /// Keeps the attributes of manifests whose bytes are right: these files stay.
-    fn look_at_attributes(&mut self) -> Result<()> {
-        let mut folders = Folders::new(self.vault);
-        for step in &mut self.record.steps {
-            let (parent, name) = split(step.path.as_path())?;
-            if step.attributes.is_some()
-                && parent == self.vault.layout.manifests
-                && matches!(step.new, Standing::File { .. })
-            {
-                step.old_attributes = Some(folders.get(parent)?.attributes(name)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives manifests that are about to be replaced a second name.
-    fn keep_old(&mut self) -> Result<()> {
-        let mut folders = Folders::new(self.vault);
-        for step in self.record.steps.iter_mut().filter(|step| step.replaces()) {
-            let (parent, name) = split(step.path.as_path())?;
-            let kept = format!("{}.old", step.staged);
-            if parent == self.vault.layout.manifests && keep(&folders.get(parent)?, &kept, name)? {
-                step.kept = Some(kept);
-            }
-        }
-        Ok(())
     }
 
     fn stage_all(&self) -> Result<()> {

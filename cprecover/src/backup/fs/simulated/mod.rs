@@ -12,15 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
+mod durable;
 mod state;
 
 use self::state::{Body, Inode, Pending, State};
-use super::{Attributes, Content, Durable, Kind, Look, Names, Rename, Stat, Work, Xattrs};
+use super::{Attributes, Content, Kind, Look, Names, Rename, Stat, Xattrs};
 use crate::backup::snapshot::NodePath;
 
 const TOP: u64 = 1;
@@ -45,6 +46,8 @@ pub(crate) struct Simulated {
     event: Mutex<Option<Event>>,
     has_syncfs: bool,
     has_links: bool,
+    /// Whether no file can be made until one is removed.
+    is_full: AtomicBool,
     /// The calls that put a file over a visible name, for which nothing but the look before speaks.
     replaced: Mutex<Vec<usize>>,
 }
@@ -69,6 +72,11 @@ impl Simulated {
         Self { has_links: false, ..self }
     }
 
+    /// Fills the disk: no file can be made until one is removed.
+    pub(crate) fn fill(&self) {
+        self.is_full.store(true, Ordering::Relaxed);
+    }
+
     /// Returns the numbers of the calls that put a file over a visible name.
     pub(crate) fn replaced(&self) -> Vec<usize> {
         self.replaced.lock().expect("no test panics with it").clone()
@@ -81,6 +89,7 @@ impl Simulated {
             event: Mutex::new(None),
             has_syncfs,
             has_links,
+            is_full: AtomicBool::new(false),
             replaced: Mutex::default(),
         }
     }
@@ -284,6 +293,9 @@ impl Content for Simulated {
 
     fn create(&self, at: &Handle, name: &OsStr) -> io::Result<Handle> {
         let mut state = self.step()?;
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Errno::NOSPC.into());
+        }
         let inode = Inode::new(Body::File(Vec::new()), 0o600, state.time);
         state.add(at.inode, name, inode).map(handle)
     }
@@ -371,42 +383,8 @@ impl Names for Simulated {
             Body::Folder(_) if kind != Kind::Folder => return Err(Errno::ISDIR.into()),
             Body::Folder(_) => {}
             _ if kind == Kind::Folder => return Err(Errno::NOTDIR.into()),
-            _ => {}
+            _ => self.is_full.store(false, Ordering::Relaxed),
         }
         state.change(Pending(vec![((at.inode, name.to_owned()), None)]))
     }
-}
-
-impl Durable for Simulated {
-    fn start_writeback(&self, _of: &Handle) {}
-
-    fn sync(&self, of: &Handle) -> io::Result<()> {
-        let mut state = self.step()?;
-        let inode = state.inode_mut(of.inode)?;
-        match &inode.body {
-            Body::File(bytes) => inode.durable = Some(bytes.clone()),
-            _ => state.sync_names(of.inode),
-        }
-        Ok(())
-    }
-
-    fn each(&self, _work: Work, count: usize, job: &(dyn Fn(usize) + Sync)) {
-        // One after the other: what a crash leaves in between is one of the states that any order leaves.
-        (0..count).for_each(job);
-    }
-
-    fn sync_everything(&self, _of: &Handle) -> io::Result<bool> {
-        drop(self.step()?);
-        if self.has_syncfs {
-            self.settle();
-        }
-        Ok(self.has_syncfs)
-    }
-
-    fn may_hide_a_write(&self, _stat: &Stat) -> bool {
-        // Every second file is re-read, so that failures and crashes there are simulated too.
-        self.calls.load(Ordering::Relaxed).is_multiple_of(2)
-    }
-
-    fn let_time_pass(&self) {}
 }
