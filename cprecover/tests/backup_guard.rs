@@ -360,3 +360,22 @@ fn an_export_that_fails_leaves_no_file_and_can_be_tried_again() {
     assert!(!again.status.success(), "a file that is there is not replaced");
     assert_eq!((std::fs::read(&file).unwrap(), names()), (written, 1));
 }
+
+#[test]
+fn a_path_that_leads_up_is_refused_before_anything_is_written() {
+    let (rig, snapshot, _) = lost();
+    let before = rig.manifests();
+    for below in ["/mnt/../etc", "/mnt/new/..", "mnt"] {
+        let mut options = RestoreOptions::default();
+        options.below = Some(below.into());
+        let error = rig.store().restore(&snapshot.id, &Selection::All, &options, &minute()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{below}: {error}");
+    }
+    for path in ["/etc/kubernetes/../new.yaml", "/etc/new/..", "new.yaml"] {
+        let file = NewFile::new(path, "x");
+        let error = rig.store().install(&[file], &InstallOptions::default(), &minute()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{path}: {error}");
+    }
+    assert_eq!(std::fs::read_dir(rig.node.store().join("journal")).unwrap().count(), 0);
+    assert_eq!(rig.manifests(), before);
+}

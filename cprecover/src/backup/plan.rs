@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::describe::{is_dot, pod_of};
-use super::fs::place::{Place, absent_to_none, split};
+use super::fs::place::{Place, absent_to_none, is_plain, split};
 use super::fs::{Attributes, FileSystem, Kind};
 use super::group::Group;
 use super::journal::{FolderStep, Standing, below};
@@ -124,6 +124,10 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         options: &RestoreOptions,
     ) -> Result<Wish<'f, F>> {
         let mut wish = Wish { files: BTreeMap::new(), folders: BTreeMap::new(), pods: BTreeMap::new() };
+        if let Some(below) = options.below.as_deref().filter(|below| !is_plain(below)) {
+            let why = format!("{} is not an absolute path without . and ..", below.display());
+            return Err(Error::new(ErrorKind::Invalid, why));
+        }
         let chosen = choose(snapshot, selection)?;
         let top = self.folder_of(&snapshot.id)?;
         let mut last: Option<(PathBuf, Place<'f, F>)> = None;

@@ -216,13 +216,20 @@ impl<F: FileSystem> Place<'_, F> {
     }
 }
 
+/// Reports whether a path is absolute and leads nowhere but down.
+pub(crate) fn is_plain(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.next() == Some(std::path::Component::RootDir)
+        && parts.all(|part| matches!(part, std::path::Component::Normal(_)))
+}
+
 /// Splits an absolute path of the node into its folder and its name.
 pub(crate) fn split(path: &Path) -> Result<(&Path, &OsStr)> {
     match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) if path.is_absolute() && is_plain_name(name) => Ok((folder, name)),
+        (Some(folder), Some(name)) if is_plain(path) && is_plain_name(name) => Ok((folder, name)),
         _ => Err(Error::new(
             ErrorKind::Invalid,
-            format!("{} is not the absolute path of a file", path.display()),
+            format!("{} is not the absolute path of a file, without . and ..", path.display()),
         )),
     }
 }
