@@ -379,3 +379,22 @@ fn a_path_that_leads_up_is_refused_before_anything_is_written() {
     assert_eq!(std::fs::read_dir(rig.node.store().join("journal")).unwrap().count(), 0);
     assert_eq!(rig.manifests(), before);
 }
+
+#[test]
+fn a_release_lets_kubelet_find_no_pod_twice() {
+    let rig = Rig::new();
+    let text = etcd(&rig);
+    rig.store().hold("etcd.yaml", "", &minute()).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd-fixed.yaml"), &text);
+    let error = rig.store().release("etcd.yaml", &minute()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("etcd-fixed.yaml"), "{error}");
+    assert!(!rig.manifest("etcd.yaml").exists());
+    std::fs::remove_file(rig.manifest("etcd-fixed.yaml")).unwrap();
+    rig.store().release("etcd.yaml", &minute()).unwrap();
+    // What was set aside because of another file goes back beside it.
+    rig.write(&format!("{MANIFESTS}/etcd-old.yaml"), &text);
+    rig.store().set_aside("etcd-old.yaml", "", &minute()).unwrap();
+    rig.store().release("etcd-old.yaml", &minute()).unwrap();
+    assert!(rig.manifest("etcd-old.yaml").exists());
+}

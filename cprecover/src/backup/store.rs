@@ -357,7 +357,8 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when it is not held, [`crate::ErrorKind::AlreadyExists`] when a
-    /// different file of that name stands there; both are kept.
+    /// different file of that name stands there, and [`crate::ErrorKind::Refused`] when another file has come for
+    /// its pod; both are kept.
     pub fn release(&self, file_name: &str, deadline: &Deadline) -> Result<Held> {
         let (vault, _lock) = self.change()?;
         vault.recover()?;
