@@ -143,10 +143,15 @@ impl<F: FileSystem> Place<'_, F> {
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let staged = format!(".new-{name}");
         self.remove_if_any(&staged)?;
-        let file = self.create(&staged, bytes)?;
-        self.told("sync", &staged, self.fs.sync(&file))?;
-        self.rename(&staged, self, name, Rename::Replace)?;
-        self.sync()
+        let written = self
+            .create(&staged, bytes)
+            .and_then(|file| self.told("sync", &staged, self.fs.sync(&file)))
+            .and_then(|()| self.rename(&staged, self, name, Rename::Replace));
+        if written.is_err() {
+            // A part of it must not take the last room of a full disk.
+            let _ = self.remove_if_any(&staged);
+        }
+        written.and_then(|()| self.sync())
     }
 
     /// Sets owner, mode, time and extended attributes of this folder.
