@@ -93,6 +93,13 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let top = snapshots.make_folder(&staged)?;
         let result = self.fill(&top, sources, &earlier, deadline).and_then(|gathered| {
             let mut snapshot = self.describe(options, id, &gathered.entries, gathered.skipped.clone());
+            // A group of which nothing could be taken is not covered.
+            snapshot.groups.retain(|group| {
+                let skipped =
+                    |source: &Source| gathered.skipped.iter().any(|s| s.path.as_path() == source.path);
+                gathered.entries.iter().any(|entry| entry.group == *group)
+                    || !sources.iter().any(|source| source.group == *group && skipped(source))
+            });
             let stands = |newest: &&Indexed| {
                 // What the change would be undone from has to be whole.
                 can_stand_for(newest, &snapshot, options) && self.check_index(newest).is_ok()
@@ -129,7 +136,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     ) -> Result<Gathered<'d, 'f, F>> {
         let mut gathered = Gathered::new(earlier, deadline);
         for source in sources {
-            gathered.take(&self.root, top, source)?;
+            let alone = sources.iter().all(|other| other.group == source.group);
+            gathered.take(&self.root, top, source, alone)?;
         }
         gathered.copy_pending()?;
         gathered.skipped.extend(self.held_as_skipped()?);

@@ -42,6 +42,7 @@ mod recover;
 mod remote;
 mod restore;
 mod snapshot;
+mod source;
 mod stage;
 mod store;
 mod survey;

@@ -267,7 +267,7 @@ impl Store {
     pub fn diff_live(&self, old: &SnapshotId, deadline: &Deadline) -> Result<SnapshotDiff> {
         let vault = self.existing()?;
         let old = vault.load(old)?.snapshot;
-        let (new, live) = vault.survey(&old.groups, deadline)?;
+        let (new, live) = vault.survey(&old.groups, &old.skipped, deadline)?;
         let top = vault.folder_of(&old.id)?;
         Ok(compare(&old, &new, |was, is| {
             let stored = || vault.stored_bytes(&top, was).unwrap_or_default();
