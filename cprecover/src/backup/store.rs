@@ -136,7 +136,8 @@ impl Store {
     /// Makes a snapshot; when this returns it is on stable storage.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Changed`] when a file kept changing while it was read,
+    /// [`crate::ErrorKind::Changed`] when a file kept changing while it was read, [`crate::ErrorKind::Refused`] when
+    /// the manifests, or the only group asked for, lie behind a link (another group is skipped),
     /// [`crate::ErrorKind::Busy`], and the kinds of failed reads and writes; then the store is as it was.
     pub fn create(&self, options: &CreateOptions, deadline: &Deadline) -> Result<Snapshot> {
         let (vault, _lock) = self.change()?;
