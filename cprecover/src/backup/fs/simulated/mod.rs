@@ -48,7 +48,7 @@ pub(crate) struct Simulated {
     has_links: bool,
     /// Whether no file can be made until one is removed.
     is_full: AtomicBool,
-    /// The calls that put a file over a visible name, for which nothing but the look before speaks.
+    /// The calls that put a manifest over another, for which nothing but the look before speaks.
     replaced: Mutex<Vec<usize>>,
 }
 
@@ -77,7 +77,7 @@ impl Simulated {
         self.is_full.store(true, Ordering::Relaxed);
     }
 
-    /// Returns the numbers of the calls that put a file over a visible name.
+    /// Returns the numbers of the calls that put a manifest over another.
     pub(crate) fn replaced(&self) -> Vec<usize> {
         self.replaced.lock().expect("no test panics with it").clone()
     }
@@ -360,7 +360,7 @@ impl Names for Simulated {
         let mut state = self.step()?;
         let inode = state.lookup(at.inode, name)?;
         let other = state.lookup(to.inode, new).ok();
-        if how == Rename::Replace && !new.as_encoded_bytes().starts_with(b".") {
+        if how == Rename::Replace && new.as_encoded_bytes().ends_with(b".yaml") {
             self.replaced.lock().expect("no test panics with it").push(self.calls() - 1);
         }
         let left = match how {
