@@ -28,7 +28,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 /// Asks the API server of this node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ApiServer {
     address: SocketAddr,
     tls: Option<Tls>,
@@ -55,6 +55,18 @@ impl ApiServer {
             }
         }
         Err(last.unwrap_or_else(|| Error::new(ErrorKind::NotFound, "no kubeconfig of an administrator")))
+    }
+
+    /// Returns the same way to ask another node's API server of this cluster: kubeadm gives all of them one
+    /// port, one authority and one name.
+    #[must_use]
+    pub(crate) fn at(&self, ip: IpAddr) -> Self {
+        Self { address: SocketAddr::new(ip, self.address.port()), tls: self.tls.clone() }
+    }
+
+    /// Returns where it is asked.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     #[cfg(test)]

@@ -2,6 +2,11 @@
 //!
 //! Data flows one way: observe → diagnose → decide → act → verify. Pure modules take values and
 //! return values; effects sit behind small traits; only the act stage writes.
+//!
+//! Where to begin: [`NodeOptions::load`] says where the node is, `recover` (feature `probe`) observes it and
+//! brings it back, [`backup::Store`] keeps what it would need, and [`policy`] decides when something is done.
+//! Each part stands alone as well: [`ports`] says who holds a port, [`etcd`] judges a data directory,
+//! [`diagnose`] finds causes in logs and facts, [`kubeadm`] makes lost manifests anew.
 
 #![forbid(unsafe_code)]
 

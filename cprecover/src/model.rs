@@ -202,7 +202,11 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // In one piece: an index writes and reads thousands of them.
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
+        let mut text = String::with_capacity(64);
+        text.extend(self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
+        f.write_str(&text)
     }
 }
 

@@ -55,7 +55,7 @@ pub struct NodeOptions {
     /// The node's file system root; `/` unless the node is mounted elsewhere. Not read from the file.
     #[serde(skip)]
     pub root: PathBuf,
-    /// The node's name; the hostname or the certificates tell when it is not given.
+    /// The node's name; see [`crate::facts::node_name`] for what tells it when it is not given.
     pub node_name: Option<String>,
     /// kubelet's `staticPodPath`.
     pub manifests_dir: PathBuf,
@@ -168,10 +168,31 @@ impl NodeOptions {
         path
     }
 
+    /// Returns the command line that a person runs for this node: a hint that leaves the root out would be
+    /// followed on the machine that the person sits at.
+    #[must_use]
+    pub fn by_hand(&self, words: &str) -> String {
+        if self.root == Path::new("/") {
+            return format!("cprecover {words}");
+        }
+        format!("cprecover --root {} {words}", self.root.display())
+    }
+
     /// Returns the manifests folder below the root.
     #[must_use]
     pub fn manifests(&self) -> PathBuf {
         self.resolve(&self.manifests_dir)
+    }
+
+    /// Returns the files with kubelet's arguments below the root, the one that wins first: kubeadm's unit
+    /// drop-in `10-kubeadm.conf` puts `KUBELET_EXTRA_ARGS` of Debian's or Red Hat's file behind
+    /// `KUBELET_KUBEADM_ARGS`.
+    pub(crate) fn kubelet_argument_files(&self) -> [PathBuf; 3] {
+        [
+            self.resolve("/etc/default/kubelet"),
+            self.resolve("/etc/sysconfig/kubelet"),
+            self.resolve(self.kubelet_dir.join("kubeadm-flags.env")),
+        ]
     }
 
     /// Returns the store folder below the root.

@@ -363,6 +363,40 @@ fn a_failing_call_changes_nothing_or_everything() {
     println!("{runs} failing calls: 0 lost, 0 mixed");
 }
 
+/// Several parts of a big change are in hand at once, and the later may be done before the earlier.
+#[test]
+fn a_big_change_that_fails_in_another_order_is_taken_back() {
+    let names: Vec<String> = (0..130).map(|n| format!("m{n:03}.yaml")).collect();
+    let fs = bare(true).backwards();
+    let write_all = |version| names.iter().for_each(|name| write(&fs, name, &pod(&name[..4], version)));
+    write_all(1);
+    vault(&fs, 100, 64).unwrap().create(&CreateOptions::default(), &[], &minute()).unwrap();
+    write_all(2);
+    let old = visible(&fs);
+    let renames = std::cell::Cell::new(0);
+    let fails_at = |point| {
+        let fs = fs.copy();
+        fs.expect(Some(Event::Fail(point, Errno::IO)));
+        let result = vault(&fs, 1000, 64).and_then(|vault| restore(&vault, false));
+        renames.set(
+            renames.get() + usize::from(result.as_ref().is_err_and(|e| e.to_string().contains("rename"))),
+        );
+        fs.expect(None);
+        let now = visible(&fs);
+        assert!(if result.is_ok() { now != old } else { now == old }, "call {point}: {result:?}");
+        vault(&fs, 2000, 64).unwrap().recover().unwrap();
+        assert_eq!(visible(&fs) == old, result.is_err(), "call {point}, after recovery");
+    };
+    let calls = {
+        let fs = fs.copy();
+        fs.expect(None);
+        restore(&vault(&fs, 1000, 64).unwrap(), false).unwrap();
+        fs.calls()
+    };
+    (0..calls).step_by(23).for_each(fails_at);
+    assert!(renames.get() > 2, "{} of the swaps failed", renames.get());
+}
+
 #[test]
 fn the_simulation_forgets_what_was_not_synced() {
     let fs = Simulated::new(true);

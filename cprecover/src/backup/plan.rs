@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::describe::{is_dot, pod_of};
 use super::fs::place::{Place, absent_to_none, is_plain, split};
-use super::fs::{Attributes, FileSystem, Kind};
+use super::fs::{Attributes, FileSystem, Kind, Parallel as _, Work};
 use super::group::Group;
 use super::journal::{FolderStep, Standing, below};
 use super::restore::{InstallOptions, NewFile, RestoreOptions, RestoreReport, Selection};
 use super::snapshot::{Entry, EntryKind, NodePath, Snapshot, SnapshotId};
 use super::stage::{Fresh, Put};
 use super::transaction::{Folders, Transaction};
-use super::vault::{BUFFER, MAX_DEPTH, OURS, Vault};
+use super::vault::{BUFFER, LOOKED_AT_ONCE, MAX_DEPTH, OURS, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Component;
 use crate::parse::yaml::MAX_DOCUMENT_BYTES;
@@ -264,35 +264,53 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             folders: self.plan_folders(&wish)?,
             report: RestoreReport::default(),
         };
-        let mut folders = Folders::new(self);
-        let mut buffer = vec![0; BUFFER];
-        for (path, put) in wish.files {
-            deadline.check("compare files")?;
-            let (parent, name) = split(&path)?;
-            let place = absent_to_none(folders.get(parent))?;
-            let old = match &place {
-                Some(place) => place.standing(name, &mut buffer)?,
-                None => Standing::Absent,
-            };
+        let files: Vec<(PathBuf, Option<Put<'f, F>>)> = wish.files.into_iter().collect();
+        let parts: Vec<_> = files.chunks(LOOKED_AT_ONCE).collect();
+        let compared = self.fs.each_of(Work::Compute, &parts, |part| self.compare(part, deadline));
+        let compared = compared.map_err(|(_, error)| error)?.into_iter().flatten();
+        for ((path, put), (old, same)) in files.into_iter().zip(compared) {
             let shown = NodePath::new(&path);
             match (&old, &put) {
                 (Standing::Absent, None) => continue,
                 (Standing::Absent, Some(_)) => plan.report.created.push(shown),
                 (_, None) => plan.report.removed.push(shown),
-                (_, Some(put)) => {
-                    if let Some(place) = &place
-                        && put.fresh.standing() == old
-                        && same_attributes(place, name, put, parent == self.layout.manifests)?
-                    {
-                        plan.report.unchanged.push(shown);
-                        continue;
-                    }
-                    plan.report.replaced.push(shown);
+                (_, Some(_)) if same => {
+                    plan.report.unchanged.push(shown);
+                    continue;
                 }
+                (_, Some(_)) => plan.report.replaced.push(shown),
             }
             plan.changes.push((path, old, put));
         }
         Ok(plan)
+    }
+
+    /// Tells of each path what stands there, and whether that is what is wished for.
+    fn compare(
+        &self,
+        files: &[(PathBuf, Option<Put<'f, F>>)],
+        deadline: &Deadline,
+    ) -> Result<Vec<(Standing, bool)>> {
+        let mut folders = Folders::new(self);
+        let mut buffer = vec![0; BUFFER];
+        let mut compared = Vec::with_capacity(files.len());
+        for (path, put) in files {
+            deadline.check("compare files")?;
+            let (parent, name) = split(path)?;
+            let Some(place) = absent_to_none(folders.get(parent))? else {
+                compared.push((Standing::Absent, false));
+                continue;
+            };
+            let old = place.standing(name, &mut buffer)?;
+            let same = match put {
+                Some(put) if put.fresh.standing() == old => {
+                    same_attributes(&place, name, put, parent == self.layout.manifests)?
+                }
+                _ => false,
+            };
+            compared.push((old, same));
+        }
+        Ok(compared)
     }
 
     /// Returns the folders that are to be made or to get attributes, outer ones first.

@@ -17,6 +17,7 @@ use super::{
     Retention, Selection, Snapshot, SnapshotDiff, SnapshotId, VerifyReport,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::facts;
 use crate::node::NodeOptions;
 use crate::sys::{Clock, Deadline, SystemClock};
 
@@ -98,7 +99,7 @@ impl Store {
             path,
             root: node.root.clone(),
             layout: Layout::of(node),
-            node_name: node.node_name.clone(),
+            node_name: facts::node_name(node).map(|name| name.as_str().to_owned()),
             clock: Arc::new(SystemClock),
             fs: Linux::default(),
             read_only: false,

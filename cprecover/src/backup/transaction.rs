@@ -13,6 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fs::place::{Place, split};
 use super::fs::{FileSystem, Parallel as _, Work};
@@ -66,11 +67,11 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             self.record.before = Some(before.id.clone());
         }
         if let Err(error) = self.prepare() {
-            return Err(self.take_back(0, error));
+            return Err(self.take_back(&[], error));
         }
-        let mut done = 0;
-        if let Err(error) = self.swap_all(&mut done) {
-            return Err(self.take_back(done, error));
+        let done: Vec<AtomicBool> = self.record.steps.iter().map(|_| AtomicBool::new(false)).collect();
+        if let Err(error) = self.swap_all(&done) {
+            return Err(self.take_back(&done, error));
         }
         // From here on the new files are in place, durably and proven.
         if let Err(error) = self.clean() {
@@ -194,6 +195,10 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
     /// Syncs the names in all folders concerned.
     fn sync_folders(&self) -> Result<()> {
         let touched: Vec<PathBuf> = self.touched().into_iter().collect();
+        // Each fsync of many would wait for a flush of the disk's cache of its own.
+        if touched.len() > self.vault.sync_each_up_to {
+            return self.sync_file_systems(|place, _| place.sync());
+        }
         for part in touched.chunks(LOOKED_AT_ONCE) {
             let synced = self.vault.fs.each_of(Work::Wait, part, |path| self.vault.root.folder(path)?.sync());
             synced.map_err(|(_, error)| error)?;
@@ -201,8 +206,17 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
         Ok(())
     }
 
-    /// Syncs the file systems of all folders concerned.
+    /// Syncs the staged files and the names in all folders concerned.
     fn sync_content(&self) -> Result<()> {
+        self.sync_file_systems(|place, path| {
+            self.sync_staged(place, path)?;
+            place.sync()
+        })
+    }
+
+    /// Syncs the file systems of all folders concerned; `single` syncs what is in one folder, where a file
+    /// system cannot be synced as a whole.
+    fn sync_file_systems(&self, single: impl Fn(&Place<'f, F>, &Path) -> Result<()>) -> Result<()> {
         let mut devices = BTreeSet::new();
         for path in self.touched() {
             let place = self.vault.root.folder(&path)?;
@@ -212,8 +226,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             }
             if !place.told("sync", "", self.vault.fs.sync_everything(&place.handle))? {
                 devices.remove(&device);
-                self.sync_staged(&place, &path)?;
-                place.sync()?;
+                single(&place, &path)?;
             }
         }
         Ok(())
@@ -228,20 +241,29 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
         Ok(())
     }
 
-    /// Swaps every target with its staged file; `done` counts those that were.
-    fn swap_all(&mut self, done: &mut usize) -> Result<()> {
-        let mut folders = Folders::new(self.vault);
-        for step in &self.record.steps {
-            let (parent, name) = split(step.path.as_path())?;
-            let place = folders.get(parent)?;
-            if place.standing(name, &mut self.buffer)? != step.old {
-                return Err(changed(&step.path));
+    /// Swaps every target with its staged file; `done` notes those that were.
+    ///
+    /// In any order: the record says what a crash in between is followed by.
+    fn swap_all(&self, done: &[AtomicBool]) -> Result<()> {
+        let steps: Vec<(&Step, &AtomicBool)> = self.record.steps.iter().zip(done).collect();
+        let parts: Vec<_> = steps.chunks(LOOKED_AT_ONCE).collect();
+        let swapped = self.vault.fs.each_of(Work::Compute, &parts, |part| {
+            let mut folders = Folders::new(self.vault);
+            let mut buffer = vec![0; BUFFER];
+            for (step, done) in *part {
+                let (parent, name) = split(step.path.as_path())?;
+                let place = folders.get(parent)?;
+                if place.standing(name, &mut buffer)? != step.old {
+                    return Err(changed(&step.path));
+                }
+                // What is set on the file itself may fail when half of it is done.
+                done.store(step.is_in_place(), Ordering::Relaxed);
+                put_over(&place, step, name)?;
+                done.store(true, Ordering::Relaxed);
             }
-            // What is set on the file itself may fail when half of it is done.
-            *done += usize::from(step.is_in_place());
-            put_over(&place, step, name)?;
-            *done += usize::from(!step.is_in_place());
-        }
+            Ok(())
+        });
+        swapped.map_err(|(_, error)| error)?;
         self.read_back()?;
         self.set_folder_attributes()?;
         self.sync_folders()
@@ -287,8 +309,8 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
         self.vault.remove_record(&self.name, false)
     }
 
-    /// Undoes the first `done` steps and returns the error that made it necessary.
-    fn take_back(mut self, done: usize, error: Error) -> Error {
+    /// Undoes the steps that are `done` and returns the error that made it necessary.
+    fn take_back(mut self, done: &[AtomicBool], error: Error) -> Error {
         let undone = self.undo(done).and_then(|left| {
             if self.record.phase == Phase::Committed {
                 // Durably, before the staged files go: a record that came back would finish the change.
@@ -310,14 +332,17 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
     }
 
     /// Returns the files that someone else has changed since and that stay so.
-    fn undo(&mut self, done: usize) -> Result<Vec<NodePath>> {
+    fn undo(&mut self, done: &[AtomicBool]) -> Result<Vec<NodePath>> {
         let mut left = Vec::new();
-        if done == 0 {
+        let steps = self.record.steps.iter().zip(done);
+        let steps: Vec<&Step> =
+            steps.filter(|(_, done)| done.load(Ordering::Relaxed)).map(|(step, _)| step).collect();
+        if steps.is_empty() {
             return Ok(left);
         }
         let mut folders = Folders::new(self.vault);
         let mut kept = false;
-        for step in self.record.steps.iter().take(done) {
+        for step in &steps {
             let (parent, name) = split(step.path.as_path())?;
             kept |= keep_new(&folders.get(parent)?, step, name, &mut self.buffer)?;
         }
@@ -325,7 +350,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             // Before any goes: what a crash then finds can still be finished.
             self.sync_folders()?;
         }
-        for step in self.record.steps.iter().take(done).rev() {
+        for step in steps.into_iter().rev() {
             let (parent, name) = split(step.path.as_path())?;
             if !unswap(&folders.get(parent)?, step, name, &mut self.buffer)? {
                 left.push(step.path.clone());

@@ -103,13 +103,11 @@ fn named(node: &NodeOptions, endpoint: &str) -> Result<Endpoint> {
 
 /// Returns the endpoint that kubelet is told, and the file that tells it.
 ///
-/// kubeadm's unit drop-in `10-kubeadm.conf` puts `KUBELET_EXTRA_ARGS` of Debian's or Red Hat's file behind
-/// `KUBELET_KUBEADM_ARGS`, and a flag wins over the configuration (kubernetes `cmd/kubelet/app/server.go`).
+/// A flag wins over the configuration (kubernetes `cmd/kubelet/app/server.go`).
 /// `instance-config.yaml` (kubeadm 1.34) is merged into `config.yaml` at each upgrade.
 fn of_kubelet(node: &NodeOptions) -> Result<Option<(String, PathBuf)>> {
     let own = |name: &str| node.resolve(node.kubelet_dir.join(name));
-    let (debian, red_hat) = (node.resolve("/etc/default/kubelet"), node.resolve("/etc/sysconfig/kubelet"));
-    for path in [debian, red_hat, own("kubeadm-flags.env")] {
+    for path in node.kubelet_argument_files() {
         let Some(bytes) = read(&path)? else { continue };
         let text = String::from_utf8_lossy(&bytes);
         if let Some(endpoint) = kubelet::flag(&text, "container-runtime-endpoint") {

@@ -31,7 +31,12 @@ pub(super) fn read(node: &NodeOptions) -> (Vec<CertificateFact>, Vec<(PathBuf, S
             Ok(names) => files.extend(
                 names.into_iter().filter(|name| has_extension(name, "crt")).map(|name| folder.join(name)),
             ),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // External etcd has its files elsewhere; a node without any has them in another folder.
+            Err(error) if error.kind() == ErrorKind::NotFound && folder != node.pki_dir => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let reason = format!("{error}; where kubeadm's certificatesDir is another, set pkiDir");
+                failed.push((folder, reason));
+            }
             Err(error) => failed.push((folder, error.to_string())),
         }
     }

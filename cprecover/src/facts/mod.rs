@@ -9,10 +9,12 @@ mod certificates;
 mod clock;
 mod data_dir;
 mod disk;
+mod node_name;
 mod pressure;
 mod units;
 
 pub(crate) use certificates::read_any as read_certificates;
+pub use node_name::node_name;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

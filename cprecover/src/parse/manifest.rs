@@ -81,7 +81,7 @@ impl StaticPod {
     /// [`ErrorKind::Invalid`] when it is not YAML, not a `v1` `Pod`, or has no name or container;
     /// [`ErrorKind::Limit`] when it is larger than [`yaml::MAX_DOCUMENT_BYTES`].
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        Self::of_value(yaml::from_slice(bytes)?)
+        Self::of_value(yaml::value(bytes)?)
     }
 
     /// Reads a manifest with kubelet's own leniency ([`yaml::from_slice_as_kubelet`]).
@@ -89,7 +89,7 @@ impl StaticPod {
     /// # Errors
     /// As [`StaticPod::parse`].
     pub fn parse_as_kubelet(bytes: &[u8]) -> Result<Self> {
-        Self::of_value(yaml::from_slice_as_kubelet(bytes)?)
+        Self::of_value(yaml::value_as_kubelet(bytes)?)
     }
 
     /// Reads a manifest that is JSON by now. kubelet too turns YAML into JSON first (`utilyaml.ToJSON` in

@@ -4,8 +4,11 @@
 //! `sigs.k8s.io/yaml` does (`yes`, `0644`, `1_000`).
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
+
+mod plain;
 
 /// The largest document that is read, in bytes; kubelet's own limit for a manifest is 10 MiB
 /// (kubernetes `pkg/kubelet/config/file.go`, `maxConfigLength`), real ones are under 10 KiB.
@@ -17,7 +20,7 @@ pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 /// [`ErrorKind::Limit`] over [`MAX_DOCUMENT_BYTES`], [`ErrorKind::Invalid`] for text that is not
 /// UTF-8 or not YAML, with a duplicate key, a second document, or of another shape than `T`.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_yaml::from_str(text_of(bytes)?).map_err(|source| malformed(&source))
+    whole(text_of(bytes)?)
 }
 
 /// Reads YAML as kubelet does: the first document only, and of a duplicate key the last value.
@@ -27,7 +30,32 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 /// # Errors
 /// As [`from_slice`], without duplicate keys and second documents.
 pub fn from_slice_as_kubelet<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let text = first_document(text_of(bytes)?);
+    lenient(first_document(text_of(bytes)?))
+}
+
+/// Reads one document of whatever shape, as [`from_slice`] does.
+///
+/// # Errors
+/// As [`from_slice`].
+pub fn value(bytes: &[u8]) -> Result<Value> {
+    let text = text_of(bytes)?;
+    plain::value(text).map_or_else(|| whole(text), Ok)
+}
+
+/// Reads the first document of whatever shape, as [`from_slice_as_kubelet`] does.
+///
+/// # Errors
+/// As [`from_slice_as_kubelet`].
+pub fn value_as_kubelet(bytes: &[u8]) -> Result<Value> {
+    let text = text_of(bytes)?;
+    plain::value(text).map_or_else(|| lenient(first_document(text)), Ok)
+}
+
+fn whole<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_yaml::from_str(text).map_err(|source| malformed(&source))
+}
+
+fn lenient<T: DeserializeOwned>(text: &str) -> Result<T> {
     let options = serde_yaml::options! { duplicate_keys: serde_yaml::DuplicateKeyPolicy::LastWins };
     serde_yaml::from_str_with_options(text, options).map_err(|source| malformed(&source))
 }
@@ -72,7 +100,7 @@ fn malformed(source: &serde_yaml::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     #[test]
     fn scalars_read_as_kubelet_reads_them() {

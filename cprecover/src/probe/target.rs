@@ -149,7 +149,9 @@ pub(super) fn target_by_flags<'a>(
     if component != Component::KubeApiserver && flag("tls-cert-file").is_none() {
         return Err(Error::new(
             ErrorKind::Refused,
-            format!("{component} signs its own certificate, so that only an insecure probe can ask it"),
+            format!(
+                "{component} signs its own certificate, so that only an insecure probe (`--insecure`) can ask it"
+            ),
         ));
     }
     let trust = Trust::Ca {

@@ -133,6 +133,14 @@ pub struct BackupFact {
     pub same_node: Observed<bool>,
 }
 
+impl BackupFact {
+    /// Reports whether it can be restored here: intact, and proven to be of this node.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.verified.present() == Some(&true) && self.same_node.present() == Some(&true)
+    }
+}
+
 /// Whether kubeadm could make a lost manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,5 +1,7 @@
 //! The node, as the engine sees it: looked at, prepared, changed.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::act::{self, Performed};
 use super::cache::Cache;
 use super::cluster_lock::ClusterLock;
@@ -91,6 +93,21 @@ impl<'a> NodeWorld<'a> {
     }
 }
 
+/// Where the other members of the cluster run, as their URLs say; no name is looked up.
+fn peers(seen: &Observation) -> Vec<IpAddr> {
+    let members = seen.etcd_facts.cluster.present().map(|view| view.members.as_slice()).unwrap_or_default();
+    let own = seen.etcd_facts.local.as_deref();
+    let mut found = Vec::new();
+    for member in members.iter().filter(|member| own.is_none_or(|own| !member.is_called(own))) {
+        for url in member.peer_urls.iter().chain(&member.client_urls) {
+            let address = url.split_once("://").and_then(|(_, host)| host.trim_end_matches('/').parse().ok());
+            let ip = address.map(|address: SocketAddr| address.ip()).filter(|ip| !found.contains(ip));
+            found.extend(ip);
+        }
+    }
+    found
+}
+
 impl World for NodeWorld<'_> {
     fn observe(&mut self, deadline: &Deadline) -> Observation {
         observe_again(&self.host, &mut self.cache, deadline)
@@ -106,11 +123,12 @@ impl World for NodeWorld<'_> {
         seen: &Observation,
         deadline: &Deadline,
     ) -> Result<Option<String>> {
-        let several = seen.etcd.members.len() > 1;
-        if let (true, true, Some(lock)) =
-            (several, act::touches_etcd(action, seen), self.cluster_lock.as_mut())
+        // A cluster whose members are not known may have several.
+        let is_alone = seen.etcd.members.len() == 1;
+        if let (false, true, Some(lock)) =
+            (is_alone, act::touches_etcd(action, seen), self.cluster_lock.as_mut())
         {
-            lock.hold(deadline)?;
+            lock.hold(&peers(seen), deadline)?;
         }
         act::prepare(&self.host, action, seen, self.unsaved_is_fine, deadline)
     }

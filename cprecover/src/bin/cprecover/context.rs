@@ -66,7 +66,7 @@ pub(crate) struct Context {
     pub(crate) node: NodeOptions,
     /// How results are printed.
     pub(crate) format: Format,
-    /// Set by nobody yet but a caller's own code; passed to every deadline.
+    /// Set by Ctrl-C and SIGTERM; passed to every deadline.
     pub(crate) cancel: CancelToken,
 }
 

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use cprecover::model::Observed;
 use cprecover::policy::contract;
-use cprecover::recover::{Ending, Observation, Plan, Report, Verification};
+use cprecover::recover::{Ending, Observation, Plan, Report, UndoOutcome, Verification};
 
-use crate::cmd::diagnose::table;
+use crate::cmd::diagnose::{table, table_of_the_mended};
 
 /// The longest evidence line, in characters.
 const MAX_LINE: usize = 160;
@@ -14,7 +15,9 @@ const MAX_LINE: usize = 160;
 /// A recovery's report: what was wrong and why, what was done, how it is now.
 pub(crate) fn report(report: &Report) -> String {
     let mut text = String::new();
-    text += &table(&report.diagnosis);
+    // What is to be done is not said of what has just been done.
+    let is_mended = report.ending == Ending::Healthy && !report.steps.is_empty();
+    text += &if is_mended { table_of_the_mended(&report.diagnosis) } else { table(&report.diagnosis) };
     if report.ending == Ending::DryRun {
         if let Some(shown) = &report.plan {
             text += &plan(shown);
@@ -65,11 +68,7 @@ fn done(report: &Report) -> String {
     }
     for (index, step) in report.steps.iter().enumerate() {
         let took = Duration::from_millis(step.took_ms).as_secs_f64();
-        let mark = match step.outcome {
-            contract::Outcome::Done => "ok",
-            contract::Outcome::Refused => "REFUSED",
-            _ => "FAILED",
-        };
+        let mark = outcome(step.outcome);
         let _ = writeln!(text, "  {}. {} [{mark}, {took:.2} s]", index + 1, step.action);
         let _ = writeln!(text, "     why: {}", step.reason);
         if let Some(saved) = &step.saved {
@@ -81,21 +80,41 @@ fn done(report: &Report) -> String {
         }
     }
     for undone in &report.undone {
-        let _ = writeln!(text, "  taken back: {} [{:?}] {}", undone.undo, undone.outcome, undone.detail);
+        let outcome = undo_outcome(undone.outcome);
+        let _ = writeln!(text, "  taken back: {} [{outcome}] {}", undone.undo, undone.detail);
     }
     let looks = report.rounds.iter().map(|round| round.observe_ms).sum::<u64>();
+    let count = report.rounds.len();
     let _ = writeln!(
         text,
-        "  {} looks at the node took {:.2} s; in all {:.2} s",
-        report.rounds.len(),
+        "  {count} look{} at the node took {:.2} s; in all {:.2} s",
+        if count == 1 { "" } else { "s" },
         Duration::from_millis(looks).as_secs_f64(),
         Duration::from_millis(report.total_ms).as_secs_f64()
     );
     text
 }
 
+/// How an effect ended, in a word.
+pub(crate) const fn outcome(outcome: contract::Outcome) -> &'static str {
+    match outcome {
+        contract::Outcome::Done => "ok",
+        contract::Outcome::Refused => "REFUSED",
+        _ => "FAILED",
+    }
+}
+
+/// How an undo ended, in a word.
+pub(crate) const fn undo_outcome(outcome: UndoOutcome) -> &'static str {
+    match outcome {
+        UndoOutcome::Done => "ok",
+        UndoOutcome::Kept => "left as it is",
+        _ => "FAILED",
+    }
+}
+
 fn verified(verification: &Verification) -> String {
-    let mut text = String::from("\nVERIFIED\n");
+    let mut text = String::from("\nCHECKS\n");
     for check in &verification.checks {
         let mark = if check.holds { "+" } else { "-" };
         let _ = writeln!(text, "  [{mark}] {}: {}", check.what, cut(&check.seen));
@@ -134,11 +153,10 @@ pub(crate) fn observation(seen: &Observation) -> String {
     text += "\nBACKUPS\n";
     for backup in seen.backups.present().into_iter().flatten() {
         let good = if backup.last_known_good { ", taken while healthy" } else { "" };
-        let _ = writeln!(
-            text,
-            "  {}: snapshot {}{good}, verified: {:?}",
-            backup.component, backup.snapshot, backup.verified
-        );
+        let state = said(&backup.verified, "intact", "DAMAGED");
+        let whose = said(&backup.same_node, "of this node", "of ANOTHER NODE");
+        let _ =
+            writeln!(text, "  {}: snapshot {}{good}, {state}, {whose}", backup.component, backup.snapshot);
     }
     if !seen.unobserved.is_empty() {
         text += "\nCOULD NOT BE READ\n";
@@ -147,6 +165,15 @@ pub(crate) fn observation(seen: &Observation) -> String {
         let _ = writeln!(text, "  {}: {}", unread.what, cut(&unread.reason));
     }
     text
+}
+
+fn said(observed: &Observed<bool>, yes: &str, no: &str) -> String {
+    match observed {
+        Observed::Present(true) => yes.to_owned(),
+        Observed::Present(false) => no.to_owned(),
+        Observed::Absent => "unknown".to_owned(),
+        Observed::Unknown(why) => format!("unknown ({})", cut(why)),
+    }
 }
 
 fn cut(text: &str) -> String {

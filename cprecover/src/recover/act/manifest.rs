@@ -106,9 +106,12 @@ pub(super) fn restore(
     require_installed(host.node, entry.path.as_path(), entry.sha256)?;
     let file = entry.path.as_path().file_name().unwrap_or_default().display();
     let done = Performed::new(format!("{file} from snapshot {backup_id}, sha256 {digest}"));
+    let by_hand = |words: String| host.node.by_hand(&words);
     Ok(match report.before {
-        Some(id) => done.undo(format!("what stood there is in snapshot {id}: cprecover restore {id}")),
-        None => done.undo(format!("cprecover hold {file}")),
+        Some(id) => {
+            done.undo(format!("what stood there is in snapshot {id}: {}", by_hand(format!("restore {id}"))))
+        }
+        None => done.undo(by_hand(format!("hold {file}"))),
     })
 }
 
@@ -197,5 +200,5 @@ pub(super) fn quarantine(host: &Host<'_>, file: &str, deadline: &Deadline) -> Re
     let store = Store::open(host.node)?;
     let held = store.set_aside(file, DUPLICATE, deadline)?;
     let done = Performed::new(format!("{file} is held as {}, sha256 {}", held.held_as, held.sha256));
-    Ok(done.undo(format!("cprecover release {file}")))
+    Ok(done.undo(host.node.by_hand(&format!("release {file}"))))
 }

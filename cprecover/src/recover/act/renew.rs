@@ -56,7 +56,7 @@ pub(super) fn renew(
         .map(|(path, ends)| format!("{} until {}", path.display(), date(*ends)))
         .collect();
     let detail = format!("renewed by kubeadm {}: {}", plan.kubeadm_version, what.join(", "));
-    Ok(Performed::new(detail).undo(format!("cprecover restore {}", done.before)))
+    Ok(Performed::new(detail).undo(host.node.by_hand(&format!("restore {}", done.before))))
 }
 
 fn date(unix: i64) -> String {

@@ -9,14 +9,15 @@ use crate::recover::cache::Cache;
 use crate::recover::observation::BackupFact;
 use crate::sys::Deadline;
 
-/// Looks through the store for the newest snapshot of each manifest: one that was taken while the
-/// node was healthy before any other, since the others may hold what broke it.
+/// Looks through the store for the newest snapshot of each manifest: this node's own before another's, which
+/// somebody may have imported to look at it, and one that was taken while the node was healthy before any
+/// other, since the others may hold what broke it.
 ///
 /// Each snapshot is verified once in a while only; whatever was said here, a restore checks again that the
 /// index and every file that it puts in place are the recorded ones.
 pub(super) fn best(
     store: &Store,
-    node: &NodeName,
+    node: Option<&NodeName>,
     now: Instant,
     cache: &mut Cache,
     deadline: &Deadline,
@@ -24,43 +25,119 @@ pub(super) fn best(
     let listed = store.list()?;
     let mut facts = Vec::new();
     for component in Component::ALL {
-        for snapshot in candidates(&listed, component) {
+        for snapshot in candidates(&listed, component, node) {
             let id = snapshot.id.to_string();
             let state = cache.snapshot(&id, now, || {
                 let report = store.verify(&snapshot.id, deadline);
                 Observed::from_result(report.map(|report| report.damage.iter().all(Damage::is_harmless)))
             });
-            let good = state.present() == Some(&true);
-            facts.push(BackupFact {
+            let fact = BackupFact {
                 snapshot: id,
                 component,
                 taken_unix_ms: snapshot.created_unix_s.saturating_mul(1000),
                 verified: state,
                 last_known_good: snapshot.health_verified,
-                same_node: match &snapshot.node {
-                    Some(name) => Observed::Present(name == node.as_str()),
-                    None => Observed::Unknown("the snapshot names no node".into()),
-                },
-            });
-            // A damaged one is reported too, and the next older one is looked at.
-            if good {
+                same_node: same_node(snapshot, node),
+            };
+            let is_good = fact.is_good();
+            // One that cannot be used is reported too, and the next one is looked at.
+            facts.push(fact);
+            if is_good {
                 break;
             }
         }
     }
     // Good ones first, so that whoever takes the first of a component takes the best.
-    facts.sort_by_key(|fact| fact.verified.present() != Some(&true));
+    facts.sort_by_key(|fact| !fact.is_good());
     Ok(facts)
 }
 
-/// Snapshots with a manifest of the component, healthy ones first, newer ones first; at most eight.
-fn candidates(listed: &[Listed], component: Component) -> Vec<&Snapshot> {
+fn same_node(snapshot: &Snapshot, node: Option<&NodeName>) -> Observed<bool> {
+    match (&snapshot.node, node) {
+        (Some(name), Some(node)) => Observed::Present(name == node.as_str()),
+        (None, _) => Observed::Unknown("the snapshot names no node".into()),
+        (_, None) => Observed::Unknown("nothing tells this node's name".into()),
+    }
+}
+
+/// Snapshots with a manifest of the component, this node's first, then healthy ones, then newer ones; at
+/// most eight.
+fn candidates<'a>(listed: &'a [Listed], component: Component, node: Option<&NodeName>) -> Vec<&'a Snapshot> {
     let mut found: Vec<&Snapshot> = listed
         .iter()
         .filter_map(|listed| listed.snapshot.as_ref())
         .filter(|snapshot| snapshot.manifest(component).is_some())
         .collect();
-    found.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.health_verified, snapshot.id.sequence())));
+    found.sort_by_key(|snapshot| {
+        let is_own = same_node(snapshot, node).present() == Some(&true);
+        std::cmp::Reverse((is_own, snapshot.health_verified, snapshot.id.sequence()))
+    });
     found.truncate(8);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backup::CreateOptions;
+    use crate::facts::node_name;
+    use crate::node::NodeOptions;
+
+    const ETCD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: etcd, namespace: kube-system, labels: {component: etcd}}\n\
+        spec: {containers: [{name: etcd, image: etcd:3.6.8, command: [etcd, --name=NAME]}]}\n";
+
+    fn back_up(node: &NodeOptions, name: &str) -> Snapshot {
+        let manifest = node.manifests().join("etcd.yaml");
+        std::fs::create_dir_all(node.manifests()).expect("mkdir");
+        std::fs::write(manifest, ETCD.replace("NAME", name)).expect("write");
+        let store = Store::open(node).expect("opens");
+        store.create(&CreateOptions::default(), &Deadline::after(Duration::from_secs(20))).expect("created")
+    }
+
+    fn seen(node: &NodeOptions) -> Vec<BackupFact> {
+        let store = Store::open_read_only(node).expect("opens");
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let name = node_name(node);
+        best(&store, name.as_ref(), Instant::now(), &mut Cache::default(), &deadline).expect("looks")
+    }
+
+    #[test]
+    fn a_backup_is_the_nodes_own_under_whatever_name_the_host_goes() {
+        for hostname in [None, Some("ip-10-0-0-1\n")] {
+            let dir = tempfile::tempdir().expect("temp dir");
+            let node = NodeOptions::at(dir.path()).expect("absolute");
+            if let Some(name) = hostname {
+                std::fs::create_dir_all(dir.path().join("etc")).expect("mkdir");
+                std::fs::write(dir.path().join("etc/hostname"), name).expect("write");
+            }
+            let env = node.resolve("/var/lib/kubelet/kubeadm-flags.env");
+            std::fs::create_dir_all(env.parent().expect("parent")).expect("mkdir");
+            std::fs::write(env, "KUBELET_KUBEADM_ARGS=\"--hostname-override=cp1\"\n").expect("write");
+            assert_eq!(back_up(&node, "cp1").node.as_deref(), Some("cp1"));
+            assert!(seen(&node).iter().all(BackupFact::is_good), "{hostname:?}");
+        }
+    }
+
+    #[test]
+    fn another_nodes_backup_does_not_hide_the_own_one() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut node = NodeOptions::at(dir.path()).expect("absolute");
+        node.node_name = Some("cp1".into());
+        let own = back_up(&node, "cp1").id.to_string();
+        node.node_name = Some("cp2".into());
+        let other = back_up(&node, "cp2").id.to_string();
+        let facts = seen(&node);
+        assert_eq!(facts.first().map(|fact| (&fact.snapshot, fact.is_good())), Some((&other, true)));
+        node.node_name = Some("cp1".into());
+        let facts = seen(&node);
+        assert_eq!(
+            facts.first().map(|fact| (&fact.snapshot, fact.is_good())),
+            Some((&own, true)),
+            "{facts:?}"
+        );
+        node.node_name = Some("cp3".into());
+        assert!(!seen(&node).iter().any(BackupFact::is_good));
+    }
 }

@@ -64,7 +64,8 @@ pub(super) fn expected(
             pods.push(ExpectedPod { component, source, pod: Some(pod.clone()) });
             continue;
         }
-        let backup = backups.iter().find(|backup| backup.component == component);
+        let usable = |backup: &&BackupFact| backup.same_node.present() != Some(&false);
+        let backup = backups.iter().filter(usable).find(|backup| backup.component == component);
         let pod = backup.zip(store).and_then(|(backup, store)| from_backup(store, backup).ok());
         match (backup, pod) {
             (Some(backup), Some(pod)) => {

@@ -27,7 +27,7 @@ use crate::model::{Component, NodeName, Observed};
 use crate::node::NodeOptions;
 use crate::policy::contract::Unobserved;
 use crate::probe::{Limits, Prober};
-use crate::sys::{Deadline, read_bounded};
+use crate::sys::Deadline;
 
 /// How long one look at the container runtime may take.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(4);
@@ -44,7 +44,10 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     let mut unobserved = Vec::new();
     let mut unread = |what: &str, reason: String| unobserved.push(Unobserved { what: what.into(), reason });
 
-    let name = node_name(host);
+    let name = facts::node_name(node);
+    if name.is_none() {
+        unread("node name", "neither kubelet's files nor the host tell it; set nodeName".into());
+    }
     let manifest_facts = manifests::live(node);
     let lint = manifests::lint(node).unwrap_or_else(|error| {
         unread("manifests folder", error.to_string());
@@ -52,7 +55,9 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
     });
     let store = Store::open_read_only(node);
     let backups = match &store {
-        Ok(store) => Observed::from_result(backups::best(store, &name, host.clock.now(), cache, deadline)),
+        Ok(store) => {
+            Observed::from_result(backups::best(store, name.as_ref(), host.clock.now(), cache, deadline))
+        }
         Err(error) => Observed::Unknown(error.to_string()),
     };
     if let Observed::Unknown(why) = &backups {
@@ -113,7 +118,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
         .filter(|component| is_lost(*component, &manifest_facts, known))
         .collect();
     let mut observation = Observation {
-        node: name,
+        node: name.unwrap_or_else(|| NodeName::new("")),
         at_unix_ms: host.unix_ms(),
         facts: Facts {
             health,
@@ -126,7 +131,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
             lint,
             host: machine,
             etcd_data: etcd.data,
-            backups: known.iter().filter(|backup| is_good(backup)).map(|backup| backup.component).collect(),
+            backups: known.iter().filter(|backup| backup.is_good()).map(|backup| backup.component).collect(),
         },
         regenerations: regeneration::facts(node, &lost, store.as_ref(), known),
         pods,
@@ -152,6 +157,10 @@ fn by_health(observation: &mut Observation, node: &NodeOptions, deadline: &Deadl
         return;
     }
     let Observed::Present(state) = &observation.facts.runtime else { return };
+    // Whose folder is whose cannot be told without it; it is listed as unobserved.
+    if observation.node.as_str().is_empty() {
+        return;
+    }
     match pods::look(node, &observation.node, state, deadline) {
         Ok(folders) => observation.pod_dirs = folders,
         Err(error) => {
@@ -163,17 +172,14 @@ fn by_health(observation: &mut Observation, node: &NodeOptions, deadline: &Deadl
 
 /// The best backups of the node's manifests, verified now.
 pub(super) fn good_backups(host: &Host<'_>, store: &Store, deadline: &Deadline) -> Result<Vec<BackupFact>> {
-    backups::best(store, &node_name(host), host.clock.now(), &mut Cache::default(), deadline)
-}
-
-fn is_good(backup: &BackupFact) -> bool {
-    backup.verified.present() == Some(&true)
+    let name = facts::node_name(host.node);
+    backups::best(store, name.as_ref(), host.clock.now(), &mut Cache::default(), deadline)
 }
 
 /// Reports whether a component's manifest is gone and no good backup holds it.
 fn is_lost(component: Component, manifests: &[ManifestFact], backups: &[BackupFact]) -> bool {
     manifests.iter().any(|fact| fact.component == component && fact.pod.is_absent())
-        && !backups.iter().any(|backup| backup.component == component && is_good(backup))
+        && !backups.iter().any(|backup| backup.component == component && backup.is_good())
 }
 
 /// The bounds of one health probe during a recovery: shorter than the defaults, since the node is asked
@@ -206,17 +212,6 @@ fn ask_runtime<'a>(host: &Host<'a>, deadline: &Deadline) -> Connected<'a> {
     let info = Observed::from_result(runtime.info(&deadline));
     let state = Observed::from_result(runtime.list(&deadline));
     (Some(runtime), info, state)
-}
-
-/// The node's name: configured, else of kubelet's own certificate's user, else the hostname.
-pub(super) fn node_name(host: &Host<'_>) -> NodeName {
-    if let Some(name) = &host.node.node_name {
-        return NodeName::new(name.clone());
-    }
-    let hostname = read_bounded(&host.node.resolve("/etc/hostname"), 4096);
-    let text =
-        hostname.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_lowercase()).unwrap_or_default();
-    NodeName::new(text)
 }
 
 #[cfg(test)]

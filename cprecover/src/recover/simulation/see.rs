@@ -120,7 +120,7 @@ pub(super) fn observe(node: &SimNode, blind: Blind) -> Observation {
 }
 
 fn is_good(backup: &BackupFact, component: Component) -> bool {
-    backup.component == component && backup.verified.present() == Some(&true)
+    backup.component == component && backup.is_good()
 }
 
 fn manifest_fact(node: &SimNode, component: Component, blind: Blind) -> ManifestFact {
@@ -141,7 +141,8 @@ fn expected(manifests: &[ManifestFact], backups: &[BackupFact], component: Compo
     if let Some(pod) = live {
         return ExpectedPod { component, source: Some(PodSource::Live), pod: Some(pod.clone()) };
     }
-    let backup = backups.iter().find(|backup| backup.component == component);
+    let usable = |backup: &&BackupFact| backup.same_node.present() != Some(&false);
+    let backup = backups.iter().filter(usable).find(|backup| backup.component == component);
     let source = backup.map(|backup| PodSource::Backup(backup.snapshot.clone()));
     let pod = backup.and_then(|_| parse(&super::node::manifest(component, 1)));
     ExpectedPod { component, source, pod }
@@ -151,12 +152,14 @@ fn expected(manifests: &[ManifestFact], backups: &[BackupFact], component: Compo
 fn backups(node: &SimNode) -> Vec<BackupFact> {
     let read = node.files.snapshots(&node.options, node.clock.unix()).expect("the store reads");
     let mut snapshots: Vec<_> = read.iter().collect();
-    snapshots
-        .sort_by_key(|(snapshot, _)| std::cmp::Reverse((snapshot.health_verified, snapshot.id.sequence())));
+    snapshots.sort_by_key(|(snapshot, _)| {
+        let is_own = snapshot.node.as_deref() == Some(super::node::NAME);
+        std::cmp::Reverse((is_own, snapshot.health_verified, snapshot.id.sequence()))
+    });
     let mut facts = Vec::new();
     for component in Component::ALL {
         for (snapshot, good) in snapshots.iter().filter(|(one, _)| one.manifest(component).is_some()) {
-            facts.push(BackupFact {
+            let fact = BackupFact {
                 snapshot: snapshot.id.to_string(),
                 component,
                 taken_unix_ms: snapshot.created_unix_s.saturating_mul(1000),
@@ -166,13 +169,15 @@ fn backups(node: &SimNode) -> Vec<BackupFact> {
                     Some(name) => Observed::Present(name == super::node::NAME),
                     None => unknown(),
                 },
-            });
-            if *good {
+            };
+            let is_good = fact.is_good();
+            facts.push(fact);
+            if is_good {
                 break;
             }
         }
     }
-    facts.sort_by_key(|fact| fact.verified.present() != Some(&true));
+    facts.sort_by_key(|fact| !fact.is_good());
     facts
 }
 

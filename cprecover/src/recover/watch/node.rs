@@ -114,7 +114,7 @@ mod tests {
     struct Counted<'a>(&'a Cell<u32>);
 
     impl ClusterLock for Counted<'_> {
-        fn hold(&mut self, _: &Deadline) -> Result<bool> {
+        fn hold(&mut self, _: &[std::net::IpAddr], _: &Deadline) -> Result<bool> {
             Ok(true)
         }
 

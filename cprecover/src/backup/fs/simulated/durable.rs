@@ -22,7 +22,7 @@ impl Durable for Simulated {
 
     fn each(&self, _work: Work, count: usize, job: &(dyn Fn(usize) + Sync)) {
         // One after the other: what a crash leaves in between is one of the states that any order leaves.
-        (0..count).for_each(job);
+        if self.backwards { (0..count).rev().for_each(job) } else { (0..count).for_each(job) }
     }
 
     fn sync_everything(&self, _of: &Handle) -> io::Result<bool> {

@@ -50,6 +50,8 @@ pub(crate) struct Simulated {
     is_full: AtomicBool,
     /// The calls that put a manifest over another, for which nothing but the look before speaks.
     replaced: Mutex<Vec<usize>>,
+    /// Whether jobs that may run in any order run the last one first.
+    backwards: bool,
 }
 
 /// An open file or folder.
@@ -91,12 +93,18 @@ impl Simulated {
             has_links,
             is_full: AtomicBool::new(false),
             replaced: Mutex::default(),
+            backwards: false,
         }
+    }
+
+    /// Does the last of several jobs first.
+    pub(crate) fn backwards(self) -> Self {
+        Self { backwards: true, ..self }
     }
 
     /// Returns the same file system, with nothing going to happen to it.
     pub(crate) fn copy(&self) -> Self {
-        Self::of(self.state().clone(), self.has_syncfs, self.has_links)
+        Self { backwards: self.backwards, ..Self::of(self.state().clone(), self.has_syncfs, self.has_links) }
     }
 
     pub(crate) fn top() -> Handle {

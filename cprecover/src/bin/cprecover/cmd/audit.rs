@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use cprecover::recover::{AuditLog, CheckedLog, Entry, Event, LogEnd};
 use cprecover::{ErrorKind, Result};
 
-use crate::{Context, Exit};
+use crate::{Context, Exit, present};
 
 /// Shows or checks the audit log.
 #[derive(Debug, clap::Args)]
@@ -103,9 +103,16 @@ fn table(entries: &[Entry]) -> String {
                 format!("begin {action} ({reason}; rule {rule} of {policy})")
             }
             Event::Saved { begun, detail } => format!("before {begun}: {detail}"),
-            Event::End { begun, outcome, detail } => format!("end of {begun}: {outcome:?}, {detail}"),
-            Event::Undoing { effects } => format!("taking back, in this order: {effects:?}"),
-            Event::Undone { begun, outcome, detail } => format!("undo of {begun}: {outcome:?}, {detail}"),
+            Event::End { begun, outcome, detail } => {
+                format!("end of {begun}: {}, {detail}", present::outcome(*outcome))
+            }
+            Event::Undoing { effects } => {
+                let effects: Vec<String> = effects.iter().map(ToString::to_string).collect();
+                format!("taking back, in this order: {}", effects.join(", "))
+            }
+            Event::Undone { begun, outcome, detail } => {
+                format!("undo of {begun}: {}, {detail}", present::undo_outcome(*outcome))
+            }
             Event::Healthy => "verified healthy".into(),
             Event::Escalated { summary } => format!("a person was called: {summary}"),
             Event::TornTail { bytes } => format!("{bytes} bytes of a torn line were cut off"),

@@ -62,7 +62,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
             let plan = make(ctx, what, &deadline)?;
             let renewed = apply_renewal(&Host::new(&ctx.node), &plan, &deadline)?;
             ctx.emit("cprecover.dev/renewal/v1", &renewed, || {
-                let undo = format!("undo       cprecover restore {}\n", renewed.before);
+                let undo =
+                    format!("undo       {}\n", ctx.node.by_hand(&format!("restore {}", renewed.before)));
                 format!(
                     "{}\ninstalled; what was there is in snapshot {}\n{undo}",
                     table(&plan),

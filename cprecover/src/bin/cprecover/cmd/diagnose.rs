@@ -174,6 +174,15 @@ impl Advice {
 
 /// Writes a diagnosis for people: the cause in one sentence, the chain with its evidence, what to do.
 pub(crate) fn table(diagnosis: &Diagnosis) -> String {
+    text(diagnosis, true)
+}
+
+/// The same of what is mended: without what to do.
+pub(crate) fn table_of_the_mended(diagnosis: &Diagnosis) -> String {
+    text(diagnosis, false)
+}
+
+fn text(diagnosis: &Diagnosis, remedies: bool) -> String {
     let mut text = String::new();
     match &diagnosis.root_cause {
         RootCause::Healthy => text.push_str("HEALTHY: etcd and the API server answer that they are well.\n"),
@@ -182,11 +191,13 @@ pub(crate) fn table(diagnosis: &Diagnosis) -> String {
             for root in found.ids().iter().filter_map(|id| diagnosis.finding(*id)) {
                 let _ = writeln!(text, "ROOT CAUSE ({}): {}.", confidence(root.confidence), root.summary);
                 chain(&mut text, diagnosis, root);
-                let _ = writeln!(text, "\nWHAT TO DO\n  {}\n", root.remedy);
+                if remedies {
+                    let _ = writeln!(text, "\nWHAT TO DO\n  {}\n", root.remedy);
+                }
             }
         }
     }
-    others(&mut text, diagnosis);
+    others(&mut text, diagnosis, remedies);
     text
 }
 
@@ -259,7 +270,7 @@ fn undetermined(text: &mut String, diagnosis: &Diagnosis, left: &[Candidate]) {
 }
 
 /// What is worth knowing besides.
-fn others(text: &mut String, diagnosis: &Diagnosis) {
+fn others(text: &mut String, diagnosis: &Diagnosis, remedies: bool) {
     let roots = diagnosis.root_cause.ids().iter();
     let chained: Vec<FindingId> = roots.flat_map(|id| following(diagnosis, *id)).map(|(_, id)| id).collect();
     let is_shown = |finding: &&Finding| {
@@ -275,6 +286,8 @@ fn others(text: &mut String, diagnosis: &Diagnosis) {
         }
         let _ = writeln!(text, "  {}: {}", finding.id, finding.summary);
         evidence(text, finding, 0);
-        let _ = writeln!(text, "    > {}", finding.remedy);
+        if remedies {
+            let _ = writeln!(text, "    > {}", finding.remedy);
+        }
     }
 }

@@ -196,7 +196,9 @@ fn check_table(data_dir: &Path, verdict: &DataVerdict) -> String {
     let startup = match verdict.startup {
         Startup::Starts => "etcd will start with these data",
         Startup::RepairsItself => "etcd will start and repair the damaged end by itself",
-        Startup::Waits => "etcd will wait for the lock for ever",
+        Startup::Waits => {
+            "in use, so not judged; a second etcd would wait for the lock for ever (`etcd status` asks the one that runs)"
+        }
         Startup::Diverges => "etcd will start, but WITHOUT writes that it has acknowledged",
         Startup::Bootstraps => "etcd will start as a new, empty member",
         Startup::Fails => "etcd will NOT start with these data",

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cprecover::sys::CancelToken;
-use cprecover::{NodeOptions, Result};
+use cprecover::{Error, ErrorKind, NodeOptions, Result};
 
 pub(crate) use self::consent_args::ConsentArgs;
 pub(crate) use self::policy_args::PolicyArgs;
@@ -36,15 +36,18 @@ use crate::double::DoubleCommand;
 use crate::drill;
 use crate::{Context, Exit, Format};
 
+const EXIT_CODES: &str = "Exit codes: 0 healthy or done, 1 error, 2 usage, 3 unhealthy or not proven, 4 refused by a guard rail, 5 busy.\n\
+    Results go to stdout, progress and diagnostics to stderr.";
+
 /// Brings a kubeadm-style Kubernetes control-plane node back when kubectl no longer answers.
 #[derive(clap::Parser)]
-#[command(name = "cprecover", version, propagate_version = true)]
+#[command(name = "cprecover", version, propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     /// File system root of the node.
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// Output format.
-    #[arg(short = 'o', long = "format", global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(short = 'o', long = "format", alias = "output", global = true, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Print diagnostics of the library on stderr: -v info, -vv debug, -vvv trace.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -67,7 +70,7 @@ enum Command {
     Watch(watch::Args),
     /// Writes a tar of what is seen, found, logged and was done; secrets are taken out.
     SupportBundle(support_bundle::Args),
-    /// Shows or checks the record of everything that was done.
+    /// Shows or checks the record of what was done to the node.
     Audit(audit::Args),
     /// Builds a disposable node, breaks it as in the outage, and recovers it.
     Drill(drill::Args),
@@ -114,8 +117,8 @@ impl Cli {
     /// Runs the chosen subcommand.
     pub(crate) fn run(self) -> Result<Exit> {
         start_diagnostics(self.verbose);
-        let root = std::path::absolute(&self.root)
-            .map_err(|source| cprecover::Error::path("resolve", &self.root, source))?;
+        let root =
+            std::path::absolute(&self.root).map_err(|source| Error::path("resolve", &self.root, source))?;
         if let Command::Double { program } = self.command {
             // A stand-in ends by a signal as the real program does.
             return program.run(&root);
@@ -124,12 +127,19 @@ impl Cli {
             // Whoever started it kills it; it needs no node.
             return policy::compile();
         }
+        if !root.is_dir() {
+            let message = format!("--root {}: there is no such folder", root.display());
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
         let ctx = Context {
             node: NodeOptions::load(&root)?,
             root,
             format: self.format,
             cancel: cancel_on_signals()?,
         };
+        if self.command.looks_at_a_node() {
+            warn_of_the_wrong_place(&ctx);
+        }
         match self.command {
             Command::Observe(args) => observe::run(&ctx, &args),
             Command::Plan(args) => plan::plan(&ctx, &args),
@@ -159,6 +169,38 @@ impl Cli {
     }
 }
 
+impl Command {
+    /// Reports whether it judges the node as a whole.
+    const fn looks_at_a_node(&self) -> bool {
+        matches!(
+            self,
+            Self::Observe(_)
+                | Self::Plan(_)
+                | Self::Apply(_)
+                | Self::Recover(_)
+                | Self::Watch(_)
+                | Self::Diagnose(_)
+                | Self::SupportBundle(_)
+        )
+    }
+}
+
+/// On another machine, or without the right to read, everything looks lost.
+fn warn_of_the_wrong_place(ctx: &Context) {
+    let node = &ctx.node;
+    let (kubernetes, kubelet) = (node.resolve(&node.kubernetes_dir), node.resolve(&node.kubelet_dir));
+    if !kubernetes.exists() && !kubelet.exists() {
+        let root = ctx.root.display();
+        let folders = format!("neither {} nor {}", kubernetes.display(), kubelet.display());
+        tracing::warn!(
+            "no kubeadm node at {root}: there is {folders}; is it another machine, or another --root?"
+        );
+    }
+    if !rustix::process::geteuid().is_root() {
+        tracing::warn!("not root: what only root may read is unknown, and who holds a port cannot be told");
+    }
+}
+
 fn start_diagnostics(verbose: u8) {
     let level = match verbose {
         0 => tracing::Level::WARN,
@@ -181,14 +223,17 @@ fn cancel_on_signals() -> Result<CancelToken> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
-            .map_err(|source| cprecover::Error::io("handle signals", source))?;
+            .map_err(|source| Error::io("handle signals", source))?;
     }
     Ok(CancelToken::of_flag(flag))
 }
 
 fn config(ctx: &Context) -> Result<Exit> {
+    // JSON is YAML: what is printed may be saved as the file that is named.
+    let options = serde_json::to_string_pretty(&ctx.node)
+        .map_err(|source| Error::with_source(ErrorKind::Internal, "the options do not serialise", source))?;
     ctx.emit("cprecover.dev/node-options/v1", &ctx.node, || {
-        format!("root {}\n{:#?}", ctx.root.display(), ctx.node)
+        format!("# {} below {}\n{options}", cprecover::node::CONFIG_PATH, ctx.root.display())
     })?;
     Ok(Exit::Done)
 }

@@ -83,7 +83,9 @@ fn quarantine(ctx: &Context, uids: &[String], deadline: &Deadline) -> Result<Exi
         quarantine_pods(&host, &uids, deadline)?
     };
     ctx.emit("cprecover.dev/pods-quarantine/v1", &made, || {
-        format!("moved to {}: {}\nundo: cprecover pods undo\n", made.folder.display(), moved(&made))
+        let folder = made.folder.display();
+        let undo = ctx.node.by_hand(&format!("pods undo {folder}"));
+        format!("moved to {folder}: {}\nundo: {undo}\n", moved(&made))
     })?;
     Ok(Exit::Done)
 }

@@ -64,6 +64,12 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
         shown.dry_run = true;
         let shown = Consented { timeout, options: shown, unsaved_is_fine: args.consent.accept_unsaved_etcd };
         let preview = recover_node(&ctx.node, &policy, &shown, &ctx.cancel)?;
+        let is_empty = preview.plan.as_ref().is_none_or(|plan| plan.steps.is_empty());
+        if preview.ending != Ending::Healthy && is_empty {
+            // There is nothing to agree to; the exit code says that the node is not well.
+            ctx.emit("cprecover.dev/recovery/v1", &preview, || present::report(&preview))?;
+            return Ok(Exit::Unhealthy);
+        }
         if preview.ending != Ending::Healthy {
             confirm(&preview, &ctx.cancel)?;
             options.approved.clone_from(&preview.plan);
@@ -136,30 +142,45 @@ pub(crate) fn recover_node(
     let clock = SystemClock;
     let mut shown = Shown::new();
     if consented.options.dry_run {
-        let past = AuditLog::read_if_any(&node.store())?;
+        // What would be done can be said without the past, which only counts how often it was tried.
+        let past = AuditLog::read_if_any(&node.store()).unwrap_or_else(|error| {
+            say(format_args!("recover: the past is not known: {error}"));
+            Vec::new()
+        });
         let mut engine = Engine::new(&mut world, &decide, &clock, None, &consented.options).with_past(&past);
         return engine.run(&deadline, &mut |progress| shown.show(&progress));
     }
     let store = node.store();
     let _lock = NodeLock::acquire(&store)?;
-    let mut log = AuditLog::open(&store, host.unix_ms())?;
+    let mut log = AuditLog::open(&store, host.unix_ms()).map_err(|error| with_way_out(error, node))?;
     let mut engine = Engine::new(&mut world, &decide, &clock, Some(&mut log), &consented.options);
     engine.run(&deadline, &mut |progress| shown.show(&progress))
 }
 
+/// Says what to do about a log that was meddled with: the recovery does not depend on what is in it.
+fn with_way_out(error: Error, node: &NodeOptions) -> Error {
+    if error.kind() != ErrorKind::Corrupt {
+        return error;
+    }
+    let verify = node.by_hand("audit verify");
+    error.context(format!(
+        "the audit log is not whole (`{verify}` says where); keep audit.jsonl and audit.end.json elsewhere with mv, then run again"
+    ))
+}
+
 /// The progress display: one line an event, a status line while waiting.
-struct Shown {
+pub(crate) struct Shown {
     started: Instant,
     terminal: bool,
     waiting: Option<String>,
 }
 
 impl Shown {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { started: Instant::now(), terminal: std::io::stderr().is_terminal(), waiting: None }
     }
 
-    fn show(&mut self, progress: &Progress<'_>) {
+    pub(crate) fn show(&mut self, progress: &Progress<'_>) {
         match progress {
             Progress::Planned(plan) if !plan.steps.is_empty() => {
                 self.line(&format!("{} step(s) decided by policy {}", plan.steps.len(), plan.policy.name));

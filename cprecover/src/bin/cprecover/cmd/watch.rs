@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use cprecover::recover::{Host, LeaseLock, LiveNode, RecoverOptions, WatchEvent, WatchOptions, Watcher};
 use cprecover::sys::{Deadline, SystemClock};
-use cprecover::{Error, ErrorKind, Result};
+use cprecover::{Error, Result};
 
+use super::recover::Shown;
 use super::{ConsentArgs, PolicyArgs};
+use crate::console::say;
 use crate::{Context, Exit, Format, present};
 
 /// Watches the node until Ctrl-C: a backup after each change that health followed, a line at each turn.
@@ -55,38 +57,44 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let mut watcher = Watcher::new(&ctx.node, &mut node, &SystemClock, options);
     let deadline = Deadline::after(args.timeout.map_or(FOR_EVER, Duration::from_secs));
     let deadline = deadline.with_cancel(ctx.cancel.clone());
+    let recovery = if args.recover { "with recoveries" } else { "without recoveries (--recover)" };
+    say(format_args!("watch: {}, a look every {} s, {recovery}", ctx.root.display(), args.every.max(1)));
+    let mut shown = Shown::new();
     let mut healthy = None;
-    while let Some(event) = watcher.next(&deadline, &mut |progress| tracing::info!(?progress, "recovery"))? {
+    while let Some(event) = watcher.next(&deadline, &mut |progress| shown.show(&progress))? {
         match &event {
             WatchEvent::Healthy => healthy = Some(true),
             WatchEvent::Unhealthy { .. } => healthy = Some(false),
             _ => {}
         }
-        say(ctx, &event)?;
+        match print(ctx, &event) {
+            // A reader that has seen enough (`| head`) ends a watch; what a watch keeps alive, it goes on keeping.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe && args.recover => {}
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            other => other.map_err(|source| Error::io("write to stdout", source))?,
+        }
     }
     Ok(if healthy == Some(false) { Exit::Unhealthy } else { Exit::Done })
 }
 
 /// One line an event, so that another program can follow.
-fn say(ctx: &Context, event: &WatchEvent) -> Result<()> {
+fn print(ctx: &Context, event: &WatchEvent) -> std::io::Result<()> {
     let now = jiff::Timestamp::now();
     let line = match ctx.format {
         Format::Table => format!("{now} {}", text(event)),
         Format::Json => {
-            let failed = |source| Error::with_source(ErrorKind::Internal, "event does not serialise", source);
             let mut object = serde_json::Map::new();
             object.insert("schema".into(), "cprecover.dev/watch-event/v1".into());
             object.insert("at".into(), now.to_string().into());
-            if let serde_json::Value::Object(fields) = serde_json::to_value(event).map_err(failed)? {
+            if let serde_json::Value::Object(fields) = serde_json::to_value(event)? {
                 object.extend(fields);
             }
-            serde_json::to_string(&object).map_err(failed)?
+            serde_json::to_string(&object)?
         }
     };
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")
-        .and_then(|()| stdout.flush())
-        .map_err(|source| Error::io("write to stdout", source))
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
 }
 
 fn text(event: &WatchEvent) -> String {

@@ -18,8 +18,28 @@ const AT_REST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Judges the data folder without starting etcd.
 ///
-/// Data at rest are read once; the verdict counts until a file of the member changes.
+/// Data that are not where kubeadm puts them by default are not lost where no manifest says that they were
+/// there: it is then not known where they are.
 pub(super) fn verdict(
+    node: &NodeOptions,
+    etcd: Option<&StaticPod>,
+    cache: &mut Cache,
+    deadline: &Deadline,
+) -> Observed<DataVerdict> {
+    let verdict = judge(node, etcd, cache, deadline);
+    let is_guess = etcd.is_none() && node.etcd_data_dir == NodeOptions::default().etcd_data_dir;
+    let is_nothing = |verdict: &DataVerdict| matches!(verdict.state, DataState::Missing | DataState::Empty);
+    if is_guess && verdict.present().is_some_and(is_nothing) {
+        return Observed::Unknown(format!(
+            "there are none in {}, and neither a manifest nor a backup of one tells where they are; set etcdDataDir",
+            node.etcd_data_dir.display()
+        ));
+    }
+    verdict
+}
+
+/// Data at rest are read once; the verdict counts until a file of the member changes.
+fn judge(
     node: &NodeOptions,
     etcd: Option<&StaticPod>,
     cache: &mut Cache,
