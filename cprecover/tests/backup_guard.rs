@@ -360,3 +360,41 @@ fn an_export_that_fails_leaves_no_file_and_can_be_tried_again() {
     assert!(!again.status.success(), "a file that is there is not replaced");
     assert_eq!((std::fs::read(&file).unwrap(), names()), (written, 1));
 }
+
+#[test]
+fn a_path_that_leads_up_is_refused_before_anything_is_written() {
+    let (rig, snapshot, _) = lost();
+    let before = rig.manifests();
+    for below in ["/mnt/../etc", "/mnt/new/..", "mnt"] {
+        let mut options = RestoreOptions::default();
+        options.below = Some(below.into());
+        let error = rig.store().restore(&snapshot.id, &Selection::All, &options, &minute()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{below}: {error}");
+    }
+    for path in ["/etc/kubernetes/../new.yaml", "/etc/new/..", "new.yaml"] {
+        let file = NewFile::new(path, "x");
+        let error = rig.store().install(&[file], &InstallOptions::default(), &minute()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{path}: {error}");
+    }
+    assert_eq!(std::fs::read_dir(rig.node.store().join("journal")).unwrap().count(), 0);
+    assert_eq!(rig.manifests(), before);
+}
+
+#[test]
+fn a_release_lets_kubelet_find_no_pod_twice() {
+    let rig = Rig::new();
+    let text = etcd(&rig);
+    rig.store().hold("etcd.yaml", "", &minute()).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd-fixed.yaml"), &text);
+    let error = rig.store().release("etcd.yaml", &minute()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("etcd-fixed.yaml"), "{error}");
+    assert!(!rig.manifest("etcd.yaml").exists());
+    std::fs::remove_file(rig.manifest("etcd-fixed.yaml")).unwrap();
+    rig.store().release("etcd.yaml", &minute()).unwrap();
+    // What was set aside because of another file goes back beside it.
+    rig.write(&format!("{MANIFESTS}/etcd-old.yaml"), &text);
+    rig.store().set_aside("etcd-old.yaml", "", &minute()).unwrap();
+    rig.store().release("etcd-old.yaml", &minute()).unwrap();
+    assert!(rig.manifest("etcd-old.yaml").exists());
+}

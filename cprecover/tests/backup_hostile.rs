@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use backup_rig::{MANIFESTS, Rig, minute, program};
 use cprecover::ErrorKind;
-use cprecover::backup::{CreateOptions, Group};
+use cprecover::backup::{CreateOptions, Group, RestoreOptions, Retention, Selection};
 
 /// Runs `script` in a mount namespace of its own, with `$CP` for the program and its root.
 fn script(rig: &Rig, script: &str) -> Option<Output> {
@@ -203,4 +203,56 @@ fn a_file_that_is_being_written_is_never_kept_in_part() {
         assert!(rig.store().verify(&listed.id, &minute()).unwrap().is_intact());
     }
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+/// An archive of one file that lies so deep and has another digest than its index says.
+fn deep_archive(depth: usize) -> Vec<u8> {
+    let rig = Rig::new();
+    let snapshot = rig.create(&[Group::Manifests]);
+    let index = std::fs::read(rig.snapshot_dir(&snapshot).join("index.json")).unwrap();
+    let mut index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let entries = index["entries"].as_array_mut().unwrap();
+    entries.truncate(2);
+    let folder = format!("manifests{}", "/d".repeat(depth));
+    entries[0]["stored"] = folder.clone().into();
+    entries[1]["stored"] = format!("{folder}/f").into();
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in
+        [("index.json", index.to_string()), (format!("{folder}/f").as_str(), "other".to_owned())]
+    {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o600);
+        let path = format!("{}/{name}", snapshot.id);
+        tar.append_data(&mut header, path, bytes.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn an_import_that_is_refused_leaves_nothing_however_deep_it_is() {
+    for depth in [60, 126, 127, 300] {
+        let rig = Rig::new();
+        let error = rig.store().import(&mut deep_archive(depth).as_slice(), &minute()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{depth}: {error}");
+        let left = std::fs::read_dir(rig.node.store().join("snapshots")).unwrap().count();
+        assert_eq!(left, 0, "{depth}: {error}");
+        rig.create(&[Group::Manifests]);
+    }
+}
+
+#[test]
+fn a_left_over_that_cannot_be_removed_keeps_nothing_from_being_done() {
+    let rig = Rig::new();
+    rig.create(&[Group::Manifests]);
+    let left = rig.node.store().join("snapshots/.new-000077-20261124T053706Z");
+    std::fs::create_dir_all(left.join("d/".repeat(300))).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), "changed");
+    rig.create(&[Group::Manifests]);
+    rig.store().hold("etcd.yaml", "", &minute()).unwrap();
+    rig.store().release("etcd.yaml", &minute()).unwrap();
+    let id = rig.store().resolve("1").unwrap();
+    rig.store().restore(&id, &Selection::All, &RestoreOptions::default(), &minute()).unwrap();
+    rig.store().prune(&Retention::new(1, 0), false).unwrap();
+    assert!(left.exists());
 }

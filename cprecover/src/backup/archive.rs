@@ -14,7 +14,7 @@ use super::fs::place::Place;
 use super::fs::{FileSystem, Rename};
 use super::snapshot::{Entry, EntryKind, Snapshot, SnapshotId};
 use super::vault::{
-    BUFFER, INDEX, MAX_DEPTH, MAX_INDEX_BYTES, NEW, SNAPSHOTS, SUMS, Vault, parse_index, sums_of,
+    BUFFER, INDEX, MAX_INDEX_BYTES, MAX_STORED_DEPTH, NEW, SNAPSHOTS, SUMS, Vault, parse_index, sums_of,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
@@ -120,17 +120,17 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         self.check_number(id)?;
         let staged = format!("{NEW}{id}");
         if snapshots.stat(&staged)?.is_some() {
-            snapshots.remove_tree(OsStr::new(&staged), MAX_DEPTH + 8)?;
+            snapshots.remove_tree(OsStr::new(&staged), MAX_STORED_DEPTH + 1)?;
         }
         let top = snapshots.make_folder(&staged)?;
         let done = self.unpack(&top, snapshot, index, feed).and_then(|()| {
-            self.sync_tree(&top, MAX_DEPTH + 8)?;
+            self.sync_tree(&top, MAX_STORED_DEPTH)?;
             self.remember_absent(snapshot)?;
             snapshots.rename(&staged, &snapshots, id.as_str(), Rename::NoReplace)?;
             snapshots.sync()
         });
         if let Err(error) = done {
-            let _ = snapshots.remove_tree(OsStr::new(&staged), MAX_DEPTH + 8);
+            let _ = snapshots.remove_tree(OsStr::new(&staged), MAX_STORED_DEPTH + 1);
             return Err(error.context(format!("take in snapshot {id}")));
         }
         Ok(snapshot.clone())

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::fs::Names as _;
 use super::fs::place::Place;
 use super::fs::simulated::{Event, Simulated};
+use super::fs::{Attributes, Content as _, Look as _, Names as _, Xattrs};
 use super::group::Layout;
 use super::restore::{InstallOptions, NewFile, RestoreOptions, Selection};
-use super::snapshot::{CreateOptions, SnapshotId};
+use super::snapshot::{CreateOptions, NodePath, SnapshotId};
 use super::vault::{HELD_PREFIX, SYNC_EACH_UP_TO, Vault};
 use super::{HeldState, Retention};
 use crate::error::Result;
@@ -72,13 +72,22 @@ fn write(fs: &Simulated, name: &str, bytes: &[u8]) {
     fs.settle();
 }
 
+/// Gives a manifest other attributes, an extended one among them.
+pub(super) fn set_attributes(fs: &Simulated, name: &str, mode: u32) {
+    let label = (NodePath::new("user.label"), NodePath::new("x"));
+    let attributes = Attributes { mode, uid: 0, gid: 0, modified: (1, 0), xattrs: Xattrs::from([label]) };
+    let manifests = top(fs).folder(MANIFESTS).unwrap();
+    fs.set_attributes(&fs.open(&manifests.handle, name.as_ref()).unwrap(), &attributes).unwrap();
+    fs.settle();
+}
+
 fn remove(fs: &Simulated, name: &str) {
     top(fs).folder(MANIFESTS).unwrap().remove_if_any(name).unwrap();
     fs.settle();
 }
 
 /// A node with two manifests of version 1 and an empty store.
-fn bare(has_syncfs: bool) -> Simulated {
+pub(super) fn bare(has_syncfs: bool) -> Simulated {
     let fs = Simulated::new(has_syncfs);
     let etc = top(&fs).make_folder("etc").unwrap().make_folder("kubernetes").unwrap();
     etc.make_folder("manifests").unwrap();
@@ -97,7 +106,7 @@ fn with_snapshot(has_syncfs: bool) -> Simulated {
     fs
 }
 
-fn restore(vault: &Vault<'_, Simulated>, exact: bool) -> Result<()> {
+pub(super) fn restore(vault: &Vault<'_, Simulated>, exact: bool) -> Result<()> {
     let options = RestoreOptions { exact, ..RestoreOptions::default() };
     let id = vault.ids()?.swap_remove(0);
     vault.restore(&id, &Selection::All, &options, &minute()).map(|_| ())
@@ -111,6 +120,14 @@ fn prepared(change: impl FnOnce(&Simulated)) -> Simulated {
     let fs = with_snapshot(true);
     change(&fs);
     fs.settle();
+    fs
+}
+
+/// The same with other attributes on one of the files, and version 2 of the other.
+fn with_attributes() -> Simulated {
+    let fs = with_snapshot(true);
+    write(&fs, "a.yaml", &pod("a", 1));
+    set_attributes(&fs, "a.yaml", 0o644);
     fs
 }
 
@@ -159,6 +176,10 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             sync_each_up_to: 0,
             ..with("a big restore without syncfs", with_snapshot(false), |vault| restore(vault, false))
         },
+        with("a restore without hard links", with_snapshot(true).without_links(), |vault| {
+            restore(vault, false)
+        }),
+        with("a restore of attributes", with_attributes(), |vault| restore(vault, false)),
         with("an install", with_snapshot(true), install),
         with("a hold", with_snapshot(true), hold),
         with("a release", held(), release),
@@ -310,7 +331,9 @@ fn a_failing_call_changes_nothing_or_everything() {
     let mut runs = 0;
     for scenario in scenarios() {
         let (expected, calls) = Expected::of(&scenario);
-        for errno in [Errno::NOSPC, Errno::IO, Errno::ROFS, Errno::DQUOT, Errno::MFILE, Errno::ACCESS] {
+        for errno in
+            [Errno::NOSPC, Errno::IO, Errno::ROFS, Errno::DQUOT, Errno::MFILE, Errno::ACCESS, Errno::PERM]
+        {
             for point in 0..calls {
                 let fs = scenario.fs.copy();
                 fs.expect(Some(Event::Fail(point, errno)));

@@ -11,7 +11,9 @@ use super::gather::Gathered;
 use super::group::{Group, Source};
 use super::number::counted;
 use super::snapshot::{CreateOptions, Entry, Skipped, Snapshot, SnapshotId, rfc3339};
-use super::vault::{GONE, INDEX, Indexed, MAX_DEPTH, NEW, SNAPSHOT_SCHEMA, SNAPSHOTS, SUMS, Vault, sums_of};
+use super::vault::{
+    GONE, INDEX, Indexed, MAX_STORED_DEPTH, NEW, SNAPSHOT_SCHEMA, SNAPSHOTS, SUMS, Vault, sums_of,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Digest};
 use crate::sys::Deadline;
@@ -92,6 +94,13 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let top = snapshots.make_folder(&staged)?;
         let result = self.fill(&top, sources, &earlier, deadline).and_then(|gathered| {
             let mut snapshot = self.describe(options, id, &gathered.entries, gathered.skipped.clone());
+            // A group of which nothing could be taken is not covered.
+            snapshot.groups.retain(|group| {
+                let skipped =
+                    |source: &Source| gathered.skipped.iter().any(|s| s.path.as_path() == source.path);
+                gathered.entries.iter().any(|entry| entry.group == *group)
+                    || !sources.iter().any(|source| source.group == *group && skipped(source))
+            });
             let stands = |newest: &&Indexed| {
                 // What the change would be undone from has to be whole.
                 can_stand_for(newest, &snapshot, options) && self.check_index(newest).is_ok()
@@ -113,7 +122,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
 
     fn remove_staged(&self, snapshots: &Place<'f, F>, staged: &str) -> Result<()> {
         if snapshots.stat(staged)?.is_some() {
-            snapshots.remove_tree(OsStr::new(staged), MAX_DEPTH + 8)?;
+            snapshots.remove_tree(OsStr::new(staged), MAX_STORED_DEPTH + 1)?;
         }
         Ok(())
     }
@@ -128,7 +137,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     ) -> Result<Gathered<'d, 'f, F>> {
         let mut gathered = Gathered::new(earlier, deadline);
         for source in sources {
-            gathered.take(&self.root, top, source)?;
+            let alone = sources.iter().all(|other| other.group == source.group);
+            gathered.take(&self.root, top, source, alone)?;
         }
         gathered.copy_pending()?;
         gathered.skipped.extend(self.held_as_skipped()?);
@@ -226,7 +236,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
                 all.extend([index, sums, top.handle.clone()]);
                 top.sync_all(&all, |_| PathBuf::new())?;
             } else {
-                self.sync_tree(top, MAX_DEPTH + 8)?;
+                self.sync_tree(top, MAX_STORED_DEPTH)?;
             }
         }
         snapshots.rename(staged, snapshots, snapshot.id.as_str(), Rename::NoReplace)?;
@@ -250,7 +260,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         top.sync()
     }
 
-    /// Removes snapshots that a crash left half made or half removed.
+    /// Removes snapshots that a crash left half made or half removed; one that cannot be removed takes room, and
+    /// must not keep anything else from being mended.
     pub(super) fn sweep_snapshots(&self) -> Result<Vec<PathBuf>> {
         let Some(snapshots) = self.part(SNAPSHOTS)? else { return Ok(Vec::new()) };
         let mut swept = Vec::new();
@@ -259,9 +270,12 @@ impl<'f, F: FileSystem> Vault<'f, F> {
                 let rest = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE));
                 rest.is_some_and(|id| id.parse::<SnapshotId>().is_ok())
             });
-            if ours {
-                snapshots.remove_tree(&name, MAX_DEPTH + 8)?;
-                swept.push(snapshots.path.join(&name));
+            if !ours {
+                continue;
+            }
+            match snapshots.remove_tree(&name, MAX_STORED_DEPTH + 1) {
+                Ok(()) => swept.push(snapshots.path.join(&name)),
+                Err(error) => tracing::warn!(%error, "a half-made snapshot stays; remove it by hand"),
             }
         }
         Ok(swept)

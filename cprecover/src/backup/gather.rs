@@ -13,6 +13,7 @@ use super::fs::{Attributes, FileSystem, Kind, Parallel as _, Stat, Work};
 use super::group::{Group, Shape, Source};
 use super::journal::Standing;
 use super::snapshot::{Entry, EntryKind, NodePath, Skipped};
+use super::source::{Found, bare_link, find, left_out};
 use super::vault::{BUFFER, LOOKED_AT_ONCE, MAX_DEPTH, MAX_FILE_BYTES, OURS, SYNC_EACH_UP_TO};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
@@ -92,18 +93,32 @@ impl<'d, 'f, F: FileSystem> Gathered<'d, 'f, F> {
         }
     }
 
-    /// Copies one source into the snapshot's folder `top`; a source that is not there has no files.
-    pub(super) fn take(&mut self, root: &Place<'f, F>, top: &Place<'f, F>, source: &Source) -> Result<()> {
-        let (folder, name) = split(&source.path)?;
-        let Some(folder) = root.folder_if_any(folder)? else { return Ok(()) };
-        let Some(stat) = folder.stat(name)? else { return Ok(()) };
+    /// Copies one source into the snapshot's folder `top`; a source that is not there has no files. Of a group
+    /// that is not taken `alone`, one behind a link is skipped.
+    pub(super) fn take(
+        &mut self,
+        root: &Place<'f, F>,
+        top: &Place<'f, F>,
+        source: &Source,
+        alone: bool,
+    ) -> Result<()> {
+        let found = match find(root, source) {
+            Err(error) if let Some(skipped) = left_out(source, alone, &error) => {
+                self.skipped.push(skipped);
+                return Ok(());
+            }
+            other => other?,
+        };
+        let Some(Found { parent: folder, kind }) = found else { return Ok(()) };
+        let (_, name) = split(&source.path)?;
         if source.shape == Shape::ConfFiles {
             return self.take_conf_files(folder.folder(name)?, top, source);
         }
-        if stat.kind == Kind::Folder {
+        if kind == Kind::Folder {
             let from = folder.folder(name)?;
             return self.take_folder(source, from, top);
         }
+        self.skipped.extend(bare_link(source, kind));
         let Some(parent) = source.stored.parent() else { return Ok(()) };
         let pair = Pair {
             group: source.group,

@@ -114,7 +114,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     }
 
     /// Returns the pod in the file at a path without links.
-    fn pod_at(&self, path: &Path) -> Result<Option<String>> {
+    pub(super) fn pod_at(&self, path: &Path) -> Result<Option<String>> {
         let Ok((parent, name)) = split(path) else { return Ok(None) };
         let Some(place) = self.root.folder_if_any(parent)? else { return Ok(None) };
         let stat = place.stat(name)?;

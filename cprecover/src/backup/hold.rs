@@ -64,6 +64,9 @@ pub(super) struct HeldRecord {
     pub(super) snapshot: SnapshotId,
     pub(super) since_unix_s: u64,
     pub(super) reason: String,
+    /// Whether it was set aside: kubelet ran its pod from another file too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_twin: bool,
 }
 
 impl HeldRecord {
@@ -147,7 +150,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
 
     /// Takes a manifest out of kubelet's sight, so that its pod ends.
     pub(super) fn hold(&self, file: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
-        self.take_out(file, reason, deadline, |pod| {
+        self.take_out(file, reason, false, deadline, |pod| {
             let Some(pod) = pod else { return Ok(()) };
             let Some(other) = self.other_manifest(file, pod)? else { return Ok(()) };
             let other = other.display();
@@ -160,7 +163,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
 
     /// Takes a second manifest of a pod out of kubelet's sight, so that its pod runs from the other one.
     pub(super) fn set_aside(&self, file: &str, reason: &str, deadline: &Deadline) -> Result<Held> {
-        self.take_out(file, reason, deadline, |pod| {
+        self.take_out(file, reason, true, deadline, |pod| {
             let Some(pod) = pod else {
                 let why =
                     format!("{file} cannot be read as a pod, so that no other file can be told to run it");
@@ -180,6 +183,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         &self,
         file: &str,
         reason: &str,
+        is_twin: bool,
         deadline: &Deadline,
         may: impl Fn(Option<&str>) -> Result<()>,
     ) -> Result<Held> {
@@ -221,6 +225,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             snapshot: before.id,
             since_unix_s: self.now.as_secs(),
             reason: reason.to_owned(),
+            is_twin,
         };
         self.write_held(&record)?;
         match self.rename_out(&manifests, &record) {
@@ -280,11 +285,26 @@ impl<'f, F: FileSystem> Vault<'f, F> {
 
     fn rename_back(&self, manifests: &Place<'f, F>, record: &HeldRecord) -> Result<()> {
         self.check_held_copy(manifests, record)?;
+        self.check_no_twin(record)?;
         manifests.rename(&record.held_as, manifests, &record.file, Rename::NoReplace)?;
         manifests.sync().inspect_err(|_| {
             // Back to what the record says; where that fails too, the next open sees the file in place.
             let _ = manifests.rename(&record.file, manifests, &record.held_as, Rename::NoReplace);
         })
+    }
+
+    /// Fails when another file has come for the pod meanwhile; one that was there before is the caller's will.
+    fn check_no_twin(&self, record: &HeldRecord) -> Result<()> {
+        if record.is_twin {
+            return Ok(());
+        }
+        let Some(pod) = self.pod_at(&self.layout.manifests.join(&record.held_as))? else { return Ok(()) };
+        let Some(other) = self.other_manifest(&record.file, &pod)? else { return Ok(()) };
+        let (file, other) = (&record.file, other.display());
+        Err(Error::new(
+            ErrorKind::Refused,
+            format!("kubelet would run pod {pod} twice: {other} and {file}; move that file away first"),
+        ))
     }
 
     fn check_held_copy(&self, manifests: &Place<'f, F>, record: &HeldRecord) -> Result<()> {

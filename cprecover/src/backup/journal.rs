@@ -50,13 +50,20 @@ pub(super) enum Standing {
 pub(super) struct Step {
     /// The file, absolute on the node.
     pub(super) path: NodePath,
-    /// The dot-name next to it: holds the new file before the change and the old one after it.
+    /// The dot-name next to it: holds the new file before the change, and after it the old one unless that is
+    /// kept by a name of its own.
     pub(super) staged: String,
+    /// The second name of the old file, given to it before the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept: Option<String>,
     pub(super) old: Standing,
     pub(super) new: Standing,
     /// The new attributes, only where old and new are the same but for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) attributes: Option<Attributes>,
+    /// The old attributes, only where the new ones are set on the file itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) old_attributes: Option<Attributes>,
 }
 
 /// A folder of the node whose attributes are set.
@@ -107,18 +114,21 @@ impl Record {
             |what: String| Err(Error::new(ErrorKind::Corrupt, format!("journal record {name} {what}")));
         let paths = record.steps.iter().map(|step| &step.path);
         for path in paths.chain(record.folders.iter().map(|folder| &folder.path)) {
-            let plain = |part| matches!(part, std::path::Component::Normal(_));
-            if split(path.as_path()).is_err() || !path.as_path().components().skip(1).all(plain) {
+            if split(path.as_path()).is_err() {
                 return wrong(format!("names {path}, which is not absolute and plain"));
             }
         }
         for step in &record.steps {
             // What is staged is removed in the end; a held manifest must never be taken for it.
-            let ours = step.staged.starts_with(super::vault::OURS)
-                && !step.staged.starts_with(super::vault::HELD_PREFIX)
-                && super::snapshot::is_plain_name(step.staged.as_ref());
-            if !ours {
-                return wrong(format!("stages {:?}", step.staged));
+            let ours = |name: &&String| {
+                name.starts_with(super::vault::OURS)
+                    && !name.starts_with(super::vault::HELD_PREFIX)
+                    && super::snapshot::is_plain_name(name.as_ref())
+            };
+            if let Some(other) =
+                [Some(&step.staged), step.kept.as_ref()].into_iter().flatten().find(|name| !ours(name))
+            {
+                return wrong(format!("stages {other:?}"));
             }
         }
         Ok(record)
@@ -167,6 +177,14 @@ impl<F: FileSystem> Place<'_, F> {
         let (file, _) = self.open_file(name)?;
         let xattrs = self.told("read extended attributes of", name, self.fs.xattrs(&file))?;
         Ok(stat.mode == wanted.mode && xattrs == wanted.xattrs)
+    }
+
+    /// Reports whether exactly this stands under `name`; a folder or device is something else.
+    pub(super) fn has(&self, name: &std::ffi::OsStr, wanted: &Standing, buffer: &mut [u8]) -> Result<bool> {
+        match self.standing(name, buffer) {
+            Err(error) if error.kind() == ErrorKind::Refused => Ok(false),
+            other => other.map(|found| found == *wanted),
+        }
     }
 
     /// Tells what stands under `name`; a folder or device is an error, since nothing replaces those.

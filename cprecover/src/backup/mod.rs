@@ -27,6 +27,9 @@ mod guard;
 mod hold;
 mod import;
 mod journal;
+mod keep;
+#[cfg(test)]
+mod keep_test;
 mod lint;
 mod lint_text;
 #[cfg(test)]
@@ -42,6 +45,7 @@ mod recover;
 mod remote;
 mod restore;
 mod snapshot;
+mod source;
 mod spool;
 mod stage;
 mod store;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::describe::{is_dot, pod_of};
-use super::fs::place::{Place, absent_to_none, split};
+use super::fs::place::{Place, absent_to_none, is_plain, split};
 use super::fs::{Attributes, FileSystem, Kind, Parallel as _, Work};
 use super::group::Group;
 use super::journal::{FolderStep, Standing, below};
@@ -140,6 +140,10 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         options: &RestoreOptions,
     ) -> Result<Wish<'f, F>> {
         let mut wish = Wish { files: BTreeMap::new(), folders: BTreeMap::new(), pods: BTreeMap::new() };
+        if let Some(below) = options.below.as_deref().filter(|below| !is_plain(below)) {
+            let why = format!("{} is not an absolute path without . and ..", below.display());
+            return Err(Error::new(ErrorKind::Invalid, why));
+        }
         let chosen = choose(snapshot, selection)?;
         let top = self.folder_of(&snapshot.id)?;
         let mut last: Option<(PathBuf, Place<'f, F>)> = None;
@@ -315,8 +319,10 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             };
             let old = place.standing(name, &mut buffer)?;
             let same = match put {
-                Some(put) => put.fresh.standing() == old && same_attributes(&place, name, put)?,
-                None => false,
+                Some(put) if put.fresh.standing() == old => {
+                    same_attributes(&place, name, put, parent == self.layout.manifests)?
+                }
+                _ => false,
             };
             compared.push((old, same));
         }
@@ -355,11 +361,17 @@ fn damaged(id: &SnapshotId, error: Error) -> Error {
     Error::with_source(kind, format!("snapshot {id} is damaged"), error)
 }
 
+/// Reports whether the file has the wished attributes; `watched` where kubelet looks.
 fn same_attributes<F: FileSystem>(
     place: &Place<'_, F>,
     name: &std::ffi::OsStr,
     put: &Put<'_, F>,
+    watched: bool,
 ) -> Result<bool> {
+    // Those of a link do not matter, and another link in its place would be another pod to kubelet.
+    if watched && matches!(put.fresh, Fresh::Symlink { .. }) {
+        return Ok(true);
+    }
     let mut wanted = put.attributes.clone();
     // A file from a caller has no time of its own.
     if matches!(put.fresh, Fresh::Bytes(_))

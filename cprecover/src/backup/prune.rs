@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::fs::{FileSystem, Rename};
 use super::snapshot::{Snapshot, SnapshotId};
-use super::vault::{GONE, PRUNED, SNAPSHOTS, Vault};
+use super::vault::{GONE, MAX_STORED_DEPTH, PRUNED, SNAPSHOTS, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Digest};
 
@@ -128,8 +128,7 @@ impl<F: FileSystem> Vault<'_, F> {
         let removed: Vec<SnapshotId> =
             snapshots.iter().map(|(id, _)| id).filter(|id| !kept.contains_key(id)).cloned().collect();
         if !dry_run && !removed.is_empty() {
-            self.remember_pruned(&snapshots, &kept, &digests)?;
-            self.remove_snapshots(&removed)?;
+            self.remove_remembered(&removed, || self.remember_pruned(&snapshots, &kept, &digests))?;
         }
         let kept = kept.into_iter().map(|(id, reason)| Kept { id, reason }).collect();
         Ok(PruneReport { removed, kept })
@@ -188,6 +187,22 @@ impl<F: FileSystem> Vault<'_, F> {
         self.store.replace(PRUNED, &bytes)
     }
 
+    /// Notes what is removed, then removes it; on a full disk the room for the note is made by removing first.
+    fn remove_remembered(&self, removed: &[SnapshotId], remember: impl Fn() -> Result<()>) -> Result<()> {
+        let mut rest = removed;
+        loop {
+            match (remember(), rest.split_first()) {
+                // A crash right after this costs the next snapshot the proof of its chain, and nothing else.
+                (Err(error), Some((first, others))) if error.kind() == ErrorKind::NoSpace => {
+                    tracing::warn!(%error, "snapshot {first} is removed first");
+                    self.remove_snapshots(std::slice::from_ref(first))?;
+                    rest = others;
+                }
+                (remembered, _) => return remembered.and_then(|()| self.remove_snapshots(rest)),
+            }
+        }
+    }
+
     /// Renames first, durably, so that no crash leaves half a snapshot under its name.
     fn remove_snapshots(&self, removed: &[SnapshotId]) -> Result<()> {
         let snapshots = self.store.folder(SNAPSHOTS)?;
@@ -195,14 +210,30 @@ impl<F: FileSystem> Vault<'_, F> {
             snapshots.rename(id.as_str(), &snapshots, format!("{GONE}{id}"), Rename::NoReplace)?;
         }
         snapshots.sync()?;
-        self.sweep_snapshots().map(|_| ())
+        removed
+            .iter()
+            .try_for_each(|id| snapshots.remove_tree(format!("{GONE}{id}").as_ref(), MAX_STORED_DEPTH + 1))
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::indexing_slicing)]
 mod tests {
+    use super::super::crash_test::{minute, scenarios, vault};
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_freed() {
+        let scenario = scenarios().into_iter().find(|scenario| scenario.name == "a prune").expect("known");
+        let vault = vault(&scenario.fs, 1000, 64).expect("a store");
+        scenario.fs.fill();
+        let report = vault.prune(&Retention::new(1, 0), false).expect("what is removed makes room");
+        assert_eq!(report.removed.len(), 2);
+        let left = vault.ids().expect("list");
+        assert_eq!(left.len(), 1);
+        // What is left can still be told from one whose chain somebody broke.
+        assert!(vault.verify(&left[0], &minute()).expect("verify").is_intact());
+    }
 
     fn snapshot(sequence: u32, day: u64, good: bool) -> (SnapshotId, Option<Snapshot>) {
         let id = SnapshotId::new(sequence, day * 86_400);

@@ -128,11 +128,19 @@ impl<F: FileSystem> Vault<'_, F> {
             progress.push(self.progress(&mut folders, step, buffer)?);
         }
         let any = |wanted| progress.contains(&wanted);
-        if any(Progress::Never) && !any(Progress::Done) {
+        let steps = || record.steps.iter().zip(&progress);
+        let replaced = steps().any(|(step, progress)| *progress == Progress::Done && !step.is_in_place());
+        if any(Progress::Never) && !replaced {
+            for (step, progress) in steps() {
+                let (parent, name) = split(step.path.as_path())?;
+                if let Some(old) = step.old_attributes.as_ref().filter(|_| *progress != Progress::Foreign) {
+                    folders.get(parent)?.set_in_place(name, old)?;
+                }
+            }
             return Ok(RecoveredOutcome::TakenBack);
         }
         let mut clean = !any(Progress::Foreign) && !any(Progress::Never);
-        for (step, progress) in record.steps.iter().zip(&progress) {
+        for (step, progress) in steps() {
             if !matches!(progress, Progress::ToDo | Progress::Done) {
                 continue;
             }
@@ -159,7 +167,11 @@ impl<F: FileSystem> Vault<'_, F> {
         let staged = place.standing(step.staged.as_ref(), buffer)?;
         if let Some(attributes) = &step.attributes {
             // The bytes are the same before and after, so the attributes have to tell.
-            let swapped = staged == Standing::Absent || place.has_attributes(name, attributes)?;
+            if step.is_in_place() && target != step.new {
+                return Ok(Progress::Foreign);
+            }
+            let replaced = staged == Standing::Absent && !step.is_in_place();
+            let swapped = replaced || place.has_attributes(name, attributes)?;
             return Ok(if swapped { Progress::Done } else { Progress::ToDo });
         }
         if target == step.new {

@@ -1,4 +1,5 @@
 //! A new file under its dot-name: putting it there, swapping it with the target, taking it away.
+//! How a manifest is put over another is in [`super::keep`].
 
 use std::ffi::{OsStr, OsString};
 
@@ -7,6 +8,7 @@ use sha2::Digest as _;
 use super::fs::place::{Place, absent_to_none, split};
 use super::fs::{Attributes, FileSystem, Kind, Rename};
 use super::journal::{Phase, Record, Standing, Step};
+use super::keep::is_same_file;
 use super::snapshot::NodePath;
 use super::transaction::Folders;
 use super::vault::{HELD_PREFIX, OURS, Vault};
@@ -77,6 +79,9 @@ pub(super) fn stage<F: FileSystem>(
 
 /// Gives the target its new content, and the staged name the old.
 pub(super) fn swap<F: FileSystem>(place: &Place<'_, F>, step: &Step, name: &OsStr) -> Result<()> {
+    if let (Some(_), Some(wanted)) = (&step.old_attributes, &step.attributes) {
+        return place.set_in_place(name, wanted);
+    }
     match (&step.old, &step.new) {
         (Standing::Absent, Standing::Absent) => Ok(()),
         (Standing::Absent, _) => place.rename(&step.staged, place, name, Rename::NoReplace),
@@ -95,20 +100,30 @@ pub(super) fn unswap<F: FileSystem>(
     if step.old == step.new && step.old == Standing::Absent {
         return Ok(true);
     }
-    if !stands(place, name, &step.new, buffer)? {
+    if !place.has(name, &step.new, buffer)? {
         return Ok(false);
     }
-    let moved = match (&step.old, &step.new) {
-        (Standing::Absent, _) => place.rename(name, place, &step.staged, Rename::NoReplace),
-        (_, Standing::Absent) => place.rename(&step.staged, place, name, Rename::NoReplace),
-        _ => place.rename(&step.staged, place, name, Rename::Exchange),
+    if let Some(old) = &step.old_attributes {
+        return place.set_in_place(name, old).map(|()| true);
+    }
+    let staged = OsStr::new(&step.staged);
+    let moved = match (&step.old, &step.new, &step.kept) {
+        (Standing::Absent, ..) => place.rename(name, place, staged, Rename::NoReplace),
+        (_, Standing::Absent, _) => place.rename(staged, place, name, Rename::NoReplace),
+        (.., Some(kept)) if place.has(staged, &step.new, buffer)? => {
+            if !is_same_file(place, staged, name)? {
+                return Ok(false);
+            }
+            place.rename(kept, place, name, Rename::Replace)
+        }
+        _ => place.rename(staged, place, name, Rename::Exchange),
     };
     match moved {
         // Someone has put a file where one was removed.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
         other => other?,
     }
-    if step.new == Standing::Absent || stands(place, step.staged.as_ref(), &step.new, buffer)? {
+    if step.new == Standing::Absent || place.has(staged, &step.new, buffer)? {
         return Ok(true);
     }
     // What came out was written between the look and the rename: it goes back.
@@ -124,31 +139,18 @@ pub(super) fn give_back<F: FileSystem>(
     name: &OsStr,
     buffer: &mut [u8],
 ) -> Result<bool> {
-    let staged = OsStr::new(&step.staged);
-    let kind = place.stat(staged)?.map(|stat| stat.kind);
-    let is_ours = step.old == Standing::Absent
-        || !matches!(kind, Some(Kind::File | Kind::Symlink))
-        || stands(place, staged, &step.old, buffer)?
-        || stands(place, staged, &step.new, buffer)?;
-    if is_ours {
-        return Ok(false);
+    for out in step.names() {
+        let kind = place.stat(out)?.map(|stat| stat.kind);
+        let is_ours = step.old == Standing::Absent
+            || !matches!(kind, Some(Kind::File | Kind::Symlink))
+            || place.has(out, &step.old, buffer)?
+            || place.has(out, &step.new, buffer)?;
+        if !is_ours {
+            let how = if step.new == Standing::Absent { Rename::NoReplace } else { Rename::Exchange };
+            return place.rename(out, place, name, how).map(|()| true);
+        }
     }
-    let how = if step.new == Standing::Absent { Rename::NoReplace } else { Rename::Exchange };
-    place.rename(staged, place, name, how)?;
-    Ok(true)
-}
-
-/// Reports whether exactly this stands under `name`; a folder or device is something else.
-fn stands<F: FileSystem>(
-    place: &Place<'_, F>,
-    name: &OsStr,
-    wanted: &Standing,
-    buffer: &mut [u8],
-) -> Result<bool> {
-    match place.standing(name, buffer) {
-        Err(error) if error.kind() == ErrorKind::Refused => Ok(false),
-        other => other.map(|found| found == *wanted),
-    }
+    Ok(false)
 }
 
 /// Removes staged files; one that is neither the old nor the new file is not ours and stays.
@@ -159,17 +161,19 @@ pub(super) fn remove_staged<F: FileSystem>(
 ) -> Result<()> {
     let mut folders = Folders::new(vault);
     for step in &record.steps {
-        let (parent, _) = split(step.path.as_path())?;
+        let (parent, name) = split(step.path.as_path())?;
         // A folder that was not even made has nothing staged in it.
         let Some(place) = absent_to_none(folders.get(parent))? else { continue };
-        let Some(stat) = place.stat(&step.staged)? else { continue };
-        // While staging, a file may be there in part.
-        let ours = record.phase == Phase::Staging || {
-            let standing = place.standing(step.staged.as_ref(), buffer)?;
-            standing == step.old || standing == step.new
-        };
-        if ours && stat.kind != Kind::Folder {
-            place.remove(&step.staged, stat.kind)?;
+        for staged in step.names() {
+            let Some(stat) = place.stat(staged)? else { continue };
+            // While staging, a file may be there in part; a second name of the target is nobody's loss.
+            let ours = record.phase == Phase::Staging || is_same_file(&place, staged, name)? || {
+                let standing = place.standing(staged, buffer)?;
+                standing == step.old || standing == step.new
+            };
+            if ours && stat.kind != Kind::Folder {
+                place.remove(staged, stat.kind)?;
+            }
         }
     }
     Ok(())

@@ -141,7 +141,8 @@ impl Store {
     /// Makes a snapshot; when this returns it is on stable storage.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Changed`] when a file kept changing while it was read,
+    /// [`crate::ErrorKind::Changed`] when a file kept changing while it was read, [`crate::ErrorKind::Refused`] when
+    /// the manifests, or the only group asked for, lie behind a link (another group is skipped),
     /// [`crate::ErrorKind::Busy`], and the kinds of failed reads and writes; then the store is as it was.
     pub fn create(&self, options: &CreateOptions, deadline: &Deadline) -> Result<Snapshot> {
         let (vault, _lock) = self.change(deadline)?;
@@ -327,7 +328,8 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when it is not held, [`crate::ErrorKind::AlreadyExists`] when a
-    /// different file of that name stands there; both are kept.
+    /// different file of that name stands there, and [`crate::ErrorKind::Refused`] when another file has come for
+    /// its pod; both are kept.
     pub fn release(&self, file_name: &str, deadline: &Deadline) -> Result<Held> {
         let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use super::describe::{entry_of, view_of};
 use super::fs::place::{MAX_NAMES, Place, split};
 use super::fs::{FileSystem, Kind};
-use super::group::{Group, Shape};
-use super::snapshot::{CreateOptions, Entry, EntryKind, NodePath, Snapshot, SnapshotId};
+use super::group::{Group, Shape, Source};
+use super::snapshot::{CreateOptions, Entry, EntryKind, NodePath, Skipped, Snapshot, SnapshotId};
+use super::source::find;
 use super::vault::{MAX_DEPTH, OURS, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
@@ -20,14 +21,21 @@ const MAX_BYTES: usize = 64 << 20;
 type Texts = BTreeMap<NodePath, Vec<u8>>;
 
 impl<F: FileSystem> Vault<'_, F> {
-    /// Describes the files as they are that a snapshot like `old` would hold.
+    /// Describes the files as they are that a snapshot like `old` would hold; what it skipped behind a link is
+    /// skipped again.
     pub(super) fn survey(&self, old: &Snapshot, deadline: &Deadline) -> Result<(Snapshot, Texts)> {
         let groups = &old.groups;
+        let skipped = |source: &Source| old.skipped.iter().any(|one| one.path.as_path() == source.path);
         let mut entries = Vec::new();
         let mut texts = Texts::new();
         for source in groups.iter().flat_map(|group| self.layout.sources(*group, &self.named(old, *group))) {
-            let (parent, name) = split(&source.path)?;
-            let Some(place) = self.root.folder_if_any(parent)? else { continue };
+            let found = match find(&self.root, &source) {
+                Err(error) if error.kind() == ErrorKind::Refused && skipped(&source) => continue,
+                other => other?,
+            };
+            let (Some(place), (_, name)) = (found.map(|found| found.parent), split(&source.path)?) else {
+                continue;
+            };
             if source.shape == Shape::Tree {
                 let into = (&mut entries, &mut texts);
                 look_at(&place, name, &source.path, source.group, MAX_DEPTH, deadline, into)?;

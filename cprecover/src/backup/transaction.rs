@@ -1,9 +1,11 @@
 //! Changing several files of the node, all or nothing.
 //!
-//! 1. New files are staged under dot-names next to their targets and synced.
+//! 1. New files are staged under dot-names next to their targets and synced; where kubelet looks, the old
+//!    ones get a second name beside them ([`super::keep`]).
 //! 2. A journal record of the intent is synced: from here on a crash is followed by the rest.
-//! 3. Targets and staged files swap names (`RENAME_EXCHANGE`), each after its precondition was
-//!    checked again; the folders are synced and the targets read back.
+//! 3. Targets and staged files swap names (`RENAME_EXCHANGE`), and where the old file is kept by a second name
+//!    the new one is renamed over it, each after its precondition was checked again; where the bytes are right,
+//!    attributes are set on the file itself. The folders are synced and the targets read back.
 //! 4. The old files, which a snapshot holds, and the record are removed.
 //!
 //! An error in 1 to 3 is followed by the way back; only when that fails too does the record stay, and
@@ -16,8 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::fs::place::{Place, split};
 use super::fs::{FileSystem, Parallel as _, Work};
 use super::journal::{FolderStep, Phase, Record, Standing, Step};
+use super::keep::{keep_new, put_over};
 use super::snapshot::{NodePath, Snapshot};
-use super::stage::{Put, remove_made, remove_staged, stage, swap, sweep, unswap};
+use super::stage::{Put, remove_made, remove_staged, stage, sweep, unswap};
 use super::vault::{BUFFER, LOOKED_AT_ONCE, OURS, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Deadline;
@@ -49,7 +52,8 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             let new = put.as_ref().map_or(Standing::Absent, |put| put.fresh.standing());
             let attributes = put.as_ref().filter(|_| old == new).map(|put| put.attributes.clone());
             let staged = format!("{OURS}{id}-{number}");
-            steps.push(Step { path: NodePath::new(&path), staged, old, new, attributes });
+            let path = NodePath::new(&path);
+            steps.push(Step { path, staged, kept: None, old, new, attributes, old_attributes: None });
             puts.push(put);
         }
         let record = Record::new(what, folders, steps);
@@ -95,6 +99,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
 
     /// Stages the new files and writes the intent.
     fn prepare(&mut self) -> Result<()> {
+        self.vault.note_attributes(&mut self.record.steps)?;
         let manifests = &self.vault.layout.manifests;
         let elsewhere = self.record.folders.iter().any(|folder| folder.is_new)
             || self.record.steps.iter().any(|step| step.path.as_path().parent() != Some(manifests));
@@ -103,6 +108,8 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             self.vault.write_record(&self.name, &self.record)?;
         }
         self.make_folders()?;
+        self.sweep()?;
+        self.vault.keep_old(&mut self.record.steps)?;
         self.stage_all()?;
         self.record.phase = Phase::Committed;
         self.vault.write_record(&self.name, &self.record)
@@ -131,17 +138,19 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
         touched
     }
 
-    fn stage_all(&self) -> Result<()> {
+    fn sweep(&self) -> Result<()> {
         let mut folders = Folders::new(self.vault);
-        for path in self.touched() {
-            sweep(&folders.get(&path)?)?;
-        }
+        self.touched().into_iter().try_for_each(|path| sweep(&folders.get(&path)?).map(drop))
+    }
+
+    fn stage_all(&self) -> Result<()> {
         let few = self.is_few();
         let steps: Vec<(&Step, &Put<'f, F>)> = self
             .record
             .steps
             .iter()
             .zip(&self.puts)
+            .filter(|(step, _)| !step.is_in_place())
             .filter_map(|(step, put)| put.as_ref().map(|put| (step, put)))
             .collect();
         let parts: Vec<_> = steps.chunks(if few { 1 } else { LOOKED_AT_ONCE }).collect();
@@ -225,7 +234,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
 
     fn sync_staged(&self, place: &Place<'f, F>, path: &Path) -> Result<()> {
         let here = self.record.steps.iter().filter(|step| step.path.as_path().parent() == Some(path));
-        for step in here.filter(|step| matches!(step.new, Standing::File { .. })) {
+        for step in here.filter(|step| matches!(step.new, Standing::File { .. }) && !step.is_in_place()) {
             let (file, _) = place.open_file(&step.staged)?;
             place.told("sync", &step.staged, self.vault.fs.sync(&file))?;
         }
@@ -247,7 +256,9 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
                 if place.standing(name, &mut buffer)? != step.old {
                     return Err(changed(&step.path));
                 }
-                swap(&place, step, name)?;
+                // What is set on the file itself may fail when half of it is done.
+                done.store(step.is_in_place(), Ordering::Relaxed);
+                put_over(&place, step, name)?;
                 done.store(true, Ordering::Relaxed);
             }
             Ok(())
@@ -269,12 +280,11 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
                 if place.standing(name, &mut buffer)? != step.new {
                     return Err(changed(&step.path).context("read back"));
                 }
-                // What was swapped out has to be what the snapshot holds, not a write that came between.
-                if step.old != Standing::Absent
-                    && place.stat(&step.staged)?.is_some()
-                    && place.standing(step.staged.as_ref(), &mut buffer)? != step.old
-                {
-                    return Err(changed(&step.path));
+                // What was taken out has to be what the snapshot holds, not a write that came between.
+                for out in step.names().filter(|_| step.old != Standing::Absent) {
+                    if place.stat(out)?.is_some() && place.standing(out, &mut buffer)? != step.old {
+                        return Err(changed(&step.path));
+                    }
                 }
             }
             Ok(())
@@ -331,6 +341,15 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
             return Ok(left);
         }
         let mut folders = Folders::new(self.vault);
+        let mut kept = false;
+        for step in &steps {
+            let (parent, name) = split(step.path.as_path())?;
+            kept |= keep_new(&folders.get(parent)?, step, name, &mut self.buffer)?;
+        }
+        if kept {
+            // Before any goes: what a crash then finds can still be finished.
+            self.sync_folders()?;
+        }
         for step in steps.into_iter().rev() {
             let (parent, name) = split(step.path.as_path())?;
             if !unswap(&folders.get(parent)?, step, name, &mut self.buffer)? {

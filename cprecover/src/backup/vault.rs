@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::fs::FileSystem;
-use super::fs::place::Place;
+use super::fs::place::{Place, is_plain};
 use super::group::Layout;
 use super::snapshot::{Snapshot, SnapshotId};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,10 +35,12 @@ pub(super) const LOOKED_AT_ONCE: usize = 64;
 pub(super) const NEW: &str = ".new-";
 /// Prefix of a snapshot that is being removed.
 pub(super) const GONE: &str = ".gone-";
-/// How deep folders may be nested, in a group and in a snapshot.
+/// How deep folders may be nested below what a group takes its files from.
 pub(super) const MAX_DEPTH: usize = 32;
 /// The largest file that is kept.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 30;
+/// How many names a path in a snapshot's folder may have: whatever is taken in can be removed again.
+pub(super) const MAX_STORED_DEPTH: usize = 128;
 /// The largest index that is read; an entry takes 400 bytes or so.
 pub(super) const MAX_INDEX_BYTES: usize = 256 << 20;
 /// More files than this are put on stable storage by one syncfs(2) instead of one fsync(2) each.
@@ -186,9 +188,10 @@ pub(super) fn parse_index(id: &SnapshotId, bytes: &[u8]) -> Result<Snapshot> {
         if !is_below(entry.stored.as_path(), entry.group.as_str()) {
             return Err(wrong(format!("entry {} is not in its group's folder", entry.stored)));
         }
-        let path = entry.path.as_path();
-        let plain = path.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
-        if !path.is_absolute() || !plain {
+        if entry.stored.as_path().components().count() > MAX_STORED_DEPTH {
+            return Err(wrong(format!("entry {} is nested too deep", entry.stored)));
+        }
+        if !is_plain(entry.path.as_path()) {
             return Err(wrong(format!("entry path {} is not absolute and plain", entry.path)));
         }
         let whole = match entry.kind {

@@ -11,7 +11,7 @@ use super::fs::place::Place;
 use super::fs::{FileSystem, Kind, Parallel as _, Work};
 use super::journal::Standing;
 use super::snapshot::{Entry, EntryKind, NodePath, Snapshot, SnapshotId};
-use super::vault::{BUFFER, INDEX, LOOKED_AT_ONCE, MAX_DEPTH, MAX_INDEX_BYTES, SUMS, Vault, sums_of};
+use super::vault::{BUFFER, INDEX, LOOKED_AT_ONCE, MAX_INDEX_BYTES, MAX_STORED_DEPTH, SUMS, Vault, sums_of};
 use crate::error::{ErrorKind, Result};
 use crate::model::Digest;
 use crate::sys::Deadline;
@@ -285,7 +285,7 @@ impl<'f, F: FileSystem> Check<'_, 'f, F> {
             known.extend(entry.stored.as_path().ancestors().map(Path::to_owned));
         }
         let top = self.top.clone();
-        self.extra_in(&top, Path::new(""), &known, MAX_DEPTH + 8)
+        self.extra_in(&top, Path::new(""), &known, MAX_STORED_DEPTH)
     }
 
     fn extra_in(

@@ -225,6 +225,14 @@ impl Content for Linux {
         }
         Ok(sys::futimens(of, &timestamps(attributes.modified))?)
     }
+
+    fn remove_xattr(&self, of: &Self::Handle, name: &NodePath) -> io::Result<()> {
+        match sys::fremovexattr(of, name.as_bytes()) {
+            // SELinux lets nobody remove its label (security/selinux/hooks.c, selinux_inode_removexattr).
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::ACCESS) => Ok(()),
+            other => Ok(other?),
+        }
+    }
 }
 
 impl Names for Linux {
@@ -265,7 +273,13 @@ impl Names for Linux {
             Rename::Replace => RenameFlags::empty(),
             Rename::Exchange => RenameFlags::EXCHANGE,
         };
-        match sys::renameat_with(at, name, to, new, flags) {
+        let renamed = match how {
+            // The kernel tells of the move of the first name first (fs/namei.c, vfs_rename): this way round the
+            // file under `new` goes and another comes, and is not deleted by a watcher after it came.
+            Rename::Exchange => sys::renameat_with(to, new, at, name, flags),
+            _ => sys::renameat_with(at, name, to, new, flags),
+        };
+        match renamed {
             // A file system without NOREPLACE (NFS, FAT: rename(2)); the store's lock keeps our own away.
             Err(Errno::INVAL | Errno::NOSYS) if how == Rename::NoReplace => {
                 match sys::statat(to, new, AtFlags::SYMLINK_NOFOLLOW) {

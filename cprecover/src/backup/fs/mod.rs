@@ -80,7 +80,7 @@ pub(crate) enum Rename {
     NoReplace,
     /// What stands there loses its name.
     Replace,
-    /// The two swap names; both must exist.
+    /// The two swap names; both must exist. Whoever watches sees the second name go, then come.
     Exchange,
 }
 
@@ -124,6 +124,9 @@ pub(crate) trait Content: Look {
 
     /// Sets owner, extended attributes, mode and modification time.
     fn set_attributes(&self, of: &Self::Handle, attributes: &Attributes) -> io::Result<()>;
+
+    /// Removes an extended attribute; one that is gone, or that the kernel lets nobody remove, is no error.
+    fn remove_xattr(&self, of: &Self::Handle, name: &NodePath) -> io::Result<()>;
 }
 
 /// Changes names.

@@ -143,10 +143,15 @@ impl<F: FileSystem> Place<'_, F> {
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let staged = format!(".new-{name}");
         self.remove_if_any(&staged)?;
-        let file = self.create(&staged, bytes)?;
-        self.told("sync", &staged, self.fs.sync(&file))?;
-        self.rename(&staged, self, name, Rename::Replace)?;
-        self.sync()
+        let written = self
+            .create(&staged, bytes)
+            .and_then(|file| self.told("sync", &staged, self.fs.sync(&file)))
+            .and_then(|()| self.rename(&staged, self, name, Rename::Replace));
+        if written.is_err() {
+            // A part of it must not take the last room of a full disk.
+            let _ = self.remove_if_any(&staged);
+        }
+        written.and_then(|()| self.sync())
     }
 
     /// Sets owner, mode, time and extended attributes of this folder.
@@ -216,13 +221,20 @@ impl<F: FileSystem> Place<'_, F> {
     }
 }
 
+/// Reports whether a path is absolute and leads nowhere but down.
+pub(crate) fn is_plain(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.next() == Some(std::path::Component::RootDir)
+        && parts.all(|part| matches!(part, std::path::Component::Normal(_)))
+}
+
 /// Splits an absolute path of the node into its folder and its name.
 pub(crate) fn split(path: &Path) -> Result<(&Path, &OsStr)> {
     match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) if path.is_absolute() && is_plain_name(name) => Ok((folder, name)),
+        (Some(folder), Some(name)) if is_plain(path) && is_plain_name(name) => Ok((folder, name)),
         _ => Err(Error::new(
             ErrorKind::Invalid,
-            format!("{} is not the absolute path of a file", path.display()),
+            format!("{} is not the absolute path of a file, without . and ..", path.display()),
         )),
     }
 }

@@ -12,15 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
+mod durable;
 mod state;
 
 use self::state::{Body, Inode, Pending, State};
-use super::{Attributes, Content, Durable, Kind, Look, Names, Rename, Stat, Work, Xattrs};
+use super::{Attributes, Content, Kind, Look, Names, Rename, Stat, Xattrs};
 use crate::backup::snapshot::NodePath;
 
 const TOP: u64 = 1;
@@ -44,6 +45,11 @@ pub(crate) struct Simulated {
     calls: AtomicUsize,
     event: Mutex<Option<Event>>,
     has_syncfs: bool,
+    has_links: bool,
+    /// Whether no file can be made until one is removed.
+    is_full: AtomicBool,
+    /// The calls that put a manifest over another, for which nothing but the look before speaks.
+    replaced: Mutex<Vec<usize>>,
     /// Whether jobs that may run in any order run the last one first.
     backwards: bool,
 }
@@ -60,12 +66,35 @@ impl Simulated {
         let mut inodes = BTreeMap::new();
         inodes.insert(TOP, Inode::new(Body::Folder(BTreeMap::new()), 0o700, 1));
         let state = State { inodes, pending: Vec::new(), next: 2, time: 1 };
-        Self::of(state, has_syncfs)
+        Self::of(state, has_syncfs, true)
     }
 
-    fn of(state: State, has_syncfs: bool) -> Self {
-        let calls = AtomicUsize::new(0);
-        Self { state: Mutex::new(state), calls, event: Mutex::new(None), has_syncfs, backwards: false }
+    /// Returns one that gives no file a second name, as FAT.
+    pub(crate) fn without_links(self) -> Self {
+        Self { has_links: false, ..self }
+    }
+
+    /// Fills the disk: no file can be made until one is removed.
+    pub(crate) fn fill(&self) {
+        self.is_full.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the numbers of the calls that put a manifest over another.
+    pub(crate) fn replaced(&self) -> Vec<usize> {
+        self.replaced.lock().expect("no test panics with it").clone()
+    }
+
+    fn of(state: State, has_syncfs: bool, has_links: bool) -> Self {
+        Self {
+            state: Mutex::new(state),
+            calls: AtomicUsize::new(0),
+            event: Mutex::new(None),
+            has_syncfs,
+            has_links,
+            is_full: AtomicBool::new(false),
+            replaced: Mutex::default(),
+            backwards: false,
+        }
     }
 
     /// Does the last of several jobs first.
@@ -75,7 +104,7 @@ impl Simulated {
 
     /// Returns the same file system, with nothing going to happen to it.
     pub(crate) fn copy(&self) -> Self {
-        Self { backwards: self.backwards, ..Self::of(self.state().clone(), self.has_syncfs) }
+        Self { backwards: self.backwards, ..Self::of(self.state().clone(), self.has_syncfs, self.has_links) }
     }
 
     pub(crate) fn top() -> Handle {
@@ -84,6 +113,7 @@ impl Simulated {
 
     pub(crate) fn expect(&self, event: Option<Event>) {
         self.calls.store(0, Ordering::Relaxed);
+        self.replaced.lock().expect("no test panics with it").clear();
         *self.event() = event;
     }
 
@@ -134,7 +164,7 @@ impl Simulated {
             for choice in 0..3_usize.pow(u32::try_from(unsynced.len()).expect("few files")) {
                 let crashed = after.with_content(&unsynced, choice);
                 states += 1;
-                each(&Self::of(crashed, self.has_syncfs));
+                each(&Self::of(crashed, self.has_syncfs, self.has_links));
             }
         }
         states
@@ -154,7 +184,7 @@ impl Simulated {
         let unsynced = after.unsynced();
         let choices = 3_usize.saturating_pow(u32::try_from(unsynced.len()).unwrap_or(u32::MAX));
         let crashed = after.with_content(&unsynced, below(choices));
-        Self::of(crashed, self.has_syncfs)
+        Self::of(crashed, self.has_syncfs, self.has_links)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -271,6 +301,9 @@ impl Content for Simulated {
 
     fn create(&self, at: &Handle, name: &OsStr) -> io::Result<Handle> {
         let mut state = self.step()?;
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Errno::NOSPC.into());
+        }
         let inode = Inode::new(Body::File(Vec::new()), 0o600, state.time);
         state.add(at.inode, name, inode).map(handle)
     }
@@ -298,6 +331,11 @@ impl Content for Simulated {
         inode.changed = time;
         Ok(())
     }
+
+    fn remove_xattr(&self, of: &Handle, name: &NodePath) -> io::Result<()> {
+        self.step()?.inode_mut(of.inode)?.xattrs.remove(name);
+        Ok(())
+    }
 }
 
 impl Names for Simulated {
@@ -316,6 +354,9 @@ impl Names for Simulated {
 
     fn link(&self, at: &Handle, name: &OsStr, to: &Handle, new: &OsStr) -> io::Result<()> {
         let mut state = self.step()?;
+        if !self.has_links {
+            return Err(Errno::PERM.into());
+        }
         let inode = state.lookup(at.inode, name)?;
         if state.lookup(to.inode, new).is_ok() {
             return Err(Errno::EXIST.into());
@@ -327,7 +368,12 @@ impl Names for Simulated {
         let mut state = self.step()?;
         let inode = state.lookup(at.inode, name)?;
         let other = state.lookup(to.inode, new).ok();
+        if how == Rename::Replace && new.as_encoded_bytes().ends_with(b".yaml") {
+            self.replaced.lock().expect("no test panics with it").push(self.calls() - 1);
+        }
         let left = match how {
+            // rename(2): two names of one file stay as they are.
+            Rename::Replace if other == Some(inode) => return Ok(()),
             Rename::NoReplace if other.is_some() => return Err(Errno::EXIST.into()),
             Rename::Exchange if other.is_none() => return Err(Errno::NOENT.into()),
             Rename::Exchange => other,
@@ -345,42 +391,8 @@ impl Names for Simulated {
             Body::Folder(_) if kind != Kind::Folder => return Err(Errno::ISDIR.into()),
             Body::Folder(_) => {}
             _ if kind == Kind::Folder => return Err(Errno::NOTDIR.into()),
-            _ => {}
+            _ => self.is_full.store(false, Ordering::Relaxed),
         }
         state.change(Pending(vec![((at.inode, name.to_owned()), None)]))
     }
-}
-
-impl Durable for Simulated {
-    fn start_writeback(&self, _of: &Handle) {}
-
-    fn sync(&self, of: &Handle) -> io::Result<()> {
-        let mut state = self.step()?;
-        let inode = state.inode_mut(of.inode)?;
-        match &inode.body {
-            Body::File(bytes) => inode.durable = Some(bytes.clone()),
-            _ => state.sync_names(of.inode),
-        }
-        Ok(())
-    }
-
-    fn each(&self, _work: Work, count: usize, job: &(dyn Fn(usize) + Sync)) {
-        // One after the other: what a crash leaves in between is one of the states that any order leaves.
-        if self.backwards { (0..count).rev().for_each(job) } else { (0..count).for_each(job) }
-    }
-
-    fn sync_everything(&self, _of: &Handle) -> io::Result<bool> {
-        drop(self.step()?);
-        if self.has_syncfs {
-            self.settle();
-        }
-        Ok(self.has_syncfs)
-    }
-
-    fn may_hide_a_write(&self, _stat: &Stat) -> bool {
-        // Every second file is re-read, so that failures and crashes there are simulated too.
-        self.calls.load(Ordering::Relaxed).is_multiple_of(2)
-    }
-
-    fn let_time_pass(&self) {}
 }

@@ -42,7 +42,8 @@ pub(crate) struct KubeletArgs {
     /// Authority of the API server, below the root.
     #[arg(long, default_value = "/etc/kubernetes/pki/ca.crt")]
     pub(crate) authority: PathBuf,
-    /// How often the manifest folder is read, in milliseconds (kubelet: inotify, and every 20 s).
+    /// How often the manifest folder is read, in milliseconds (kubelet: inotify, and every 20 s; what the order of
+    /// its events does to a pod is seen by `tests/backup_notify.rs`, not here).
     #[arg(long, default_value_t = 100)]
     pub(crate) poll_ms: u64,
     /// The first crash-loop pause, in seconds (kubelet: 10).
