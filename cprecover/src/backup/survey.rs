@@ -7,7 +7,7 @@ use super::describe::{entry_of, view_of};
 use super::fs::place::{MAX_NAMES, Place, split};
 use super::fs::{FileSystem, Kind};
 use super::group::{Group, Shape, Source};
-use super::snapshot::{CreateOptions, Entry, EntryKind, NodePath, Skipped, Snapshot, SnapshotId};
+use super::snapshot::{CreateOptions, Entry, EntryKind, NodePath, Snapshot, SnapshotId};
 use super::source::find;
 use super::vault::{MAX_DEPTH, OURS, Vault};
 use crate::error::{Error, ErrorKind, Result};

@@ -251,7 +251,12 @@ impl World for Silent {
         Err(Error::new(ErrorKind::Internal, format!("{action} is not for this node")))
     }
 
-    fn prepare(&mut self, _: &Action, _: &Observation, _: &Deadline) -> Result<Option<crate::recover::world::Prepared>> {
+    fn prepare(
+        &mut self,
+        _: &Action,
+        _: &Observation,
+        _: &Deadline,
+    ) -> Result<Option<crate::recover::world::Prepared>> {
         Ok(None)
     }
 
