@@ -19,6 +19,7 @@ pub const PARSERS: &[(&str, Parser)] = &[
     ("certificates", certificates),
     ("kubeadm_config", kubeadm_config),
     ("node_options", node_options),
+    ("yaml", yaml),
     ("systemd", systemd),
     ("etcd_files", etcd_files),
     #[cfg(feature = "probe")]
@@ -75,6 +76,13 @@ pub fn kubeadm_config(bytes: &[u8]) {
 pub fn node_options(bytes: &[u8]) {
     let _ = yaml::from_slice::<crate::NodeOptions>(bytes);
     let _ = yaml::from_slice_as_kubelet::<serde_json::Value>(bytes);
+}
+
+/// A document of any shape, by the short way and by the whole parser.
+pub fn yaml(bytes: &[u8]) {
+    let whole = |read: crate::Result<serde_json::Value>| read.ok();
+    assert_eq!(yaml::value(bytes).ok(), whole(yaml::from_slice(bytes)), "the short way reads otherwise");
+    assert_eq!(yaml::value_as_kubelet(bytes).ok(), whole(yaml::from_slice_as_kubelet(bytes)), "as kubelet");
 }
 
 /// What `systemctl show` prints.
