@@ -97,7 +97,8 @@ fn prepared(holder: &str) -> cprecover::Result<Option<Prepared>> {
     std::fs::write(manifests.join("etcd.yaml"), pod("etcd", "--name=cp1")).expect("a manifest");
     let flags = format!("--bind-address=127.0.0.1, --secure-port={}", address.port());
     std::fs::write(manifests.join("kube-apiserver.yaml"), pod("kube-apiserver", &flags)).expect("a manifest");
-    let node = NodeOptions::at(root.path()).expect("absolute");
+    let mut node = NodeOptions::at(root.path()).expect("absolute");
+    node.node_name = Some("cp1".into());
     let host = Host::new(&node);
     let deadline = Deadline::after(Duration::from_mins(1));
     let mut seen = observe(&host, &deadline);

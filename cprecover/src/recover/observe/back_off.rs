@@ -61,7 +61,7 @@ pub(super) fn crashes(
     Component::ALL.into_iter().filter_map(crash).collect()
 }
 
-/// When the machine was booted, since 1970: `btime` of proc_stat(5).
+/// When the machine was booted, since 1970: `btime` of `proc_stat(5)`.
 pub(super) fn booted(proc_dir: &Path) -> Option<Duration> {
     let text = read_bounded(&proc_dir.join("stat"), MAX_STAT_BYTES).ok()?;
     let text = String::from_utf8_lossy(&text);
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(booted(dir.path()), None);
         std::fs::write(dir.path().join("stat"), "cpu  1 2\nctxt 7\nbtime 1795479000\nprocesses 9\n")
             .expect("write");
-        assert_eq!(booted(dir.path()), Some(Duration::from_secs(1_795_479_000)));
+        assert_eq!(booted(dir.path()), Some(Duration::from_mins(29_924_650)));
     }
 
     /// Of a real node: kubelet's recorded log names 10 s, the pause of an earlier crash; the runtime knows of

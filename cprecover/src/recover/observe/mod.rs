@@ -15,12 +15,12 @@ use std::time::Duration;
 use self::holders::Court;
 use super::cache::Cache;
 use super::host::Host;
-use super::observation::{BackupFact, Observation};
+use super::observation::{BackupFact, ExpectedPod, Observation};
 use super::regeneration;
 use super::verification::Verification;
 use crate::backup::Store;
 use crate::cri::{self, Runtime, RuntimeInfo, RuntimeState, RuntimeView};
-use crate::diagnose::{Facts, HealthFact, ManifestFact};
+use crate::diagnose::{Facts, HealthFact, LintFact, ManifestFact};
 use crate::error::Result;
 use crate::facts;
 use crate::model::{Component, NodeName, Observed};
@@ -40,38 +40,63 @@ pub fn observe(host: &Host<'_>, deadline: &Deadline) -> Observation {
     observe_again(host, &mut Cache::default(), deadline)
 }
 
+/// What files alone tell: the manifests, what was backed up of them, and what they should be.
+struct OnDisk {
+    name: Option<NodeName>,
+    manifests: Vec<ManifestFact>,
+    lint: Vec<LintFact>,
+    store: Option<Store>,
+    backups: Observed<Vec<BackupFact>>,
+    pods: Vec<ExpectedPod>,
+}
+
+impl OnDisk {
+    fn read(
+        host: &Host<'_>,
+        cache: &mut Cache,
+        deadline: &Deadline,
+        unread: &mut dyn FnMut(&str, String),
+    ) -> Self {
+        let node = host.node;
+        let name = facts::node_name(node);
+        if name.is_none() {
+            unread("node name", "neither kubelet's files nor the host tell it; set nodeName".into());
+        }
+        let manifests = manifests::live(node);
+        let mut lint = manifests::lint(node).unwrap_or_else(|error| {
+            unread(MANIFESTS_FOLDER, error.to_string());
+            Vec::new()
+        });
+        let store = Store::open_read_only(node);
+        let backups = match &store {
+            Ok(store) => {
+                Observed::from_result(backups::best(store, name.as_ref(), host.clock.now(), cache, deadline))
+            }
+            Err(error) => Observed::Unknown(error.to_string()),
+        };
+        if let Observed::Unknown(why) = &backups {
+            unread("backups", why.clone());
+        }
+        let store = store.ok();
+        match store.as_ref().map_or_else(|| Ok(Vec::new()), |store| manifests::held(node, store)) {
+            Ok(held) => lint.extend(held),
+            Err(error) => unread("held manifests", error.to_string()),
+        }
+        let known = backups.present().map(Vec::as_slice).unwrap_or_default();
+        let pods = manifests::expected(&manifests, known, store.as_ref());
+        Self { name, manifests, lint, store, backups, pods }
+    }
+}
+
 /// As [`observe`], without reading again what has not changed since `cache` saw it.
 pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadline) -> Observation {
     let node = host.node;
     let mut unobserved = Vec::new();
     let mut unread = |what: &str, reason: String| unobserved.push(Unobserved { what: what.into(), reason });
 
-    let name = facts::node_name(node);
-    if name.is_none() {
-        unread("node name", "neither kubelet's files nor the host tell it; set nodeName".into());
-    }
-    let manifest_facts = manifests::live(node);
-    let mut lint = manifests::lint(node).unwrap_or_else(|error| {
-        unread(MANIFESTS_FOLDER, error.to_string());
-        Vec::new()
-    });
-    let store = Store::open_read_only(node);
-    let backups = match &store {
-        Ok(store) => {
-            Observed::from_result(backups::best(store, name.as_ref(), host.clock.now(), cache, deadline))
-        }
-        Err(error) => Observed::Unknown(error.to_string()),
-    };
-    if let Observed::Unknown(why) = &backups {
-        unread("backups", why.clone());
-    }
+    let OnDisk { name, manifests: manifest_facts, lint, store, backups, pods } =
+        OnDisk::read(host, cache, deadline, &mut unread);
     let known = backups.present().map(Vec::as_slice).unwrap_or_default();
-    let store = store.ok();
-    match store.as_ref().map_or_else(|| Ok(Vec::new()), |store| manifests::held(node, store)) {
-        Ok(held) => lint.extend(held),
-        Err(error) => unread("held manifests", error.to_string()),
-    }
-    let pods = manifests::expected(&manifest_facts, known, store.as_ref());
 
     let (runtime, runtime_info, mut state) = ask_runtime(host, deadline);
     let view = runtime.as_deref().map(|runtime| runtime as &dyn RuntimeView);

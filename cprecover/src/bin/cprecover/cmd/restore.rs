@@ -15,6 +15,7 @@ use crate::{Context, Exit};
 
 /// Arguments of `cprecover restore`.
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,
