@@ -168,6 +168,11 @@
 #define CPR_RESTORE_REPLACE_HELD 16
 
 /*
+ Also restores what is of another node, which holds that node's name and addresses.
+ */
+#define CPR_RESTORE_OTHER_NODE 32
+
+/*
  The caller agrees to installing regenerated manifests that need a review.
  */
 #define CPR_ACCEPT_REGENERATED_CHANGES 2
@@ -817,7 +822,7 @@ cpr_status cpr_backup_verify(const struct cpr_node *node,
  (`cprecover.dev/restore/v1`); what stood there is snapshotted first. `id` as for `cpr_backup_verify`.
 
  Errors: `CPR_E_CORRUPT` when the snapshot is damaged, `CPR_E_REFUSED` when kubelet would run a pod
- twice; nothing is changed then.
+ twice, or when the snapshot is of another node; nothing is changed then.
  */
 cpr_status cpr_backup_restore(struct cpr_node *node,
                               const char *id,

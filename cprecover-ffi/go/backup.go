@@ -59,6 +59,8 @@ type RestoreOptions struct {
 	Exact bool
 	// ReplaceHeld also restores manifests that are held, and ends their hold.
 	ReplaceHeld bool
+	// OtherNode also restores what is of another node, which holds that node's name and addresses.
+	OtherNode bool
 }
 
 func flag(set bool, bit C.uint64_t) C.uint64_t {
@@ -98,7 +100,7 @@ func (n *Node) Restore(ctx context.Context, id string, options RestoreOptions) (
 	ptr, length := chars(id)
 	below, belowLen := chars(options.Below)
 	flags := flag(options.DryRun, C.CPR_DRY_RUN) | flag(options.Exact, C.CPR_RESTORE_EXACT) |
-		flag(options.ReplaceHeld, C.CPR_RESTORE_REPLACE_HELD)
+		flag(options.ReplaceHeld, C.CPR_RESTORE_REPLACE_HELD) | flag(options.OtherNode, C.CPR_RESTORE_OTHER_NODE)
 	return n.do(ctx, func(node *C.cpr_node, call C.go_call, buf *C.cpr_buf, err **C.cpr_error) C.cpr_status {
 		return C.go_backup_restore(node, ptr, length, flags, C.uint64_t(options.Groups),
 			C.uint64_t(options.Components), below, belowLen, call, buf, err)

@@ -28,6 +28,8 @@ pub const CPR_BACKUP_IF_CHANGED: u64 = 4;
 pub const CPR_RESTORE_EXACT: u64 = 8;
 /// Also restores manifests that are held, and ends their hold.
 pub const CPR_RESTORE_REPLACE_HELD: u64 = 16;
+/// Also restores what is of another node, which holds that node's name and addresses.
+pub const CPR_RESTORE_OTHER_NODE: u64 = 32;
 
 /// How long a call on the store takes at most unless the caller says otherwise.
 const USUAL: Duration = Duration::from_mins(10);
@@ -158,7 +160,7 @@ pub unsafe extern "C" fn cpr_backup_verify(
 /// (`cprecover.dev/restore/v1`); what stood there is snapshotted first. `id` as for `cpr_backup_verify`.
 ///
 /// Errors: `CPR_E_CORRUPT` when the snapshot is damaged, `CPR_E_REFUSED` when kubelet would run a pod
-/// twice; nothing is changed then.
+/// twice, or when the snapshot is of another node; nothing is changed then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cpr_backup_restore(
     node: *mut cpr_node,
@@ -187,11 +189,13 @@ pub unsafe extern "C" fn cpr_backup_restore(
 }
 
 fn restore_options(flags: u64) -> Result<RestoreOptions, Failure> {
-    known_flags(flags, CPR_DRY_RUN | CPR_RESTORE_EXACT | CPR_RESTORE_REPLACE_HELD, "options.flags")?;
+    let known = CPR_DRY_RUN | CPR_RESTORE_EXACT | CPR_RESTORE_REPLACE_HELD | CPR_RESTORE_OTHER_NODE;
+    known_flags(flags, known, "options.flags")?;
     let mut options = RestoreOptions::default();
     options.dry_run = flags & CPR_DRY_RUN != 0;
     options.exact = flags & CPR_RESTORE_EXACT != 0;
     options.replace_held = flags & CPR_RESTORE_REPLACE_HELD != 0;
+    options.other_node = flags & CPR_RESTORE_OTHER_NODE != 0;
     Ok(options)
 }
 

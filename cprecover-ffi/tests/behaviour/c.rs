@@ -284,7 +284,8 @@ impl Cprecover for C {
 
     fn restore(&self, id: &str, given: Restore<'_>) -> Answer {
         let ((id, id_len), (below, below_len)) = (chars(id), chars(given.below));
-        let flags = if given.dry_run { CPR_DRY_RUN } else { 0 };
+        let flags = if given.dry_run { CPR_DRY_RUN } else { 0 }
+            | if given.other_node { CPR_RESTORE_OTHER_NODE } else { 0 };
         let components = component(given.component);
         let options = cpr_restore_options { flags, groups: 0, components, below, below_len };
         // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.

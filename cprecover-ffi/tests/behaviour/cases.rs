@@ -153,6 +153,23 @@ pub(crate) fn a_restore_is_all_or_nothing<S: Cprecover>() {
     assert_eq!(std::fs::read_to_string(elsewhere).expect("a copy"), ETCD);
 }
 
+pub(crate) fn another_nodes_files_are_restored_only_on_purpose<S: Cprecover>() {
+    let site = Site::new();
+    let host = |name: &str| {
+        std::fs::create_dir_all(site.root().join("etc")).expect("a folder");
+        std::fs::write(site.root().join("etc/hostname"), name).expect("a name");
+    };
+    host("cp2");
+    open::<S>(&site).backup("test", false, Bounds::usual()).expect("a snapshot of cp2");
+    host("cp1");
+    std::fs::remove_file(site.manifest()).expect("lost");
+    let node = open::<S>(&site);
+    assert_eq!(kind(node.restore("1", Restore::default())), "refused");
+    assert!(!site.manifest().exists());
+    node.restore("1", Restore { other_node: true, ..Restore::default() }).expect("on purpose");
+    assert!(site.manifest().exists());
+}
+
 pub(crate) fn what_is_held_can_be_released<S: Cprecover>() {
     let site = Site::new();
     let node = open::<S>(&site);

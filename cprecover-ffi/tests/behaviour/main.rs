@@ -37,6 +37,7 @@ on_every_surface!(
     a_snapshot_is_made_listed_and_verified,
     damage_is_found_and_never_restored,
     a_restore_is_all_or_nothing,
+    another_nodes_files_are_restored_only_on_purpose,
     what_is_held_can_be_released,
     policies_are_shipped_or_files_with_their_digest,
     a_policy_is_trusted_by_key_and_taken_from_the_cache,

@@ -178,6 +178,7 @@ impl Cprecover for Native {
     fn restore(&self, id: &str, given: Restore<'_>) -> Answer {
         let mut options = RestoreOptions::default();
         options.dry_run = given.dry_run;
+        options.other_node = given.other_node;
         options.below = (!given.below.is_empty()).then(|| PathBuf::from(given.below));
         let selection = match given.component {
             "" => Selection::All,

@@ -39,6 +39,8 @@ pub(crate) struct Restore<'a> {
     pub(crate) component: &'a str,
     /// Below this folder of the node; in place when empty.
     pub(crate) below: &'a str,
+    /// Also what is of another node.
+    pub(crate) other_node: bool,
 }
 
 /// A process, as a port's holder is reported.

@@ -54,7 +54,7 @@ pub(super) fn best(
 
 fn same_node(snapshot: &Snapshot, node: Option<&NodeName>) -> Observed<bool> {
     match (&snapshot.node, node) {
-        (Some(name), Some(node)) => Observed::Present(name == node.as_str()),
+        (Some(name), Some(node)) => Observed::Present(name.eq_ignore_ascii_case(node.as_str())),
         (None, _) => Observed::Unknown("the snapshot names no node".into()),
         (_, None) => Observed::Unknown("nothing tells this node's name".into()),
     }
