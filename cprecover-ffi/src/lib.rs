@@ -26,8 +26,6 @@ mod guard;
 mod handle;
 mod healthz;
 mod json;
-#[cfg(test)]
-mod lease_tests;
 mod log;
 mod names;
 mod node;

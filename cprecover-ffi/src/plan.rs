@@ -7,10 +7,7 @@ use std::time::Duration;
 
 use cprecover::policy::contract::{self, Consent};
 use cprecover::policy::{Policy, guard as rails};
-use cprecover::recover::{
-    AuditLog, Engine, Host, LeaseLock, NodeLock, NodeWorld, Plan, RecoverOptions, Report, policy_view,
-};
-use cprecover::sys::SystemClock;
+use cprecover::recover::{Host, Plan, RecoverOptions, Report, policy_view, recover};
 
 use crate::args::{self, Options, known_flags};
 use crate::buf::cpr_buf;
@@ -230,28 +227,9 @@ fn recovery(
     json::buf("cprecover.dev/recovery/v1", &run(node, policy, options, call)?)
 }
 
-/// What the engine works on, with the lease that keeps the other members' nodes still meanwhile.
-pub(crate) fn world<'a>(host: &'a Host<'a>, options: &RecoverOptions) -> NodeWorld<'a> {
-    NodeWorld::new(Host::new(host.node), options.consents.clone()).with_cluster_lock(LeaseLock::new(host))
-}
-
 fn run(node: &NodeState, policy: &Policy, options: &RecoverOptions, call: &Call) -> Result<Report, Failure> {
-    let node = node.options();
-    let clock = SystemClock;
-    let host = Host::new(node);
-    let mut world = world(&host, options);
     let decide = |observation: &contract::Observation| policy.decide(observation);
-    let mut silent = |_: cprecover::recover::Progress<'_>| {};
-    if options.dry_run {
-        let past = AuditLog::read_if_any(&node.store())?;
-        let mut engine = Engine::new(&mut world, &decide, &clock, None, options).with_past(&past);
-        return Ok(engine.run(call.deadline(), &mut silent)?);
-    }
-    let store = node.store();
-    let _lock = NodeLock::acquire(&store)?;
-    let mut log = AuditLog::open(&store, host.unix_ms())?;
-    let mut engine = Engine::new(&mut world, &decide, &clock, Some(&mut log), options);
-    Ok(engine.run(call.deadline(), &mut silent)?)
+    Ok(recover(&Host::new(node.options()), &decide, options, call.deadline(), &mut |_| {})?)
 }
 
 /// Frees a plan. Nothing happens for NULL.

@@ -1,7 +1,7 @@
 //! The recovery engine: observe → diagnose → decide → act → verify, one step at a time.
 //!
 //! [`observe`](fn@observe) looks at a node; [`crate::diagnose`] explains it; a [policy](crate::policy)
-//! decides; [`Engine`] does what the guard rails let pass, re-observing after every effect, and stops at
+//! decides; [`recover`](fn@recover) runs the [`Engine`] under the node's lock; it does what the guard rails let pass, re-observing after every effect, and stops at
 //! the first step that cannot be proven. Everything that is done is in the [audit log](AuditLog), which
 //! is also the engine's memory: after a crash, running it again finishes the job.
 
@@ -19,6 +19,7 @@ mod observe;
 mod plan;
 mod regeneration;
 mod report;
+mod run;
 #[cfg(test)]
 mod simulation;
 mod undo;
@@ -48,6 +49,7 @@ pub use observe::observe;
 pub use observe::port::{PortQuestion, PortReport, PortState, PortVerdict, port_facts, port_report};
 pub use plan::{PLAN_SCHEMA, Plan, Refusal, Step};
 pub use report::{DoneStep, Ending, Escalation, Report, RoundTimes};
+pub use run::recover;
 pub use undo::{TakenBack, Undo, UndoOutcome, Undone};
 pub use verification::{Check, Verification};
 pub use view::policy_view;

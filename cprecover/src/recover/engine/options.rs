@@ -20,6 +20,8 @@ pub struct RecoverOptions {
     pub poll: Duration,
     /// What the caller agreed to beforehand.
     pub consents: Vec<Consent>,
+    /// Agrees to steps on an etcd member whose data could be saved first, but saving failed.
+    pub accept_unsaved_member: bool,
     /// Only steps of this plan are done, on its node and by its policy; anything else ends the run.
     pub approved: Option<Plan>,
 }
@@ -31,6 +33,7 @@ impl Default for RecoverOptions {
             settle: Duration::from_secs(90),
             poll: Duration::from_millis(100),
             consents: Vec::new(),
+            accept_unsaved_member: false,
             approved: None,
         }
     }

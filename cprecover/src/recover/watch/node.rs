@@ -39,15 +39,9 @@ impl<'a> LiveNode<'a> {
         options: RecoverOptions,
     ) -> Self {
         let own = Host { node: host.node, commands: host.commands, clock: host.clock };
-        let world = NodeWorld::new(own, options.consents.clone());
+        let world = NodeWorld::new(own, options.consents.clone())
+            .accept_unsaved_member(options.accept_unsaved_member);
         Self { host, world, decide, options, groups: Group::ALL.to_vec() }
-    }
-
-    /// Agrees to steps on an etcd member whose data could be saved first, but saving failed.
-    #[must_use]
-    pub fn accept_unsaved_member(mut self, agreed: bool) -> Self {
-        self.world = self.world.accept_unsaved_member(agreed);
-        self
     }
 
     /// Takes this lock before a step on a member of an etcd cluster of several.

@@ -1,6 +1,7 @@
 //! What a caller agrees to beforehand; the same flags wherever a plan is made or applied.
 
 use cprecover::policy::contract::Consent;
+use cprecover::recover::RecoverOptions;
 
 /// Steps that are never done without the caller's agreement.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -17,12 +18,20 @@ pub(crate) struct ConsentArgs {
     accept_renewed_certificates: bool,
     /// Agree to a step on an etcd member although its data could be saved first and saving failed.
     #[arg(long)]
-    pub(crate) accept_unsaved_etcd: bool,
+    accept_unsaved_etcd: bool,
 }
 
 impl ConsentArgs {
+    /// The options of a recovery that the caller agreed to.
+    pub(crate) fn options(&self) -> RecoverOptions {
+        let mut options = RecoverOptions::default();
+        options.consents = self.consents();
+        options.accept_unsaved_member = self.accept_unsaved_etcd;
+        options
+    }
+
     /// What policies and guard rails get to see of it.
-    pub(crate) fn consents(&self) -> Vec<Consent> {
+    fn consents(&self) -> Vec<Consent> {
         let all = [
             (self.accept_regenerated_changes, Consent::AcceptRegeneratedChanges),
             (self.accept_unknown_quorum, Consent::UnknownQuorum),

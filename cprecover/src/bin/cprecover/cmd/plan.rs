@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cprecover::Result;
-use cprecover::recover::{Plan, RecoverOptions};
+use cprecover::recover::Plan;
 use cprecover::sys::read_bounded;
 
 use super::diagnose::table;
@@ -40,11 +40,9 @@ pub(crate) struct ApplyArgs {
 
 pub(crate) fn plan(ctx: &Context, args: &PlanArgs) -> Result<Exit> {
     let policy = args.policy.load(&ctx.node)?;
-    let mut options = RecoverOptions::default();
+    let mut options = args.consent.options();
     options.dry_run = true;
-    options.consents = args.consent.consents();
-    let unsaved_is_fine = args.consent.accept_unsaved_etcd;
-    let consented = Consented { timeout: Duration::from_mins(1), options, unsaved_is_fine };
+    let consented = Consented { timeout: Duration::from_mins(1), options };
     let report = recover_node(&ctx.node, &policy, &consented, &ctx.cancel)?;
     if let Some(plan) = &report.plan {
         ctx.emit(&plan.schema, plan, || format!("{}{}", table(&report.diagnosis), present::plan(plan)))?;
@@ -56,11 +54,9 @@ pub(crate) fn apply(ctx: &Context, args: &ApplyArgs) -> Result<Exit> {
     let plan = Plan::from_json(&read_bounded(&args.plan, MAX_PLAN_BYTES)?)
         .map_err(|error| error.context(args.plan.display()))?;
     let policy = args.policy.load(&ctx.node)?;
-    let mut options = RecoverOptions::default();
+    let mut options = args.consent.options();
     options.approved = Some(plan);
-    options.consents = args.consent.consents();
-    let unsaved_is_fine = args.consent.accept_unsaved_etcd;
-    let consented = Consented { timeout: Duration::from_secs(args.timeout), options, unsaved_is_fine };
+    let consented = Consented { timeout: Duration::from_secs(args.timeout), options };
     let report = recover_node(&ctx.node, &policy, &consented, &ctx.cancel)?;
     ctx.emit("cprecover.dev/recovery/v1", &report, || present::report(&report))?;
     Ok(exit(&report))

@@ -4,10 +4,8 @@ use std::io::IsTerminal as _;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use cprecover::recover::{
-    AuditLog, Ending, Engine, Host, LeaseLock, NodeLock, NodeWorld, Progress, RecoverOptions, Report,
-};
-use cprecover::sys::{CancelToken, Deadline, SystemClock};
+use cprecover::recover::{self, Ending, Host, Progress, RecoverOptions, Report};
+use cprecover::sys::{CancelToken, Deadline};
 use cprecover::{Error, ErrorKind, NodeOptions, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -40,7 +38,6 @@ pub(crate) struct Args {
 pub(crate) struct Consented {
     pub(crate) timeout: Duration,
     pub(crate) options: RecoverOptions,
-    pub(crate) unsaved_is_fine: bool,
 }
 
 impl Consented {
@@ -48,21 +45,20 @@ impl Consented {
     pub(crate) fn drill(dry_run: bool) -> Self {
         let mut options = RecoverOptions::default();
         options.dry_run = dry_run;
-        Self { timeout: Duration::from_mins(1), options, unsaved_is_fine: false }
+        Self { timeout: Duration::from_mins(1), options }
     }
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
-    let mut options = RecoverOptions::default();
+    let mut options = args.consent.options();
     options.dry_run = args.dry_run;
-    options.consents = args.consent.consents();
     let policy = args.policy.load(&ctx.node)?;
     let timeout = Duration::from_secs(args.timeout);
     if !args.dry_run && !args.yes {
         // What is shown is what is applied: the plan's digest binds the run that follows.
         let mut shown = options.clone();
         shown.dry_run = true;
-        let shown = Consented { timeout, options: shown, unsaved_is_fine: args.consent.accept_unsaved_etcd };
+        let shown = Consented { timeout, options: shown };
         let preview = recover_node(&ctx.node, &policy, &shown, &ctx.cancel)?;
         let is_empty = preview.plan.as_ref().is_none_or(|plan| plan.steps.is_empty());
         if preview.ending != Ending::Healthy && is_empty {
@@ -75,7 +71,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
             options.approved.clone_from(&preview.plan);
         }
     }
-    let consented = Consented { timeout, options, unsaved_is_fine: args.consent.accept_unsaved_etcd };
+    let consented = Consented { timeout, options };
     let report = recover_node(&ctx.node, &policy, &consented, &ctx.cancel)?;
     ctx.emit("cprecover.dev/recovery/v1", &report, || present::report(&report))?;
     Ok(exit(&report))
@@ -135,38 +131,10 @@ pub(crate) fn recover_node(
     cancel: &CancelToken,
 ) -> Result<Report> {
     let deadline = Deadline::after(consented.timeout).with_cancel(cancel.clone());
-    let host = Host::new(node);
-    let mut world = NodeWorld::new(Host::new(node), consented.options.consents.clone())
-        .accept_unsaved_member(consented.unsaved_is_fine)
-        .with_cluster_lock(LeaseLock::new(&host));
     let decide = |observation: &cprecover::policy::Observation| policy.decide(observation);
-    let clock = SystemClock;
     let mut shown = Shown::new();
-    if consented.options.dry_run {
-        // What would be done can be said without the past, which only counts how often it was tried.
-        let past = AuditLog::read_if_any(&node.store()).unwrap_or_else(|error| {
-            say(format_args!("recover: the past is not known: {error}"));
-            Vec::new()
-        });
-        let mut engine = Engine::new(&mut world, &decide, &clock, None, &consented.options).with_past(&past);
-        return engine.run(&deadline, &mut |progress| shown.show(&progress));
-    }
-    let store = node.store();
-    let _lock = NodeLock::acquire(&store)?;
-    let mut log = AuditLog::open(&store, host.unix_ms()).map_err(|error| with_way_out(error, node))?;
-    let mut engine = Engine::new(&mut world, &decide, &clock, Some(&mut log), &consented.options);
-    engine.run(&deadline, &mut |progress| shown.show(&progress))
-}
-
-/// Says what to do about a log that was meddled with: the recovery does not depend on what is in it.
-fn with_way_out(error: Error, node: &NodeOptions) -> Error {
-    if error.kind() != ErrorKind::Corrupt {
-        return error;
-    }
-    let verify = node.by_hand("audit verify");
-    error.context(format!(
-        "the audit log is not whole (`{verify}` says where); keep audit.jsonl and audit.end.json elsewhere with mv, then run again"
-    ))
+    let mut show = |progress: Progress<'_>| shown.show(&progress);
+    recover::recover(&Host::new(node), &decide, &consented.options, &deadline, &mut show)
 }
 
 /// The progress display: one line an event, a status line while waiting.

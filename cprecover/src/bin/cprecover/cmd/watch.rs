@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use cprecover::recover::{Host, LeaseLock, LiveNode, RecoverOptions, WatchEvent, WatchOptions, Watcher};
+use cprecover::recover::{Host, LeaseLock, LiveNode, WatchEvent, WatchOptions, Watcher};
 use cprecover::sys::{Deadline, SystemClock};
 use cprecover::{Error, Result};
 
@@ -42,12 +42,9 @@ const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 10);
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let policy = args.policy.load(&ctx.node)?;
     let decide = |observation: &cprecover::policy::Observation| policy.decide(observation);
-    let mut recovery = RecoverOptions::default();
-    recovery.consents = args.consent.consents();
+    let recovery = args.consent.options();
     let host = Host::new(&ctx.node);
-    let mut node = LiveNode::new(&host, &decide, recovery)
-        .accept_unsaved_member(args.consent.accept_unsaved_etcd)
-        .with_cluster_lock(LeaseLock::new(&host));
+    let mut node = LiveNode::new(&host, &decide, recovery).with_cluster_lock(LeaseLock::new(&host));
     let mut options = WatchOptions::default();
     options.probe_every = Duration::from_secs(args.every.max(1));
     options.recheck_every = options.recheck_every.min(options.probe_every);

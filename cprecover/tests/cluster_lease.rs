@@ -1,4 +1,4 @@
-//! Tests: what the C ABI does to an etcd member of several waits for the lease of the cluster.
+//! A step on an etcd member of several waits for the lease of the cluster, which its API server gives over TLS.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use cprecover::model::Component;
 use cprecover::policy::{Action, contract};
-use cprecover::recover::{Host, Prepared, RecoverOptions, World as _, observe};
+use cprecover::recover::{Host, LeaseLock, NodeWorld, Prepared, World as _, observe};
 use cprecover::sys::Deadline;
 use cprecover::{ErrorKind, NodeOptions};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-use crate::plan::world;
 
 const KUBECONFIG: &str = "kind: Config
 clusters:
@@ -105,7 +103,8 @@ fn prepared(holder: &str) -> cprecover::Result<Option<Prepared>> {
     let member = |name: &str| contract::EtcdMember { name: name.to_owned(), ..Default::default() };
     seen.etcd.members = vec![member("cp1"), member("cp2")];
     let bounce = Action::BounceStaticPod { component: Component::Etcd };
-    world(&host, &RecoverOptions::default()).prepare(&bounce, &seen, &deadline)
+    let world = NodeWorld::new(Host::new(&node), Vec::new());
+    world.with_cluster_lock(LeaseLock::new(&host)).prepare(&bounce, &seen, &deadline)
 }
 
 #[test]
