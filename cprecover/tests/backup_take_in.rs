@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use backup_rig::{MANIFESTS, Rig, minute, program};
 use cprecover::backup::{
-    Group, PutOutcome, RemoteObjects, RemoteSnapshot, Snapshot, SnapshotId, Store, list_remote,
+    CreateOptions, Group, PutOutcome, RemoteObjects, RemoteSnapshot, Snapshot, SnapshotId, Store, list_remote,
 };
 use cprecover::model::Digest;
-use cprecover::sys::Deadline;
+use cprecover::sys::{Deadline, ManualClock};
 use cprecover::{Error, ErrorKind, Result};
 
 /// A remote in memory.
@@ -174,9 +174,15 @@ impl<R: Read> Read for Slow<'_, R> {
 #[test]
 fn a_store_is_not_locked_while_others_are_waited_for() {
     let (from, to) = (Rig::new(), Rig::new());
-    let snapshot = from.create(&[Group::Manifests]);
-    from.create(&[Group::Manifests]);
-    let newest = from.create(&[Group::Manifests]);
+    // Made at another time than what the other store makes now, so that no id is given twice.
+    let earlier = ManualClock::new(Duration::from_secs(1_795_000_000));
+    let create = || {
+        let store = from.store().with_clock(earlier.clone());
+        store.create(&CreateOptions::default(), &minute()).expect("create")
+    };
+    let snapshot = create();
+    create();
+    let newest = create();
     to.create(&[Group::Manifests]);
     let hold_and_release = |to: &Rig| {
         to.store().hold("etcd.yaml", "test", &minute()).expect("nobody has the lock");

@@ -141,7 +141,8 @@ fn the_engine_renews_what_it_saw_to_have_ended_when_the_caller_agreed() {
     assert!(done.detail.contains("/etc/kubernetes/pki/apiserver.crt until "), "{}", done.detail);
     assert_ne!((digest(&node, SERVER), digest(&node, KEY)), (certificate, key));
     // It is taken back by hand from the snapshot that is named.
-    let before = done.undo.as_deref().and_then(|undo| undo.strip_prefix("cprecover restore "));
+    let by_hand = node.options.by_hand("restore ");
+    let before = done.undo.as_deref().and_then(|undo| undo.strip_prefix(by_hand.as_str()));
     let before = before.and_then(|undo| undo.strip_suffix(" --group all")).unwrap();
     let store = Store::open(&node.options).unwrap();
     let kept =

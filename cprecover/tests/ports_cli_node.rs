@@ -227,7 +227,7 @@ fn an_orphan_is_named_rehearsed_and_ended() {
         (&"ended".into(), &"free".into()),
         "{answer}"
     );
-    assert_eq!(stage.audit(), ["begin", "end", "begin", "saved", "end"], "{answer}");
+    assert_eq!(stage.audit(), ["begin", "end", "begin", "not-saved", "end"], "{answer}");
     // The manifest's image is one whose data a SIGKILL may corrupt.
     assert!(outcome["notes"][0].as_str().is_some_and(|note| note.contains("3.5.1")), "{answer}");
     assert!(!runs(pid));
@@ -269,7 +269,7 @@ fn a_stale_sandbox_is_removed_through_the_runtime_and_nobody_is_signalled_by_us(
     stage.refused(pid, &["--expect", "etcd", "--yes"]);
     let (output, answer) = stage.port(&["free", &peer, "--expect", "etcd", "--yes", "--without-quorum"]);
     assert_eq!((output.status.code(), &answer["free"]), (Some(0), &Value::from(true)), "{output:?} {answer}");
-    assert_eq!(stage.audit(), ["begin", "end", "begin", "saved", "end"], "{answer}");
+    assert_eq!(stage.audit(), ["begin", "end", "begin", "not-saved", "end"], "{answer}");
     let done = &answer["holders"][0];
     assert_eq!(done["removedSandbox"], old.as_str(), "{answer}");
     assert!(done.get("outcome").is_none(), "no signal of ours: {answer}");

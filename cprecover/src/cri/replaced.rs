@@ -12,6 +12,7 @@ use crate::parse::manifest::StaticPod;
 use crate::sys::Deadline;
 
 /// How many containers are asked for their arguments; a component has two sandboxes in the outage.
+#[cfg(feature = "probe")]
 const MAX_ASKED: usize = 16;
 
 /// What the manifest in place says of a pod's first container.
@@ -80,6 +81,7 @@ impl RuntimeState {
     }
 
     /// Returns the sandboxes of a pod that are proven to be left over now that there is `newest`.
+    #[cfg(feature = "probe")]
     pub(crate) fn left_over(&self, newest: &Sandbox, in_place: Option<InPlace<'_>>) -> Vec<&Sandbox> {
         let mut found = self.stale_sandboxes(&newest.namespace, &newest.pod_name);
         found.retain(|old| self.not_replaced(old, newest, None, in_place).is_none());
@@ -94,6 +96,7 @@ impl RuntimeState {
 
     /// Asks for the arguments of the control plane's containers where a component has several sandboxes; what the
     /// runtime does not tell stays unknown.
+    #[cfg(feature = "probe")]
     pub(crate) fn learn_arguments(&mut self, view: &dyn RuntimeView, deadline: &Deadline) {
         let mut ids = Vec::new();
         for component in Component::ALL {

@@ -91,6 +91,7 @@ pub fn check(observation: &Observation, decisions: &[Decision]) -> Vec<Guarded> 
 }
 
 /// Asks the rail of the quorum alone, for a step that a person wants.
+#[cfg(feature = "probe")]
 pub(crate) fn quorum_alone(observation: &Observation, action: &Action) -> Ruling {
     let decision = Decision::new("by-hand", action.clone(), "");
     quorum(observation, &decision).err().unwrap_or(Ruling::Allowed)
