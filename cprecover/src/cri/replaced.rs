@@ -6,9 +6,13 @@
 
 use super::model::{Container, RuntimeState, Sandbox, SandboxState};
 use super::query::made_from;
+#[cfg(feature = "probe")]
 use super::runtime::RuntimeView;
-use crate::model::{Component, SandboxId};
+#[cfg(feature = "probe")]
+use crate::model::Component;
+use crate::model::SandboxId;
 use crate::parse::manifest::StaticPod;
+#[cfg(feature = "probe")]
 use crate::sys::Deadline;
 
 /// How many containers are asked for their arguments; a component has two sandboxes in the outage.

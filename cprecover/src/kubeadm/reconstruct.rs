@@ -25,7 +25,7 @@ use crate::model::{Component, NodeName, Port};
 /// is listed as unknown, unless a backed-up config was silent about it: then kubeadm's default held.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] when the backed-up config is malformed. A malformed manifest is no error: it is
+/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the backed-up config is malformed. A malformed manifest is no error: it is
 /// what is to be replaced; it is listed as unknown.
 pub fn reconstruct(sources: &Sources) -> Result<Reconstruction> {
     let read = |(name, bytes): &(String, Vec<u8>)| Config::parse(bytes).map_err(|error| error.context(name));
