@@ -80,9 +80,10 @@ impl Sample {
 }
 
 /// Fields that are left out when they are empty (`skip_serializing_if`).
-const OPTIONAL: [(&[&str], &str); 10] = [
+const OPTIONAL: [(&[&str], &str); 11] = [
     (&["audit"], "/items/*=begin/undo"),
     (&["backup-list"], "/snapshots/*/snapshot"),
+    (&["observation"], "/arguments"),
     (SNAPSHOTS, "/sha256"),
     (SNAPSHOTS, "/link"),
     (SNAPSHOTS, "/view"),
@@ -96,8 +97,9 @@ const OPTIONAL: [(&[&str], &str); 10] = [
 const SNAPSHOTS: &[&str] = &["backup-list", "snapshot"];
 
 /// Maps whose keys are the node's own, and values of any type.
-const DATA: [&str; 7] = [
+const DATA: [&str; 8] = [
     "/annotations/",
+    "/arguments/",
     "/labels/",
     "/xattrs/",
     "/containers/*/ports/",
