@@ -18,6 +18,12 @@ struct Fake<'a> {
     ending: Option<Ending>,
 }
 
+impl<'a> Fake<'a> {
+    fn new(folder: &'a Path) -> Self {
+        Self { folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: false, ending: None }
+    }
+}
+
 impl WatchedNode for Fake<'_> {
     fn look(&mut self, _: &Deadline) -> Look {
         self.looks += 1;
@@ -101,14 +107,7 @@ fn is_backup(event: &WatchEvent) -> bool {
 #[test]
 fn each_change_that_health_followed_is_backed_up_and_no_other() {
     let site = site("good 1");
-    let mut node = Fake {
-        folder: &site.folder,
-        backups: Vec::new(),
-        looks: 0,
-        fail_backup: true,
-        meddled: false,
-        ending: None,
-    };
+    let mut node = Fake { fail_backup: true, ..Fake::new(&site.folder) };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
     assert_eq!(next(&mut watcher), WatchEvent::BackupFailed { reason: "in use".into() });
@@ -130,14 +129,7 @@ fn each_change_that_health_followed_is_backed_up_and_no_other() {
 #[test]
 fn a_folder_that_was_replaced_is_still_watched() {
     let site = site("good 1");
-    let mut node = Fake {
-        folder: &site.folder,
-        backups: Vec::new(),
-        looks: 0,
-        fail_backup: false,
-        meddled: false,
-        ending: None,
-    };
+    let mut node = Fake::new(&site.folder);
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
     assert!(is_backup(&next(&mut watcher)));
@@ -162,14 +154,7 @@ fn a_folder_that_was_replaced_is_still_watched() {
 #[test]
 fn a_recovery_that_cannot_run_is_said_and_held() {
     let site = site("bad");
-    let mut node = Fake {
-        folder: &site.folder,
-        backups: Vec::new(),
-        looks: 0,
-        fail_backup: false,
-        meddled: false,
-        ending: None,
-    };
+    let mut node = Fake::new(&site.folder);
     let options = WatchOptions { recover: true, ..options() };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options);
     assert!(matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }));
@@ -180,14 +165,7 @@ fn a_recovery_that_cannot_run_is_said_and_held() {
 #[test]
 fn what_a_recovery_wrote_that_timed_out_is_backed_up_once_it_works() {
     let site = site("good 1");
-    let mut node = Fake {
-        folder: &site.folder,
-        backups: Vec::new(),
-        looks: 0,
-        fail_backup: false,
-        meddled: false,
-        ending: Some(Ending::TimedOut),
-    };
+    let mut node = Fake { ending: Some(Ending::TimedOut), ..Fake::new(&site.folder) };
     let options = WatchOptions { recover: true, ..options() };
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options);
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
@@ -207,14 +185,7 @@ fn what_a_recovery_wrote_that_timed_out_is_backed_up_once_it_works() {
 #[test]
 fn changes_without_end_hide_no_outage() {
     let site = site("bad");
-    let mut node = Fake {
-        folder: &site.folder,
-        backups: Vec::new(),
-        looks: 0,
-        fail_backup: false,
-        meddled: true,
-        ending: None,
-    };
+    let mut node = Fake { meddled: true, ..Fake::new(&site.folder) };
     let end = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -240,14 +211,7 @@ fn changes_without_end_hide_no_outage() {
 #[test]
 fn a_watch_ends_in_time_and_by_a_cancel() {
     let site = site("good");
-    let mut node = Fake {
-        folder: &site.folder,
-        backups: Vec::new(),
-        looks: 0,
-        fail_backup: false,
-        meddled: false,
-        ending: None,
-    };
+    let mut node = Fake::new(&site.folder);
     let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, WatchOptions::default());
     assert_eq!(next(&mut watcher), WatchEvent::Healthy);
     let short = Deadline::after(Duration::from_millis(50));
