@@ -137,9 +137,21 @@ impl Etcd {
     }
 
     /// Starts etcd on data that it may refuse; `None` when it ends or does not answer in time.
+    ///
+    /// A port may be somebody else's by the time etcd asks for it: then it is started with others.
     pub fn try_start(options: &Options) -> Option<Self> {
-        let mut etcd = Self::spawn(options);
-        etcd.wait_ready().then_some(etcd)
+        let mut options = options.clone();
+        for _ in 0..3 {
+            let mut etcd = Self::spawn(&options);
+            if etcd.wait_ready() {
+                return Some(etcd);
+            }
+            if !etcd.log().contains("address already in use") {
+                return None;
+            }
+            (options.client, options.peer) = (free_address(), free_address());
+        }
+        None
     }
 
     fn spawn(options: &Options) -> Self {
