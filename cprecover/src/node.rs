@@ -194,6 +194,12 @@ impl NodeOptions {
         self.resolve(&self.manifests_dir)
     }
 
+    /// Returns the certificate that kubelet has rotated to, a path on the node (client-go
+    /// `util/certificate/certificate_store.go`).
+    pub(crate) fn kubelet_certificate(&self) -> PathBuf {
+        self.kubelet_dir.join("pki/kubelet-client-current.pem")
+    }
+
     /// Returns the files with kubelet's arguments below the root, the one that wins first: kubeadm's unit
     /// drop-in `10-kubeadm.conf` puts `KUBELET_EXTRA_ARGS` of Debian's or Red Hat's file behind
     /// `KUBELET_KUBEADM_ARGS`.

@@ -13,7 +13,7 @@ pub mod shipped;
 use cprecover_policy_sdk::contract::{Decision, Metadata, Observation, Rule};
 
 pub use profile::Profile;
-pub use rules::HELD;
+pub use rules::{CLOCK_STEP_MS, HELD, KUBELET_CLIENT, NEEDED_CERTIFICATES};
 
 /// Version of the rules and of the shipped policies.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -47,15 +47,25 @@ impl Snapshot {
         servers.is_some_and(|(_, urls)| !urls.split(',').any(local))
     }
 
+    /// Reports whether it is of `node`; `None` where one of the two is not known.
+    fn is_of(&self, node: Option<&str>) -> Option<bool> {
+        // Names of nodes are lower case (RFC 1123); a host's name may not be.
+        Some(self.node.as_deref()?.eq_ignore_ascii_case(node?))
+    }
+
     /// Reports whether it names another node than `node`; where one of the two is not known, it does not.
     pub(super) fn is_of_another_node(&self, node: Option<&str>) -> bool {
-        // Names of nodes are lower case (RFC 1123); a host's name may not be.
-        let other = |own: &str| self.node.as_deref().is_some_and(|of| !of.eq_ignore_ascii_case(own));
-        node.is_some_and(other)
+        self.is_of(node) == Some(false)
     }
 }
 
 impl Store {
+    /// Reports whether a snapshot is of this store's node; `None` where one of the two is not known.
+    #[cfg(feature = "probe")]
+    pub(crate) fn is_of_this_node(&self, snapshot: &Snapshot) -> Option<bool> {
+        snapshot.is_of(self.node_name())
+    }
+
     /// Reports whether a snapshot names another node than this one; a restore of it is refused then.
     #[must_use]
     pub fn is_of_another_node(&self, snapshot: &Snapshot) -> bool {
@@ -97,14 +107,14 @@ impl Store {
         let none = || {
             Error::new(ErrorKind::NotFound, format!("store {} has no snapshot {name:?}", self.path.display()))
         };
-        let listed = self.list()?;
+        let ids = || Ok::<_, Error>(self.list()?.into_iter().map(|listed| listed.id));
         let found = match (name, name.parse::<u32>()) {
             ("latest", _) => self.latest()?.map(|snapshot| snapshot.id),
             ("last-known-good", _) => self.last_known_good()?.map(|snapshot| snapshot.id),
-            (_, Ok(number)) => of_number(listed.into_iter().map(|l| l.id), number)?,
+            (_, Ok(number)) => of_number(ids()?, number)?,
             _ => {
                 let id: SnapshotId = name.parse()?;
-                listed.into_iter().map(|l| l.id).find(|known| *known == id)
+                ids()?.find(|known| *known == id)
             }
         };
         found.ok_or_else(none)
@@ -127,7 +137,7 @@ impl Store {
         }
         let missing = self.missing_manifests()?;
         let lacks = |snapshot: &Snapshot| lacking(snapshot, selection, &missing);
-        snapshots.sort_by_key(|snapshot| {
+        snapshots.sort_by_cached_key(|snapshot| {
             (lacks(snapshot).len(), !snapshot.health_verified, Reverse(snapshot.id.sequence()))
         });
         if snapshots.is_empty() {

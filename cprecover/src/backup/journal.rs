@@ -120,14 +120,12 @@ impl Record {
         }
         for step in &record.steps {
             // What is staged is removed in the end; a held manifest must never be taken for it.
-            let ours = |name: &&String| {
+            let ours = |name: &&str| {
                 name.starts_with(super::vault::OURS)
                     && !name.starts_with(super::vault::HELD_PREFIX)
                     && super::snapshot::is_plain_name(name.as_ref())
             };
-            if let Some(other) =
-                [Some(&step.staged), step.kept.as_ref()].into_iter().flatten().find(|name| !ours(name))
-            {
+            if let Some(other) = step.names().find(|name| !ours(name)) {
                 return wrong(format!("stages {other:?}"));
             }
         }

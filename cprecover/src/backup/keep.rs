@@ -28,8 +28,8 @@ impl Step {
     }
 
     /// Returns the dot-names that this step may have made, that of the new file first.
-    pub(super) fn names(&self) -> impl Iterator<Item = &OsStr> {
-        [Some(&self.staged), self.kept.as_ref()].into_iter().flatten().map(OsStr::new)
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.staged.as_str()).chain(self.kept.as_deref())
     }
 
     /// Reports whether one file takes the place of another.

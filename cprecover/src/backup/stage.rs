@@ -139,7 +139,7 @@ pub(super) fn give_back<F: FileSystem>(
     name: &OsStr,
     buffer: &mut [u8],
 ) -> Result<bool> {
-    for out in step.names() {
+    for out in step.names().map(OsStr::new) {
         let kind = place.stat(out)?.map(|stat| stat.kind);
         let is_ours = step.old == Standing::Absent
             || !matches!(kind, Some(Kind::File | Kind::Symlink))
@@ -164,7 +164,7 @@ pub(super) fn remove_staged<F: FileSystem>(
         let (parent, name) = split(step.path.as_path())?;
         // A folder that was not even made has nothing staged in it.
         let Some(place) = absent_to_none(folders.get(parent))? else { continue };
-        for staged in step.names() {
+        for staged in step.names().map(OsStr::new) {
             let Some(stat) = place.stat(staged)? else { continue };
             // While staging, a file may be there in part; a second name of the target is nobody's loss.
             let ours = record.phase == Phase::Staging || is_same_file(&place, staged, name)? || {

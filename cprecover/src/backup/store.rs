@@ -134,7 +134,7 @@ impl Store {
         &self.path
     }
 
-    pub(super) fn node_name(&self) -> Option<&str> {
+    pub(crate) fn node_name(&self) -> Option<&str> {
         self.node_name.as_deref()
     }
 

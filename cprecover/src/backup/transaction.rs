@@ -12,6 +12,7 @@
 //! the next open ends the change.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -281,7 +282,7 @@ impl<'v, 'f, F: FileSystem> Transaction<'v, 'f, F> {
                     return Err(changed(&step.path).context("read back"));
                 }
                 // What was taken out has to be what the snapshot holds, not a write that came between.
-                for out in step.names().filter(|_| step.old != Standing::Absent) {
+                for out in step.names().map(OsStr::new).filter(|_| step.old != Standing::Absent) {
                     if place.stat(out)?.is_some() && place.standing(out, &mut buffer)? != step.old {
                         return Err(changed(&step.path));
                     }

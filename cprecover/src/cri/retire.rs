@@ -150,6 +150,7 @@ mod tests {
         assert_eq!(calls, ["stop container etcd with 7 s", "stop container hangs with 7 s"]);
         assert!(said.contains("container hangs did not stop"), "{said}");
     }
+
     #[test]
     fn a_runtime_that_refuses_to_stop_a_container_is_not_told_to_kill_it() {
         let containers = vec![container("refused", "s", ContainerState::Running)];

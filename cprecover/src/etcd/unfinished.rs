@@ -1,20 +1,18 @@
-//! What a process leaves that was killed while it saved a member: told from what one still works on by a lock
-//! on it (`flock(2)`), which ends with its process.
+//! What a process leaves that was killed while it saved a member ([`crate::sys::left_over`]).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock, open};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::sys::left_over;
 
 /// How the name of an unfinished snapshot begins and ends.
 pub(super) const SNAPSHOT: (&str, &str) = (".snapshot-", ".tmp");
 /// How the name of an unfinished copy begins.
 pub(super) const COPY: &str = ".etcd-copy-";
-/// Names of the folder that are looked at.
-const MAX_NAMES: usize = 4096;
 
 /// Marks a file or folder, just made, as one that is worked on as long as it is open.
 pub(super) fn keep(opened: &File, path: &Path) -> Result<()> {
@@ -31,40 +29,13 @@ pub(super) fn keep(opened: &File, path: &Path) -> Result<()> {
 /// # Errors
 /// The kinds of a failed list.
 pub fn remove_unfinished(folder: &Path) -> Result<Vec<PathBuf>> {
-    let names = std::fs::read_dir(folder).map_err(|source| Error::path("list", folder, source))?;
-    let mut removed = Vec::new();
-    for entry in names.take(MAX_NAMES) {
-        let entry = entry.map_err(|source| Error::path("list", folder, source))?;
-        let is_ours = entry.file_name().to_str().is_some_and(|name| {
-            let (begin, end) = SNAPSHOT;
-            name.starts_with(COPY) || (name.starts_with(begin) && name.ends_with(end))
-        });
-        if !is_ours {
-            continue;
-        }
-        match remove(&entry.path()) {
-            Ok(true) => removed.push(entry.path()),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "what an earlier run left unfinished stays"),
-        }
-    }
-    Ok(removed)
-}
-
-/// Removes one, unless it is worked on.
-fn remove(path: &Path) -> Result<bool> {
-    let failed = |op: &str, source: Errno| Error::path(op, path, source);
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = open(path, flags, rustix::fs::Mode::empty()).map_err(|source| failed("open", source))?;
-    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Ok(false),
-        Err(source) => return Err(failed("lock", source)),
-    }
-    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-    removed.map_err(|source| Error::path("remove", path, source))?;
-    tracing::info!(path = %path.display(), "removed what an earlier run left unfinished");
-    Ok(true)
+    left_over::sweep(folder, |entry| {
+        let (begin, end) = SNAPSHOT;
+        entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(COPY) || (name.starts_with(begin) && name.ends_with(end)))
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cprecover_policies::{KUBELET_CLIENT, NEEDED_CERTIFICATES};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::PEMError;
 use x509_parser::extensions::GeneralName;
@@ -20,25 +21,6 @@ const MAX_IN_FILE: usize = 64;
 /// Files of kubeadm (`constants.go`); kubelet's certificate is named by the last one.
 const KUBECONFIGS: [&str; 5] =
     ["admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf"];
-
-/// Files of the pki folders and kubeconfigs without which kubelet or a component does not work (kubernetes
-/// `cmd/kubeadm/app/constants/constants.go`, client-go `util/certificate/certificate_store.go`); `admin.conf`,
-/// `super-admin.conf` and etcd's health-check client are for people and tools.
-const NEEDED: [&str; 11] = [
-    "ca.crt",
-    "apiserver.crt",
-    "apiserver-kubelet-client.crt",
-    "apiserver-etcd-client.crt",
-    "front-proxy-ca.crt",
-    "front-proxy-client.crt",
-    "server.crt",
-    "peer.crt",
-    KUBELET_CLIENT,
-    "controller-manager.conf",
-    "scheduler.conf",
-];
-/// The certificate that kubelet has rotated to; what `kubelet.conf` holds is used only without it.
-const KUBELET_CLIENT: &str = "kubelet-client-current.pem";
 
 impl CertificateFact {
     /// Reports whether it is valid at this time.
@@ -63,7 +45,7 @@ impl HostFacts {
     pub(crate) fn is_needed(&self, path: &Path) -> bool {
         let Some(name) = path.file_name().and_then(std::ffi::OsStr::to_str) else { return false };
         let is_rotated = || self.certificates.iter().any(|fact| fact.path.ends_with(KUBELET_CLIENT));
-        NEEDED.contains(&name) || (name == "kubelet.conf" && !is_rotated())
+        NEEDED_CERTIFICATES.contains(&name) || (name == "kubelet.conf" && !is_rotated())
     }
 }
 
@@ -86,7 +68,7 @@ pub(super) fn read(node: &NodeOptions) -> (Vec<CertificateFact>, Vec<(PathBuf, S
             Err(error) => failed.push((folder, error.to_string())),
         }
     }
-    files.push(node.kubelet_dir.join("pki/kubelet-client-current.pem"));
+    files.push(node.kubelet_certificate());
     for path in files.into_iter().take(MAX_FILES) {
         keep(&path, read_pem(node, &path), &mut found, &mut failed);
     }
@@ -193,10 +175,16 @@ fn alternative(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// Reads what `client-certificate-data` and `certificate-authority-data` hold.
+/// Decodes a `…-data` value of a kubeconfig.
 ///
-/// The values are base64 on one line (client-go `tools/clientcmd/api/v1`); PEM is base64 as well, so
-/// that the PEM reader does the work once it stands between its markers.
+/// It is base64 on one line (client-go `tools/clientcmd/api/v1`); PEM is base64 as well, so that the PEM reader
+/// does the work once it stands between its markers.
+pub(crate) fn decoded(text: &str) -> std::result::Result<Vec<u8>, PEMError> {
+    let wrapped = format!("-----BEGIN X-----\n{}\n-----END X-----\n", text.trim());
+    Pem::read(std::io::Cursor::new(wrapped.as_bytes())).map(|(block, _)| block.contents)
+}
+
+/// Reads what `client-certificate-data` and `certificate-authority-data` hold.
 fn read_kubeconfig(node: &NodeOptions, path: &Path) -> Result<Vec<CertificateFact>> {
     parse_kubeconfig(path, &read_bounded(&node.resolve(path), MAX_FILE)?)
 }
@@ -222,11 +210,10 @@ fn parse_kubeconfig(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateFact>> {
             else {
                 continue;
             };
-            let wrapped = format!("-----BEGIN X-----\n{}\n-----END X-----\n", text.trim());
-            let (block, _) = Pem::read(std::io::Cursor::new(wrapped.as_bytes())).map_err(|error| {
+            let pem = decoded(text).map_err(|error| {
                 Error::new(ErrorKind::Invalid, format!("{}: {key}: {error}", path.display()))
             })?;
-            found.extend(parse_pem(path, &block.contents)?);
+            found.extend(parse_pem(path, &pem)?);
         }
     }
     Ok(found)

@@ -13,8 +13,10 @@ mod node_name;
 mod pressure;
 mod units;
 
-pub(crate) use certificates::read_any as read_certificates;
+pub(crate) use certificates::{decoded as kubeconfig_data, read_any as read_certificates};
 pub use node_name::node_name;
+#[cfg(feature = "probe")]
+pub(crate) use node_name::require_node_name;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

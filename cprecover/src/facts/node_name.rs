@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::certificates::{client_certificate, parse_pem};
+#[cfg(feature = "probe")]
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::NodeName;
 use crate::node::NodeOptions;
 use crate::parse::{kubelet, yaml};
@@ -29,9 +31,19 @@ pub fn node_name(node: &NodeOptions) -> Option<NodeName> {
         .map(NodeName::new)
 }
 
+/// As [`node_name`], for what cannot be done without it.
+///
+/// # Errors
+/// [`ErrorKind::Missing`] where nothing tells it.
+#[cfg(feature = "probe")]
+pub(crate) fn require_node_name(node: &NodeOptions) -> Result<NodeName> {
+    let unknown = "neither kubelet's files nor the host tell this node's name; set nodeName";
+    node_name(node).ok_or_else(|| Error::new(ErrorKind::Missing, unknown))
+}
+
 /// kubelet's certificate, where it lies after a rotation, then in the kubeconfig that began it.
 fn of_certificates(node: &NodeOptions) -> Option<String> {
-    let rotated = node.kubelet_dir.join("pki/kubelet-client-current.pem");
+    let rotated = node.kubelet_certificate();
     let kubeconfig = node.kubernetes_dir.join("kubelet.conf");
     let user = |subject: &str| subject.strip_prefix(USER).map(str::to_owned);
     let of_pem = || {

@@ -1,6 +1,6 @@
 //! Staging folders: private, and gone also after a process that was killed in the middle.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, DirEntry, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -8,12 +8,10 @@ use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
+use crate::sys::left_over;
 
 /// What the names of staging folders begin with; nothing else is removed.
 const PREFIXES: [&str; 2] = [".regenerate-", ".renew-"];
-
-/// The most entries that are looked at for leftovers.
-const MAX_ENTRIES: usize = 4096;
 
 /// A staging folder, removed when dropped.
 pub(super) struct Folder {
@@ -32,7 +30,16 @@ impl Folder {
             .map_err(|source| Error::path("make", parent, source))?;
         // Between a folder's making and its lock nobody may take it for left over.
         let gate = locked(parent, FlockOperation::LockExclusive)?;
-        sweep(parent);
+        // Keys of authorities lie in them. What cannot be removed is left for the next one, and hinders nobody.
+        let is_ours = |entry: &DirEntry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        };
+        if let Err(error) = left_over::sweep(parent, is_ours) {
+            tracing::warn!(%error, "staging folders may be left behind");
+        }
         let dir = tempfile::Builder::new()
             .prefix(prefix)
             .permissions(Permissions::from_mode(0o700))
@@ -52,24 +59,6 @@ fn locked(path: &Path, operation: FlockOperation) -> Result<File> {
     let file = File::open(path).map_err(|source| Error::path("open", path, source))?;
     flock(&file, operation).map_err(|errno| Error::path("lock", path, errno))?;
     Ok(file)
-}
-
-/// Removes staging folders whose process is gone: keys of authorities lie in them. What cannot be removed is
-/// left for the next one, and hinders nobody.
-fn sweep(parent: &Path) {
-    let Ok(entries) = std::fs::read_dir(parent) else { return };
-    for entry in entries.take(MAX_ENTRIES).filter_map(std::result::Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        let path = entry.path();
-        let Ok(_lock) = locked(&path, FlockOperation::NonBlockingLockExclusive) else { continue };
-        if let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::warn!(path = %path.display(), %error, "a staging folder was left behind");
-        }
-    }
 }
 
 #[cfg(test)]

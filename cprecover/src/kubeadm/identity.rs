@@ -8,15 +8,13 @@ use x509_parser::pem::Pem;
 
 use super::certs::{MAX_FILE_BYTES, seconds};
 use crate::error::{Error, ErrorKind, Result};
-use crate::facts::CertificateFact;
+use crate::facts::{CertificateFact, kubeconfig_data};
 use crate::node::NodeOptions;
 use crate::parse::yaml;
 use crate::sys::read_bounded;
 
 /// What a renewed certificate must last at least; kubeadm gives a year.
 const LEAST: Duration = Duration::from_hours(30 * 24);
-/// The certificate that kubelet uses and rotates.
-const KUBELET: &str = "pki/kubelet-client-current.pem";
 
 /// A certificate and what the API server knows its holder by.
 ///
@@ -58,11 +56,9 @@ impl Identity {
             .iter()
             .find_map(|user| user.pointer("/user/client-certificate-data").and_then(Value::as_str))
             .ok_or_else(|| invalid("holds no client certificate"))?;
-        // PEM is base64 as well, so that its reader decodes this one too.
-        let wrapped = format!("-----BEGIN X-----\n{}\n-----END X-----\n", text.trim());
-        let (block, _) = Pem::read(std::io::Cursor::new(wrapped.as_bytes()))
-            .map_err(|_| invalid("holds a client certificate that is no base64"))?;
-        Self::of_pem(path, &block.contents)
+        let pem =
+            kubeconfig_data(text).map_err(|_| invalid("holds a client certificate that is no base64"))?;
+        Self::of_pem(path, &pem)
     }
 
     /// Reads a certificate and makes sure that the authority in the file `authority` issued it.
@@ -129,7 +125,7 @@ pub(super) fn of_kubelet(node: &NodeOptions, in_kubeconfig: Option<Identity>) ->
     if let Some(known) = in_kubeconfig {
         return Ok(known);
     }
-    let path = node.kubelet_dir.join(KUBELET);
+    let path = node.kubelet_certificate();
     let rotated = read_bounded(&node.resolve(&path), MAX_FILE_BYTES);
     rotated.and_then(|pem| Identity::of_pem(&path, &pem)).map_err(|error| {
         let message = format!(

@@ -63,9 +63,8 @@ impl<'a> LeaseLock<'a> {
     }
 
     fn holder(&self) -> Result<NodeName> {
-        let unknown = "neither kubelet's files nor the host tell this node's name, under which the cluster's lease is \
-                       taken; set nodeName";
-        facts::node_name(self.host.node).ok_or_else(|| Error::new(ErrorKind::Missing, unknown))
+        facts::require_node_name(self.host.node)
+            .map_err(|error| error.context("take the cluster's lease under the node's name"))
     }
 
     fn now(&self) -> Result<jiff::Timestamp> {

@@ -118,9 +118,8 @@ impl<'a> ByHand<'a> {
             undo: None,
         };
         let begun = log.append(host.unix_ms(), begin)?;
-        let own = Host { node: host.node, commands: host.commands, clock: host.clock };
         // Holds the lease, where one was taken, until the effect is over.
-        let mut world = NodeWorld::new(own, Vec::new()).with_cluster_lock(LeaseLock::new(host));
+        let mut world = NodeWorld::new(*host, Vec::new()).with_cluster_lock(LeaseLock::new(host));
         let prepared = match seen {
             Some(seen) => self.prepare(&mut world, action, seen, deadline),
             None => Ok(None),

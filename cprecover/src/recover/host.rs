@@ -4,6 +4,7 @@ use crate::node::NodeOptions;
 use crate::sys::{Clock, Commands, SystemClock, SystemCommands, millis};
 
 /// A node and the means to look at it and to change it.
+#[derive(Clone, Copy)]
 pub struct Host<'a> {
     /// Where things are.
     pub node: &'a NodeOptions,

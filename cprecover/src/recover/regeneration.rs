@@ -1,13 +1,13 @@
 //! What kubeadm's configuration can be put together from, for the observation and for the act.
 
 use crate::backup::{Entry, Group, Store};
-use crate::error::{Error, ErrorKind, Result};
-use crate::facts::node_name;
+use crate::error::{ErrorKind, Result};
 use crate::kubeadm::{self, Config, ManifestOrigin, ManifestSource, Reconstruction, Sources};
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
 use crate::parse::yaml::MAX_DOCUMENT_BYTES;
 use crate::recover::observation::{BackupFact, RegenerationFact};
+use crate::recover::observe::backups::manifest;
 use crate::sys::{find_program, read_bounded};
 
 /// The config that `cprecover regenerate capture` saves, among kubeadm's files.
@@ -23,23 +23,17 @@ pub(crate) fn sources(node: &NodeOptions, store: Option<&Store>, backups: &[Back
     for backup in backups.iter().filter(|backup| backup.is_good()) {
         let Some(store) = store else { break };
         match manifest(store, backup) {
-            Ok(manifest) => sources.manifests.push(manifest),
+            Ok(bytes) => {
+                let component = backup.component;
+                let name = format!("snapshot {} {}", backup.snapshot, component.manifest_file());
+                let origin = ManifestOrigin::LastKnownGood;
+                sources.manifests.push(ManifestSource::new(component, origin, name, bytes));
+            }
             Err(error) => tracing::warn!(snapshot = backup.snapshot, %error, "a backup cannot be read"),
         }
     }
     sources.config = saved_config(node, store)?;
     Ok(sources)
-}
-
-fn manifest(store: &Store, backup: &BackupFact) -> Result<ManifestSource> {
-    let (id, component) = (backup.snapshot.parse()?, backup.component);
-    let snapshot = store.load(&id)?;
-    let entry = snapshot.manifest(component).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("snapshot {id} has no manifest of {component}"))
-    })?;
-    let bytes = store.read(&id, entry.path.as_path())?;
-    let name = format!("snapshot {id} {}", component.manifest_file());
-    Ok(ManifestSource::new(component, ManifestOrigin::LastKnownGood, name, bytes))
 }
 
 /// The kubeadm config that was saved: of the files on the node, else the newest in a snapshot of this node.
@@ -56,9 +50,9 @@ fn saved_config(node: &NodeOptions, store: Option<&Store>) -> Result<Option<(Str
             Err(error) => return Err(error),
         }
     }
-    let (Some(store), Some(name)) = (store, node_name(node)) else { return Ok(None) };
+    let Some(store) = store else { return Ok(None) };
     for snapshot in store.list()?.into_iter().rev().filter_map(|listed| listed.snapshot) {
-        if snapshot.node.as_deref() != Some(name.as_str()) {
+        if store.is_of_this_node(&snapshot) != Some(true) {
             continue;
         }
         let mut entries: Vec<_> =

@@ -30,8 +30,7 @@ pub fn recover(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Report> {
     let (node, clock) = (host.node, host.clock);
-    let own = Host { node, commands: host.commands, clock };
-    let mut world = NodeWorld::new(own, options.consents.clone())
+    let mut world = NodeWorld::new(*host, options.consents.clone())
         .accept_unsaved_member(options.accept_unsaved_member)
         .with_cluster_lock(LeaseLock::new(host));
     let store = node.store();

@@ -1,12 +1,13 @@
 //! The node, as the engine sees it: looked at, prepared, changed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::act::{self, Performed};
 use super::cache::Cache;
 use super::cluster_lock::ClusterLock;
 use super::host::Host;
 use super::observation::Observation;
+use super::observe::etcd::addresses;
 use super::observe::observe_again;
 use super::undo::{TakenBack, Undo};
 use crate::error::Result;
@@ -123,10 +124,10 @@ fn peers(seen: &Observation) -> Vec<IpAddr> {
     let own = seen.etcd_facts.local.as_deref();
     let mut found = Vec::new();
     for member in members.iter().filter(|member| own.is_none_or(|own| !member.is_called(own))) {
-        for url in member.peer_urls.iter().chain(&member.client_urls) {
-            let address = url.split_once("://").and_then(|(_, host)| host.trim_end_matches('/').parse().ok());
-            let ip = address.map(|address: SocketAddr| address.ip()).filter(|ip| !found.contains(ip));
-            found.extend(ip);
+        for address in addresses(&member.peer_urls).chain(addresses(&member.client_urls)) {
+            if !found.contains(&address.ip()) {
+                found.push(address.ip());
+            }
         }
     }
     found

@@ -4,6 +4,7 @@ mod clock;
 mod collect;
 mod command;
 mod kept;
+pub(crate) mod left_over;
 
 use std::fs::File;
 use std::io::Read as _;

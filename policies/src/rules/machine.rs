@@ -89,8 +89,9 @@ pub(super) fn address_changed(case: &Case<'_>) -> Step {
 }
 
 /// Files of a kubeadm node without which kubelet or a static pod does not work (kubernetes
-/// `cmd/kubeadm/app/constants/constants.go`).
-const NEEDED: [&str; 11] = [
+/// `cmd/kubeadm/app/constants/constants.go`, client-go `util/certificate/certificate_store.go`); `admin.conf`,
+/// `super-admin.conf` and etcd's health-check client are for people and tools.
+pub const NEEDED_CERTIFICATES: [&str; 11] = [
     "ca.crt",
     "apiserver.crt",
     "apiserver-kubelet-client.crt",
@@ -104,7 +105,7 @@ const NEEDED: [&str; 11] = [
     "scheduler.conf",
 ];
 /// The certificate that kubelet has rotated to; what `kubelet.conf` holds is used only without it.
-const KUBELET_CLIENT: &str = "kubelet-client-current.pem";
+pub const KUBELET_CLIENT: &str = "kubelet-client-current.pem";
 
 fn file_name(certificate: &Certificate) -> &str {
     certificate.path.rsplit('/').next().unwrap_or_default()
@@ -113,7 +114,9 @@ fn file_name(certificate: &Certificate) -> &str {
 fn is_needed(case: &Case<'_>, certificate: &Certificate) -> bool {
     let is_rotated = || case.seen.certificates.iter().any(|other| file_name(other) == KUBELET_CLIENT);
     let name = file_name(certificate);
-    certificate.component.is_some() || NEEDED.contains(&name) || (name == "kubelet.conf" && !is_rotated())
+    certificate.component.is_some()
+        || NEEDED_CERTIFICATES.contains(&name)
+        || (name == "kubelet.conf" && !is_rotated())
 }
 
 pub(super) fn certificates(case: &Case<'_>) -> Step {

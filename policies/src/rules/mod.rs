@@ -14,7 +14,9 @@ use cprecover_policy_sdk::contract::{
     Observation, Outcome, Service, ServiceName,
 };
 
+pub use self::machine::{KUBELET_CLIENT, NEEDED_CERTIFICATES};
 pub use self::manifests::HELD;
+pub use self::rest::CLOCK_STEP_MS;
 use crate::Profile;
 
 /// A rule: its name and what it does.

@@ -11,7 +11,7 @@ use super::{Case, Decision, Step, escalate, name};
 const SETTLE_MS: u64 = 120_000;
 const SETTLE_HURRIED_MS: u64 = 60_000;
 /// How far a clock may step back before what was done counts as done under another clock.
-const CLOCK_STEP_MS: u64 = 5_000;
+pub const CLOCK_STEP_MS: u64 = 5_000;
 const LOOK_AGAIN_MS: u64 = 2_000;
 /// Waits in a row after which waiting is no plan any more, where nothing else was ever done.
 const MAX_WAITS: usize = 30;

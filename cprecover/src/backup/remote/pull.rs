@@ -63,7 +63,8 @@ impl Store {
     /// Finds a snapshot of a remote by id, number, `latest` or `last-known-good`.
     ///
     /// The latest is the one with the latest time, since numbers begin again where a node lost its store; a time
-    /// that lies ahead is that of a wrong clock and comes last. Without `node`, it is this store's node, or the only one that the remote has.
+    /// that lies ahead is that of a wrong clock and comes last. Without `node`, it is this store's node, or the
+    /// only one that the remote has.
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is none, [`crate::ErrorKind::Missing`] when the remote

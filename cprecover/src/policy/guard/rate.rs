@@ -1,5 +1,7 @@
 //! How often and how soon again.
 
+use cprecover_policies::CLOCK_STEP_MS;
+
 use super::super::action::{Action, Decision};
 use super::super::contract::{ActionKind, Observation, Outcome, PastAction};
 use super::{Passed, Rail, deferred, refused};
@@ -7,8 +9,6 @@ use crate::backup::rfc3339;
 
 /// Attempts for one target are counted over this time, in milliseconds.
 pub(super) const WINDOW_MS: u64 = 60 * 60 * 1000;
-/// How far a clock may step back before entries count as made under another clock (an NTP step is smaller).
-pub(super) const CLOCK_STEP_MS: u64 = 5_000;
 /// No policy gets more attempts than this for one target in one hour.
 pub(super) const MAX_ATTEMPTS: u32 = 10;
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Performed, service};
 use crate::cri;
 use crate::error::{Error, ErrorKind, Result};
-use crate::facts;
-use crate::model::{NodeName, PodUid};
+use crate::facts::require_node_name;
+use crate::model::PodUid;
 use crate::pods::{self, Quarantine, Standing};
 use crate::recover::host::Host;
 use crate::recover::observe::pods::known;
@@ -48,14 +48,8 @@ pub fn list_pods(host: &Host<'_>, deadline: &Deadline) -> Result<PodsReport> {
 /// When the runtime does not answer or a manifest cannot be read: then nothing is known to be left over.
 pub fn survey_pods(host: &Host<'_>, deadline: &Deadline) -> Result<pods::Survey> {
     let runtime = cri::connect(host.node, host.commands, deadline)?;
-    let known = known(host.node, &own_name(host)?, &runtime.list(deadline)?)?;
+    let known = known(host.node, &require_node_name(host.node)?, &runtime.list(deadline)?)?;
     pods::survey(host.node, &known, deadline)
-}
-
-/// The node's name, which is part of each static pod's identity (kubernetes `pkg/kubelet/config/common.go`).
-fn own_name(host: &Host<'_>) -> Result<NodeName> {
-    let unknown = "neither kubelet's files nor the host tell this node's name; set nodeName";
-    facts::node_name(host.node).ok_or_else(|| Error::new(ErrorKind::Missing, unknown))
 }
 
 /// Moves the folders of these pods into a quarantine, with kubelet stopped meanwhile.
@@ -68,7 +62,7 @@ fn own_name(host: &Host<'_>) -> Result<NodeName> {
 pub fn quarantine_pods(host: &Host<'_>, uids: &[PodUid], deadline: &Deadline) -> Result<Quarantine> {
     let known_now = || {
         let state = cri::connect(host.node, host.commands, deadline)?.list(deadline)?;
-        known(host.node, &own_name(host)?, &state)
+        known(host.node, &require_node_name(host.node)?, &state)
     };
     // Kubelet is not stopped for a folder that stays where it is.
     pods::judge(host.node, &known_now()?, uids, deadline)?;

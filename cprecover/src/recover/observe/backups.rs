@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::backup::{Damage, Listed, Snapshot, Store};
-use crate::error::Result;
-use crate::model::{Component, NodeName, Observed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Component, Observed};
 use crate::recover::cache::Cache;
 use crate::recover::observation::BackupFact;
 use crate::sys::Deadline;
@@ -17,7 +17,6 @@ use crate::sys::Deadline;
 /// index and every file that it puts in place are the recorded ones.
 pub(super) fn best(
     store: &Store,
-    node: Option<&NodeName>,
     now: Instant,
     cache: &mut Cache,
     deadline: &Deadline,
@@ -25,7 +24,7 @@ pub(super) fn best(
     let listed = store.list()?;
     let mut facts = Vec::new();
     for component in Component::ALL {
-        for snapshot in candidates(&listed, component, node) {
+        for snapshot in candidates(store, &listed, component) {
             let id = snapshot.id.to_string();
             let state = cache.snapshot(&id, now, || {
                 let report = store.verify(&snapshot.id, deadline);
@@ -37,7 +36,7 @@ pub(super) fn best(
                 taken_unix_ms: snapshot.created_unix_s.saturating_mul(1000),
                 verified: state,
                 last_known_good: snapshot.health_verified,
-                same_node: same_node(snapshot, node),
+                same_node: same_node(store, snapshot),
             };
             let is_good = fact.is_good();
             // One that cannot be used is reported too, and the next one is looked at.
@@ -52,24 +51,37 @@ pub(super) fn best(
     Ok(facts)
 }
 
-fn same_node(snapshot: &Snapshot, node: Option<&NodeName>) -> Observed<bool> {
-    match (&snapshot.node, node) {
-        (Some(name), Some(node)) => Observed::Present(name.eq_ignore_ascii_case(node.as_str())),
-        (None, _) => Observed::Unknown("the snapshot names no node".into()),
-        (_, None) => Observed::Unknown("nothing tells this node's name".into()),
+/// Reads a backed-up manifest, as [`best`] named it.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when the snapshot does not hold it, and as [`Store::read`].
+pub(in crate::recover) fn manifest(store: &Store, backup: &BackupFact) -> Result<Vec<u8>> {
+    let (id, component) = (backup.snapshot.parse()?, backup.component);
+    let snapshot = store.load(&id)?;
+    let entry = snapshot.manifest(component).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("snapshot {id} has no manifest of {component}"))
+    })?;
+    store.read(&id, entry.path.as_path())
+}
+
+fn same_node(store: &Store, snapshot: &Snapshot) -> Observed<bool> {
+    match (store.is_of_this_node(snapshot), &snapshot.node) {
+        (Some(is_own), _) => Observed::Present(is_own),
+        (None, None) => Observed::Unknown("the snapshot names no node".into()),
+        (None, Some(_)) => Observed::Unknown("nothing tells this node's name".into()),
     }
 }
 
 /// Snapshots with a manifest of the component, this node's first, then healthy ones, then newer ones; at
 /// most eight.
-fn candidates<'a>(listed: &'a [Listed], component: Component, node: Option<&NodeName>) -> Vec<&'a Snapshot> {
+fn candidates<'a>(store: &Store, listed: &'a [Listed], component: Component) -> Vec<&'a Snapshot> {
     let mut found: Vec<&Snapshot> = listed
         .iter()
         .filter_map(|listed| listed.snapshot.as_ref())
         .filter(|snapshot| snapshot.manifest(component).is_some())
         .collect();
     found.sort_by_key(|snapshot| {
-        let is_own = same_node(snapshot, node).present() == Some(&true);
+        let is_own = store.is_of_this_node(snapshot) == Some(true);
         std::cmp::Reverse((is_own, snapshot.health_verified, snapshot.id.sequence()))
     });
     found.truncate(8);
@@ -82,7 +94,6 @@ mod tests {
 
     use super::*;
     use crate::backup::CreateOptions;
-    use crate::facts::node_name;
     use crate::node::NodeOptions;
 
     const ETCD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: etcd, namespace: kube-system, labels: {component: etcd}}\n\
@@ -99,8 +110,7 @@ mod tests {
     fn seen(node: &NodeOptions) -> Vec<BackupFact> {
         let store = Store::open_read_only(node).expect("opens");
         let deadline = Deadline::after(Duration::from_secs(20));
-        let name = node_name(node);
-        best(&store, name.as_ref(), Instant::now(), &mut Cache::default(), &deadline).expect("looks")
+        best(&store, Instant::now(), &mut Cache::default(), &deadline).expect("looks")
     }
 
     #[test]

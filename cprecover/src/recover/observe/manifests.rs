@@ -2,9 +2,10 @@
 
 use cprecover_policies::HELD;
 
+use super::backups;
 use crate::backup::{self, Held, HeldState, Store, rfc3339};
 use crate::diagnose::{LintFact, ManifestFact};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::kubeadm::is_stacked;
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
@@ -81,7 +82,9 @@ pub(super) fn expected(
         }
         let usable = |backup: &&BackupFact| backup.same_node.present() != Some(&false);
         let backup = backups.iter().filter(usable).find(|backup| backup.component == component);
-        let pod = backup.zip(store).and_then(|(backup, store)| from_backup(store, backup).ok());
+        let pod = backup.zip(store).and_then(|(backup, store)| {
+            StaticPod::parse_as_kubelet(&backups::manifest(store, backup).ok()?).ok()
+        });
         match (backup, pod) {
             (Some(backup), Some(pod)) => {
                 let source = Some(PodSource::Backup(backup.snapshot.clone()));
@@ -94,15 +97,6 @@ pub(super) fn expected(
         pods.retain(|pod| pod.component != Component::Etcd);
     }
     pods
-}
-
-fn from_backup(store: &Store, backup: &BackupFact) -> Result<StaticPod> {
-    let id = backup.snapshot.parse()?;
-    let snapshot = store.load(&id)?;
-    let entry = snapshot.manifest(backup.component).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("snapshot {id} has no manifest of {}", backup.component))
-    })?;
-    StaticPod::parse_as_kubelet(&store.read(&id, entry.path.as_path())?)
 }
 
 /// Reports whether no manifest of etcd is known, and the API server's says that it is not kubeadm's own.

@@ -1,7 +1,7 @@
 //! Looks at the node: every part stands alone, and one that cannot be read hides no other.
 
 mod back_off;
-mod backups;
+pub(super) mod backups;
 pub(super) mod etcd;
 mod health;
 pub(crate) mod holders;
@@ -58,7 +58,11 @@ impl OnDisk {
         unread: &mut dyn FnMut(&str, String),
     ) -> Self {
         let node = host.node;
-        let name = facts::node_name(node);
+        let store = Store::open_read_only(node);
+        let name = match &store {
+            Ok(store) => store.node_name().map(NodeName::new),
+            Err(_) => facts::node_name(node),
+        };
         if name.is_none() {
             unread("node name", "neither kubelet's files nor the host tell it; set nodeName".into());
         }
@@ -67,11 +71,8 @@ impl OnDisk {
             unread(MANIFESTS_FOLDER, error.to_string());
             Vec::new()
         });
-        let store = Store::open_read_only(node);
         let backups = match &store {
-            Ok(store) => {
-                Observed::from_result(backups::best(store, name.as_ref(), host.clock.now(), cache, deadline))
-            }
+            Ok(store) => Observed::from_result(backups::best(store, host.clock.now(), cache, deadline)),
             Err(error) => Observed::Unknown(error.to_string()),
         };
         if let Observed::Unknown(why) = &backups {
@@ -205,8 +206,7 @@ fn by_health(observation: &mut Observation, node: &NodeOptions, deadline: &Deadl
 
 /// The best backups of the node's manifests, verified now.
 pub(super) fn good_backups(host: &Host<'_>, store: &Store, deadline: &Deadline) -> Result<Vec<BackupFact>> {
-    let name = facts::node_name(host.node);
-    backups::best(store, name.as_ref(), host.clock.now(), &mut Cache::default(), deadline)
+    backups::best(store, host.clock.now(), &mut Cache::default(), deadline)
 }
 
 /// Reports whether a component's manifest is gone and no good backup holds it.

@@ -38,8 +38,7 @@ impl<'a> LiveNode<'a> {
         decide: &'a dyn Fn(&contract::Observation) -> Outcome,
         options: RecoverOptions,
     ) -> Self {
-        let own = Host { node: host.node, commands: host.commands, clock: host.clock };
-        let world = NodeWorld::new(own, options.consents.clone())
+        let world = NodeWorld::new(*host, options.consents.clone())
             .accept_unsaved_member(options.accept_unsaved_member);
         Self { host, world, decide, options, groups: Group::ALL.to_vec() }
     }

@@ -145,6 +145,20 @@ impl Command {
             | Self::Diagnose(_) => false,
         }
     }
+
+    /// Reports whether it judges the node as a whole.
+    const fn looks_at_a_node(&self) -> bool {
+        matches!(
+            self,
+            Self::Observe(_)
+                | Self::Plan(_)
+                | Self::Apply(_)
+                | Self::Recover(_)
+                | Self::Watch(_)
+                | Self::Diagnose(_)
+                | Self::SupportBundle(_)
+        )
+    }
 }
 
 impl Cli {
@@ -203,22 +217,6 @@ impl Cli {
             Command::Port(args) => port::run(&ctx, &args),
             Command::Pods(args) => pods::run(&ctx, &args),
         }
-    }
-}
-
-impl Command {
-    /// Reports whether it judges the node as a whole.
-    const fn looks_at_a_node(&self) -> bool {
-        matches!(
-            self,
-            Self::Observe(_)
-                | Self::Plan(_)
-                | Self::Apply(_)
-                | Self::Recover(_)
-                | Self::Watch(_)
-                | Self::Diagnose(_)
-                | Self::SupportBundle(_)
-        )
     }
 }
 

@@ -1,6 +1,8 @@
 //! How often and how soon again.
 
-use super::super::rate::{CLOCK_STEP_MS, MAX_ATTEMPTS, WINDOW_MS};
+use cprecover_policies::CLOCK_STEP_MS;
+
+use super::super::rate::{MAX_ATTEMPTS, WINDOW_MS};
 use super::*;
 
 #[test]

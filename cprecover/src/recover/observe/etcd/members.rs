@@ -159,7 +159,7 @@ fn peers(manifest: &StaticPod, report: Option<&DataReport>, local: SocketAddr) -
 }
 
 /// The addresses in URLs; a host name gives none, since nothing is resolved here.
-fn addresses(urls: &[String]) -> impl Iterator<Item = SocketAddr> {
+pub(in crate::recover) fn addresses(urls: &[String]) -> impl Iterator<Item = SocketAddr> {
     urls.iter().filter_map(|url| url.split_once("://")?.1.trim_end_matches('/').parse().ok())
 }
 

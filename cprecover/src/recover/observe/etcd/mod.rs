@@ -18,7 +18,7 @@ use crate::recover::observation::{EtcdFacts, ExpectedPod};
 use crate::recover::view::contract_data;
 use crate::sys::Deadline;
 
-pub(in crate::recover) use members::{local_health, members_now, projection};
+pub(in crate::recover) use members::{addresses, local_health, members_now, projection};
 
 /// What was seen of etcd, in the terms of diagnosis, of policies, and in full.
 pub(super) struct Seen {
