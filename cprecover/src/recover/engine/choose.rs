@@ -17,9 +17,10 @@ pub(super) const MAX_EFFECTS: usize = 32;
 /// The longest pause between two looks that a policy may ask for; the caller may want longer ones.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// How many looks in a row that could not read everything a run ends on, and the pause between them.
-pub(super) const MAX_BLIND_LOOKS: u32 = 4;
-const BLIND_PAUSE: Duration = Duration::from_millis(500);
+/// How many looks in a row a run ends on that could not read everything or want a step that is not in the
+/// approved plan, and the pause between them.
+pub(super) const MAX_DOUBTFUL_LOOKS: u32 = 4;
+const DOUBTFUL_PAUSE: Duration = Duration::from_millis(500);
 
 /// What the loop does next.
 #[derive(Debug, PartialEq)]
@@ -38,11 +39,30 @@ pub(super) struct State<'a> {
     /// Whether the last step was not done because somebody else was at work.
     pub(super) met_others: bool,
     pub(super) since_effect: Option<Duration>,
-    /// What this look could not read, the first of it; and how many such looks there were in a row.
+    /// What this look could not read, the first of it.
     pub(super) unread: Option<&'a str>,
-    pub(super) blind_looks: u32,
+    pub(super) looks: Looks,
     /// Whether there is an audit log to write effects into.
     pub(super) may_act: bool,
+}
+
+/// How many looks there were in a row, this one with them, that a run should not end on at once: what they
+/// saw may be over in a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Looks {
+    /// That could not read everything.
+    pub(super) blind: u32,
+    /// That want a step which is not in the approved plan, as one for a container that is just starting.
+    pub(super) unapproved: u32,
+}
+
+impl Looks {
+    pub(super) fn and(self, is_blind: bool, guarded: &[Guarded], options: &RecoverOptions) -> Self {
+        let is_unapproved = matches!(first_effect(guarded), Effect::Allowed(decision)
+            if options.approved.as_ref().is_some_and(|plan| !plan.allows(&decision.action)));
+        let count = |looks: u32, more: bool| if more { looks.saturating_add(1) } else { 0 };
+        Self { blind: count(self.blind, is_blind), unapproved: count(self.unapproved, is_unapproved) }
+    }
 }
 
 /// Chooses the next step.
@@ -63,7 +83,7 @@ pub(super) fn next(state: &State<'_>, options: &RecoverOptions) -> Next {
         });
     }
     let next = match first_effect(state.guarded) {
-        Effect::Allowed(decision) => approve(decision, state.steps, options),
+        Effect::Allowed(decision) => approve(decision, state, options),
         Effect::Cooling => wait(state, options, Some(Duration::from_secs(1))),
         Effect::Unproven | Effect::None => wait(state, options, None),
     };
@@ -135,10 +155,10 @@ fn wait(state: &State<'_>, options: &RecoverOptions, cooling: Option<Duration>) 
 /// Ends the run, unless what this look could not read may be read by the next.
 fn stop(ending: Ending, state: &State<'_>, options: &RecoverOptions) -> Next {
     let Some(unread) = state.unread else { return Next::Stop(ending) };
-    if state.blind_looks < MAX_BLIND_LOOKS {
-        return Next::Wait(BLIND_PAUSE.max(options.poll));
+    if state.looks.blind < MAX_DOUBTFUL_LOOKS {
+        return Next::Wait(DOUBTFUL_PAUSE.max(options.poll));
     }
-    let unread = format!("; not readable in {} looks: {unread}", state.blind_looks);
+    let unread = format!("; not readable in {} looks: {unread}", state.looks.blind);
     Next::Stop(match ending {
         Ending::Refused { reason } => Ending::Refused { reason: reason + &unread },
         Ending::Escalated { reason } => Ending::Escalated { reason: reason + &unread },
@@ -147,12 +167,15 @@ fn stop(ending: Ending, state: &State<'_>, options: &RecoverOptions) -> Next {
 }
 
 /// Lets a decision pass when it is part of the approved plan and the run has not done too much.
-fn approve(decision: &Decision, steps: &[DoneStep], options: &RecoverOptions) -> Next {
-    if steps.len() >= MAX_EFFECTS {
+fn approve(decision: &Decision, state: &State<'_>, options: &RecoverOptions) -> Next {
+    if state.steps.len() >= MAX_EFFECTS {
         let reason = format!("{MAX_EFFECTS} effects did not make the node healthy");
         return Next::Stop(Ending::Escalated { reason });
     }
     match &options.approved {
+        Some(plan) if !plan.allows(&decision.action) && state.looks.unapproved < MAX_DOUBTFUL_LOOKS => {
+            Next::Wait(DOUBTFUL_PAUSE.max(options.poll))
+        }
         Some(plan) if !plan.allows(&decision.action) => Next::Stop(Ending::Refused {
             reason: format!(
                 "{} is not part of the approved plan {}; make a new plan",

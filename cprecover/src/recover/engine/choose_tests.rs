@@ -39,7 +39,7 @@ fn choose(guarded: &[Guarded], steps: &[DoneStep]) -> Next {
         met_others: false,
         since_effect: None,
         unread: None,
-        blind_looks: 0,
+        looks: Looks::default(),
         may_act: true,
     };
     next(&state, &RecoverOptions::default())
@@ -119,7 +119,7 @@ fn a_run_ends() {
         met_others: true,
         since_effect: None,
         unread: None,
-        blind_looks: 0,
+        looks: Looks::default(),
         may_act: true,
     };
     let busy = Ending::Busy { reason: "it survived".into() };
@@ -132,7 +132,7 @@ fn a_run_ends() {
         met_others: false,
         since_effect: None,
         unread: None,
-        blind_looks: 0,
+        looks: Looks::default(),
         may_act: false,
     };
     assert_eq!(next(&state, &RecoverOptions::default()), Next::Stop(Ending::DryRun));
@@ -149,7 +149,7 @@ fn a_pause_is_never_shorter_than_the_callers_own() {
         met_others: false,
         since_effect: None,
         unread: None,
-        blind_looks: 0,
+        looks: Looks::default(),
         may_act: true,
     };
     let pauses = [1, 4, 15].map(|seconds| {
@@ -170,16 +170,16 @@ fn one_look_that_could_not_read_everything_ends_no_run() {
             met_others: false,
             since_effect: None,
             unread,
-            blind_looks,
+            looks: Looks { blind: blind_looks, unapproved: 0 },
             may_act: true,
         };
         next(&state, &RecoverOptions::default())
     };
     let unread = Some("container runtime: no answer");
-    for looks in 1..MAX_BLIND_LOOKS {
-        assert_eq!(after(looks, unread), Next::Wait(BLIND_PAUSE));
+    for looks in 1..MAX_DOUBTFUL_LOOKS {
+        assert_eq!(after(looks, unread), Next::Wait(DOUBTFUL_PAUSE));
     }
-    let Next::Stop(Ending::Refused { reason }) = after(MAX_BLIND_LOOKS, unread) else { panic!("goes on") };
+    let Next::Stop(Ending::Refused { reason }) = after(MAX_DOUBTFUL_LOOKS, unread) else { panic!("goes on") };
     assert!(reason.contains("not readable in 4 looks: container runtime: no answer"), "{reason}");
     let Next::Stop(Ending::Refused { reason }) = after(0, None) else { panic!("goes on") };
     assert!(!reason.contains("not readable"), "{reason}");

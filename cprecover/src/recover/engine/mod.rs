@@ -12,7 +12,7 @@ mod undoing;
 
 use std::time::{Duration, Instant};
 
-use self::choose::{Next, State};
+use self::choose::{Looks, Next, State};
 pub use self::options::{Progress, RecoverOptions};
 #[cfg(test)]
 pub(super) use self::undoing::UNDO_TIMEOUT;
@@ -137,14 +137,14 @@ impl<'a> Engine<'a> {
         let mut report = Report { resumed, undone, ..begun_report(&round) };
         let mut last_effect: Option<Instant> = None;
         let mut met_others = false;
-        let mut blind_looks = 0_u32;
+        let mut looks = Looks::default();
         let mut ending = loop {
             if deadline.is_cancelled() && !round.verification.healthy {
                 // What a cancelled look did not see must not be acted on, nor reported as seen.
                 break Ending::Cancelled;
             }
-            blind_looks = if round.unread.is_some() { blind_looks.saturating_add(1) } else { 0 };
-            match self.next(&round, &report.steps, met_others, last_effect, blind_looks) {
+            looks = looks.and(round.unread.is_some(), &round.guarded, self.options);
+            match self.next(&round, &report.steps, met_others, last_effect, looks) {
                 Next::Stop(ending) => break ending,
                 Next::Wait(pause) => {
                     progress(Progress::Waiting(&round.verification));
@@ -161,7 +161,7 @@ impl<'a> Engine<'a> {
                     progress(Progress::Ended(&done));
                     last_effect = Some(self.clock.now());
                     self.waits.clear();
-                    blind_looks = 0;
+                    looks = Looks::default();
                     report.steps.push(done);
                 }
             }
@@ -243,7 +243,7 @@ impl<'a> Engine<'a> {
         steps: &[DoneStep],
         met_others: bool,
         last_effect: Option<Instant>,
-        blind_looks: u32,
+        looks: Looks,
     ) -> Next {
         let state = State {
             verification: &round.verification,
@@ -252,7 +252,7 @@ impl<'a> Engine<'a> {
             met_others,
             since_effect: last_effect.map(|at| self.clock.now().duration_since(at)),
             unread: round.unread.as_deref(),
-            blind_looks,
+            looks,
             may_act: self.log.is_some(),
         };
         choose::next(&state, self.options)

@@ -22,7 +22,8 @@ pub struct RecoverOptions {
     pub consents: Vec<Consent>,
     /// Agrees to steps on an etcd member whose data could be saved first, but saving failed.
     pub accept_unsaved_member: bool,
-    /// Only steps of this plan are done, on its node and by its policy; anything else ends the run.
+    /// Only steps of this plan are done, on its node and by its policy. Another step, when four looks in a
+    /// row want it, ends the run.
     pub approved: Option<Plan>,
 }
 
