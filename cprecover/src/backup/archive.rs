@@ -110,7 +110,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         index: &[u8],
         feed: impl FnOnce(&mut dyn FnMut(&Entry, &mut dyn Read) -> Result<()>) -> Result<()>,
     ) -> Result<Snapshot> {
-        let snapshots = self.store.folder(SNAPSHOTS)?;
+        let snapshots = self.own(SNAPSHOTS)?;
         let id = &snapshot.id;
         if snapshots.stat(id.as_str())?.is_some() {
             let same = self.load(id).is_ok_and(|known| known.sha256 == Digest::of(index));

@@ -13,7 +13,7 @@ use super::fs::{Attributes, Content as _, Look as _, Names as _, Xattrs};
 use super::group::Layout;
 use super::restore::{InstallOptions, NewFile, RestoreOptions, Selection};
 use super::snapshot::{CreateOptions, NodePath, SnapshotId};
-use super::vault::{HELD_PREFIX, SYNC_EACH_UP_TO, Vault};
+use super::vault::{HELD_PREFIX, SYNC_EACH_UP_TO, Seen, Vault};
 use super::{HeldState, Retention};
 use crate::error::Result;
 use crate::node::NodeOptions;
@@ -62,6 +62,7 @@ pub(super) fn vault(fs: &Simulated, now_s: u64, sync_each_up_to: usize) -> Resul
         owner: (0, 0),
         now: Duration::from_secs(now_s),
         sync_each_up_to,
+        seen: Seen::default(),
     })
 }
 

@@ -80,7 +80,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         sources: &[Source],
         deadline: &Deadline,
     ) -> Result<Snapshot> {
-        let snapshots = self.store.folder(SNAPSHOTS)?;
+        let snapshots = self.own(SNAPSHOTS)?;
         let ids = counted(self.ids()?);
         let newest = ids.iter().rev().find_map(|id| self.load(id).ok());
         let last_id = ids.last().cloned();

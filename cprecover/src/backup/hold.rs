@@ -353,11 +353,11 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     fn write_held(&self, record: &HeldRecord) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(record)
             .map_err(|source| Error::with_source(ErrorKind::Internal, "record does not serialise", source))?;
-        self.store.folder(HELD)?.replace(&format!("{}.json", record.file), &bytes)
+        self.own(HELD)?.replace(&format!("{}.json", record.file), &bytes)
     }
 
     pub(super) fn drop_held(&self, file: &str, sync: bool) -> Result<()> {
-        let held = self.store.folder(HELD)?;
+        let held = self.own(HELD)?;
         held.remove_if_any(format!("{file}.json"))?;
         if sync { held.sync() } else { Ok(()) }
     }

@@ -139,12 +139,12 @@ impl<F: FileSystem> Vault<'_, F> {
         let bytes = serde_json::to_vec(record).map_err(|source| {
             Error::with_source(ErrorKind::Internal, "journal record does not serialise", source)
         })?;
-        self.store.folder(JOURNAL)?.replace(name, &bytes)
+        self.own(JOURNAL)?.replace(name, &bytes)
     }
 
     /// Removes a record; durably only when `sync` says so.
     pub(super) fn remove_record(&self, name: &str, sync: bool) -> Result<()> {
-        let journal = self.store.folder(JOURNAL)?;
+        let journal = self.own(JOURNAL)?;
         journal.remove_if_any(name)?;
         if sync { journal.sync() } else { Ok(()) }
     }

@@ -11,7 +11,7 @@ use super::fs::simulated::{Event, Simulated};
 use super::group::Layout;
 use super::restore::{InstallOptions, NewFile, RestoreOptions, Selection};
 use super::snapshot::{CreateOptions, Snapshot, SnapshotId};
-use super::vault::{SYNC_EACH_UP_TO, Vault};
+use super::vault::{SYNC_EACH_UP_TO, Seen, Vault};
 use super::{Damage, Group};
 use crate::error::Result;
 use crate::model::Component;
@@ -61,6 +61,7 @@ impl MemoryNode {
             owner: (0, 0),
             now,
             sync_each_up_to: SYNC_EACH_UP_TO,
+            seen: Seen::default(),
         })
     }
 

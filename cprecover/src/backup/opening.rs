@@ -9,7 +9,7 @@ use super::Store;
 use super::fs::Names as _;
 use super::fs::linux::Linux;
 use super::fs::place::Place;
-use super::vault::{SYNC_EACH_UP_TO, Vault};
+use super::vault::{SYNC_EACH_UP_TO, Seen, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::NodeOptions;
 use crate::sys::Deadline;
@@ -65,6 +65,7 @@ impl Store {
             owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             now: self.clock.unix(),
             sync_each_up_to: SYNC_EACH_UP_TO,
+            seen: Seen::default(),
         })
     }
 

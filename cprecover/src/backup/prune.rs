@@ -205,7 +205,7 @@ impl<F: FileSystem> Vault<'_, F> {
 
     /// Renames first, durably, so that no crash leaves half a snapshot under its name.
     fn remove_snapshots(&self, removed: &[SnapshotId]) -> Result<()> {
-        let snapshots = self.store.folder(SNAPSHOTS)?;
+        let snapshots = self.own(SNAPSHOTS)?;
         for id in removed {
             snapshots.rename(id.as_str(), &snapshots, format!("{GONE}{id}"), Rename::NoReplace)?;
         }

@@ -7,7 +7,7 @@ use super::restore::{Recovered, RecoveredOutcome};
 use super::snapshot::NodePath;
 use super::stage::{give_back, remove_made, remove_staged, swap, sweep};
 use super::transaction::Folders;
-use super::vault::{BUFFER, HELD, HELD_PREFIX, JOURNAL, NEW, OURS, Vault};
+use super::vault::{BUFFER, HELD, HELD_PREFIX, JOURNAL, NEW, OURS, SNAPSHOTS, Vault};
 use crate::error::{ErrorKind, Result};
 
 /// How far a step has come.
@@ -27,22 +27,29 @@ enum Progress {
 impl<F: FileSystem> Vault<'_, F> {
     /// Reports whether [`Vault::recover`] might have something to do; reads only.
     pub(super) fn has_pending(&self) -> Result<bool> {
-        for name in [JOURNAL, HELD, super::vault::SNAPSHOTS] {
+        if self.is_pending_in_store()? {
+            return Ok(true);
+        }
+        self.is_pending_beside_manifests().or_else(|error| {
+            // Snapshots must stay readable when the manifests folder is not; every change tells why.
+            tracing::warn!(%error, "cannot look for left-overs");
+            Ok(false)
+        })
+    }
+
+    fn is_pending_in_store(&self) -> Result<bool> {
+        for name in [JOURNAL, HELD, SNAPSHOTS] {
             let Some(part) = self.part(name)? else { continue };
-            let dot_only = name == super::vault::SNAPSHOTS;
+            let dot_only = name == SNAPSHOTS;
             if part.list()?.iter().any(|name| !dot_only || name.as_encoded_bytes().starts_with(b".")) {
                 return Ok(true);
             }
         }
-        let manifests = match self.root.folder_if_any(&self.layout.manifests) {
-            Ok(Some(manifests)) => manifests,
-            Ok(None) => return Ok(false),
-            // Snapshots must stay readable when the manifests folder is not; every change tells why.
-            Err(error) => {
-                tracing::warn!(%error, "cannot look for left-overs");
-                return Ok(false);
-            }
-        };
+        Ok(false)
+    }
+
+    fn is_pending_beside_manifests(&self) -> Result<bool> {
+        let Some(manifests) = self.root.folder_if_any(&self.layout.manifests)? else { return Ok(false) };
         Ok(manifests.list()?.iter().any(|name| {
             let name = name.as_encoded_bytes();
             name.starts_with(OURS.as_bytes()) && !name.starts_with(HELD_PREFIX.as_bytes())
@@ -51,7 +58,7 @@ impl<F: FileSystem> Vault<'_, F> {
 
     /// Ends everything that is half done; the store must be locked.
     pub(super) fn recover(&self) -> Result<Vec<Recovered>> {
-        if !self.check_format()? {
+        if !self.check_format()? || !(self.is_pending_in_store()? || self.is_pending_beside_manifests()?) {
             return Ok(Vec::new());
         }
         let mut recovered = Vec::new();

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::fs::FileSystem;
@@ -64,6 +65,27 @@ pub(super) struct Vault<'f, F: FileSystem> {
     pub(super) now: Duration,
     /// [`SYNC_EACH_UP_TO`], but for tests.
     pub(super) sync_each_up_to: usize,
+    pub(super) seen: Seen<'f, F>,
+}
+
+/// What one call has found of the store's own folders, so that it is not looked up again.
+pub(super) struct Seen<'f, F: FileSystem> {
+    /// Set when the format was read and is this version's.
+    format: OnceLock<()>,
+    snapshots: OnceLock<Place<'f, F>>,
+    held: OnceLock<Place<'f, F>>,
+    journal: OnceLock<Place<'f, F>>,
+}
+
+impl<F: FileSystem> Default for Seen<'_, F> {
+    fn default() -> Self {
+        Self {
+            format: OnceLock::new(),
+            snapshots: OnceLock::new(),
+            held: OnceLock::new(),
+            journal: OnceLock::new(),
+        }
+    }
 }
 
 /// A snapshot's index together with the digest of its bytes.
@@ -79,12 +101,16 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         struct Format {
             schema: String,
         }
+        if self.seen.format.get().is_some() {
+            return Ok(true);
+        }
         let Some(bytes) = self.store.read_if_any(FORMAT, 4096)? else { return Ok(false) };
         let path = self.store.path.join(FORMAT);
         let format: Format = serde_json::from_slice(&bytes).map_err(|source| {
             Error::with_source(ErrorKind::Corrupt, format!("store {} is damaged", path.display()), source)
         })?;
         if format.schema == FORMAT_SCHEMA {
+            self.seen.format.get_or_init(|| ());
             return Ok(true);
         }
         Err(Error::new(
@@ -111,7 +137,22 @@ impl<'f, F: FileSystem> Vault<'f, F> {
 
     /// Opens one of the store's folders; `None` before the first write.
     pub(super) fn part(&self, name: &str) -> Result<Option<Place<'f, F>>> {
-        self.store.folder_if_any(name)
+        let seen = match name {
+            SNAPSHOTS => &self.seen.snapshots,
+            HELD => &self.seen.held,
+            JOURNAL => &self.seen.journal,
+            _ => return self.store.folder_if_any(name),
+        };
+        if let Some(place) = seen.get() {
+            return Ok(Some(place.clone()));
+        }
+        let found = self.store.folder_if_any(name)?;
+        Ok(found.map(|place| seen.get_or_init(|| place).clone()))
+    }
+
+    /// Opens one of the store's folders, which must be there.
+    pub(super) fn own(&self, name: &str) -> Result<Place<'f, F>> {
+        self.part(name)?.map_or_else(|| self.store.folder(name), Ok)
     }
 
     /// Lists the ids of the snapshots, oldest first.

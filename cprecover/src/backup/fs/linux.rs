@@ -209,7 +209,8 @@ impl Content for Linux {
 
     fn set_attributes(&self, of: &Self::Handle, attributes: &Attributes) -> io::Result<()> {
         let now = stat_of(&sys::fstat(of)?);
-        if (now.uid, now.gid) != (attributes.uid, attributes.gid) {
+        let is_given = (now.uid, now.gid) != (attributes.uid, attributes.gid);
+        if is_given {
             sys::fchown(of, Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))?;
         }
         // After chown, which drops capabilities, and before chmod, which an ACL would otherwise undo.
@@ -220,7 +221,10 @@ impl Content for Linux {
                 other => other?,
             }
         }
-        if sys::fstat(of)?.st_mode & 0o7777 != attributes.mode {
+        // Both may have changed the mode.
+        let is_stale = is_given || !attributes.xattrs.is_empty();
+        let mode = if is_stale { stat_of(&sys::fstat(of)?).mode } else { now.mode };
+        if mode != attributes.mode {
             sys::fchmod(of, Mode::from_raw_mode(attributes.mode))?;
         }
         Ok(sys::futimens(of, &timestamps(attributes.modified))?)
@@ -321,7 +325,7 @@ impl Durable for Linux {
             }
         };
         let at_once = match work {
-            Work::Compute => self.workers.min(cores()),
+            Work::Compute => self.workers.min(count.div_ceil(SHARE)).min(cores()),
             // To start a thread takes about as long as one such wait on a fast disk.
             Work::Wait => self.workers.min(count.div_ceil(2)),
         };
@@ -361,6 +365,9 @@ fn cores() -> usize {
     let set = rustix::thread::sched_getaffinity(None);
     set.map_or(1, |set| usize::try_from(set.count()).unwrap_or(1))
 }
+
+/// So many small files take one thread about as long as it takes to start another.
+const SHARE: usize = 8;
 
 /// Two ticks at 100 Hz, the slowest that kernels are built with.
 const TICKS: Duration = Duration::from_millis(20);
