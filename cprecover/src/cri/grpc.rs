@@ -80,8 +80,8 @@ impl RuntimeView for GrpcRuntime {
         let status = answer.status.ok_or_else(|| {
             Error::new(ErrorKind::Peer, format!("{what}: the runtime answered without a status"))
         })?;
-        let info = answer.info.get("info").map(|text| VerboseInfo::from_json(text)).unwrap_or_default();
-        Ok(detail(status, &info))
+        let mut info = answer.info;
+        Ok(detail(status, info.remove("info")))
     }
 }
 
@@ -144,7 +144,8 @@ fn gone_is_done(result: Result<()>) -> Result<()> {
     }
 }
 
-fn detail(status: wire::ContainerStatus, info: &VerboseInfo) -> ContainerDetail {
+fn detail(status: wire::ContainerStatus, verbose: Option<String>) -> ContainerDetail {
+    let info = verbose.as_deref().map(VerboseInfo::from_json).unwrap_or_default();
     let state = ContainerState::from_wire(status.state);
     let known = |nanos: i64| (nanos > 0).then_some(UnixNanos(nanos));
     ContainerDetail {
@@ -158,6 +159,7 @@ fn detail(status: wire::ContainerStatus, info: &VerboseInfo) -> ContainerDetail 
         cgroups_path: info.cgroups_path(),
         argv: info.argv(),
         log_path: filled(status.log_path).map(Into::into),
+        verbose,
         state,
     }
 }

@@ -243,6 +243,10 @@ pub struct ContainerDetail {
     pub argv: Option<Vec<String>>,
     /// Its log file, a path on the node.
     pub log_path: Option<PathBuf>,
+    /// What the runtime adds to a verbose status (`info["info"]`), JSON as it wrote it; never serialised, since
+    /// it has the container's environment.
+    #[serde(skip)]
+    pub verbose: Option<String>,
 }
 
 /// Everything that the runtime lists at one moment.

@@ -50,6 +50,8 @@ pub fn container_detail(bytes: &[u8]) -> Result<ContainerDetail> {
         })?,
     };
     let state = container_state(&status.state);
+    let verbose = info.is_object().then(|| info.to_string());
+    let info = VerboseInfo::from_value(info);
     Ok(ContainerDetail {
         id: ContainerId::new(status.id),
         pid: info.pid(state),
@@ -61,6 +63,7 @@ pub fn container_detail(bytes: &[u8]) -> Result<ContainerDetail> {
         cgroups_path: info.cgroups_path(),
         argv: info.argv(),
         log_path: filled(status.log_path).map(Into::into),
+        verbose,
         state,
     })
 }
@@ -129,6 +132,10 @@ impl VerboseInfo {
     #[cfg(feature = "cri")]
     pub(super) fn from_json(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
+    }
+
+    fn from_value(value: serde_json::Value) -> Self {
+        serde_json::from_value(value).unwrap_or_default()
     }
 
     /// Returns the pid of a running container; that of an ended one may be someone else's by now.
@@ -247,7 +254,7 @@ enum OneOrMany {
 struct Inspected {
     status: StatusItem,
     #[serde(default)]
-    info: VerboseInfo,
+    info: serde_json::Value,
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::facts::PodFacts;
 use super::sources::{CertificateSource, EtcdDataState, ManifestOrigin, ManifestSource, Sources};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Observed};
@@ -74,6 +75,16 @@ impl Sources {
         sources.etcd_data = Some(EtcdDataState::look(node, &data_dir));
         Ok(sources)
     }
+
+    /// Returns the components of which no manifest tells anything: none is there, or none can be read.
+    #[must_use]
+    pub fn silent(&self) -> Vec<Component> {
+        let told = |component: &Component| {
+            let mut manifests = self.manifests.iter().filter(|manifest| manifest.component == *component);
+            manifests.any(|manifest| PodFacts::of_manifest(manifest).is_ok())
+        };
+        Component::ALL.into_iter().filter(|component| !told(component)).collect()
+    }
 }
 
 impl EtcdDataState {
@@ -104,4 +115,26 @@ fn wal_bytes(dir: &Path) -> Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_silent_when_no_manifest_of_it_can_be_read() {
+        let etcd = include_bytes!("../../testdata/kubeadm-1.36/manifests/etcd.yaml");
+        let source = |component, origin, bytes: &[u8]| ManifestSource::new(component, origin, "x", bytes);
+        let mut sources = Sources::default();
+        assert_eq!(sources.silent(), Component::ALL);
+        sources.manifests = vec![
+            source(Component::Etcd, ManifestOrigin::Live, b"{"),
+            source(Component::Etcd, ManifestOrigin::LastKnownGood, etcd),
+            source(Component::KubeScheduler, ManifestOrigin::Live, b"{"),
+            source(Component::KubeApiserver, ManifestOrigin::LastKnownGood, etcd),
+        ];
+        let others: Vec<Component> =
+            Component::ALL.into_iter().filter(|component| *component != Component::Etcd).collect();
+        assert_eq!(sources.silent(), others);
+    }
 }

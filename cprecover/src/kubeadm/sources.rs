@@ -21,10 +21,10 @@ pub struct Sources {
     pub config: Option<(String, Vec<u8>)>,
     /// Manifests, surviving and last known good; of two for one component the first is believed.
     pub manifests: Vec<ManifestSource>,
-    /// Containers of the control plane that the runtime still knows, newest first.
+    /// Containers of the control plane that the runtime still knows, newest first
+    /// ([`RuntimeContainer::from_verbose_info`]).
     ///
-    /// Only a caller of this crate fills it ([`RuntimeContainer::from_verbose_info`]); neither
-    /// [`Sources::gather`] nor the engine asks the runtime for them.
+    /// [`Sources::gather`] reads the disk alone; the engine adds those of [`Sources::silent`] components.
     pub containers: Vec<RuntimeContainer>,
     /// Certificates of the PKI folder.
     pub certificates: Vec<CertificateSource>,

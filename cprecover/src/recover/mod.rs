@@ -17,6 +17,7 @@ mod lock;
 mod observation;
 mod observe;
 mod plan;
+mod ran;
 mod regeneration;
 mod report;
 mod run;

@@ -2,23 +2,43 @@
 
 use crate::backup::{Entry, Group, Store};
 use crate::error::{ErrorKind, Result};
-use crate::kubeadm::{self, Config, ManifestOrigin, ManifestSource, Reconstruction, Sources};
+use crate::kubeadm::{
+    self, Config, ManifestOrigin, ManifestSource, Reconstruction, RuntimeContainer, Sources,
+};
 use crate::model::{Component, Observed};
 use crate::node::NodeOptions;
 use crate::parse::yaml::MAX_DOCUMENT_BYTES;
+use crate::recover::host::Host;
 use crate::recover::observation::{BackupFact, RegenerationFact};
 use crate::recover::observe::backups::manifest;
-use crate::sys::{find_program, read_bounded};
+use crate::recover::ran;
+use crate::sys::{Deadline, find_program, read_bounded};
 
 /// The config that `cprecover regenerate capture` saves, among kubeadm's files.
 const CAPTURED: &str = "kubeadm-config.yaml";
 /// Files in which people keep the config that they gave kubeadm, below kubeadm's folder.
 const GIVEN: [&str; 2] = ["kubeadm.yaml", "kubeadm-init.yaml"];
 
-/// Gathers what lies on disk and in this node's own verified backups.
+/// As [`sources`], with what the node's runtime tells.
+pub(crate) fn sources_of(
+    host: &Host<'_>,
+    store: &Store,
+    backups: &[BackupFact],
+    deadline: &Deadline,
+) -> Result<Sources> {
+    sources(host.node, Some(store), backups, |components| ran::ask(host, components, deadline))
+}
+
+/// Gathers what lies on disk and in this node's own verified backups, and what `ran` of components of which
+/// neither has a manifest.
 ///
 /// What cannot be read of a backup tells nothing and hinders nothing: it may be of another component.
-pub(crate) fn sources(node: &NodeOptions, store: Option<&Store>, backups: &[BackupFact]) -> Result<Sources> {
+fn sources(
+    node: &NodeOptions,
+    store: Option<&Store>,
+    backups: &[BackupFact],
+    ran: impl FnOnce(&[Component]) -> Vec<RuntimeContainer>,
+) -> Result<Sources> {
     let mut sources = Sources::gather(node)?;
     for backup in backups.iter().filter(|backup| backup.is_good()) {
         let Some(store) = store else { break };
@@ -33,6 +53,7 @@ pub(crate) fn sources(node: &NodeOptions, store: Option<&Store>, backups: &[Back
         }
     }
     sources.config = saved_config(node, store)?;
+    sources.containers = ran(&sources.silent());
     Ok(sources)
 }
 
@@ -84,6 +105,7 @@ pub(crate) fn facts(
     lost: &[Component],
     store: Option<&Store>,
     backups: &[BackupFact],
+    ran: impl FnOnce(&[Component]) -> Vec<RuntimeContainer>,
 ) -> Vec<RegenerationFact> {
     if lost.is_empty() {
         return Vec::new();
@@ -93,7 +115,7 @@ pub(crate) fn facts(
         None => find_program(&node.root, "kubeadm"),
     };
     let result = program
-        .and_then(|_| sources(node, store, backups))
+        .and_then(|_| sources(node, store, backups, ran))
         .and_then(|sources| kubeadm::reconstruct(&sources));
     lost.iter()
         .map(|component| match &result {

@@ -3,7 +3,7 @@
 use cprecover::model::Component;
 use rustix::process::Signal;
 
-use super::node::{Node, Touched, kinds, letter, signal, wait};
+use super::node::{Node, Touched, json, kinds, letter, signal, wait};
 
 const OTHERS: [Component; 3] =
     [Component::KubeApiserver, Component::KubeControllerManager, Component::KubeScheduler];
@@ -93,6 +93,27 @@ fn all_manifests_lost_come_back_byte_for_byte_and_what_no_backup_holds_is_made_a
     assert_eq!(now, files);
     assert_eq!(node.touched(&["etc/kubernetes/pki"]), pki, "keys were touched");
     assert_eq!(stored(&node), keys, "what etcd stores is not what it was");
+}
+
+/// As in the outage: kubelet was stopped, so that the runtime still has the containers of the lost manifests.
+#[test]
+fn a_lost_manifest_of_which_there_is_no_copy_is_made_anew_as_its_container_ran() {
+    let node = Node::healthy();
+    let component = Component::KubeScheduler;
+    node.daemon("stop", "kubelet");
+    let file = node.read(component);
+    std::fs::remove_file(node.manifest(component)).expect("remove");
+    std::fs::remove_file(node.root.join("etc/kubernetes/kubeadm-config.yaml")).expect("remove");
+    std::fs::remove_dir_all(node.root.join("var/lib/cprecover")).expect("remove");
+    let others = |node: &Node| beside(node, component);
+    let before = others(&node);
+    let plan = json(&node.run(&["regenerate", "plan", component.as_str(), "-o", "json"]));
+    let origins = plan["reconstruction"]["fields"].to_string();
+    assert!(origins.contains("container of kube-scheduler"), "{origins}");
+    let report = node.recovers();
+    assert_eq!(kinds(&report)[0], "regenerate-component", "{report}");
+    assert_eq!(node.read(component), file);
+    assert_eq!(others(&node), before, "files were touched");
 }
 
 #[test]

@@ -170,7 +170,7 @@ pub(super) fn regenerate(
     }
     let store = Store::open(host.node)?;
     let backups = seen.backups.present().map(Vec::as_slice).unwrap_or_default();
-    let sources = regeneration::sources(host.node, Some(&store), backups)?;
+    let sources = regeneration::sources_of(host, &store, backups, deadline)?;
     let options = kubeadm::Options::default();
     let plan = kubeadm::plan(host.node, &[component], &sources, &options, host.commands, deadline)?;
     let acceptance = Acceptance {

@@ -22,7 +22,7 @@ pub fn plan_regeneration(
 ) -> Result<RegenerationPlan> {
     let store = Store::open_read_only(host.node)?;
     let backups = good_backups(host, &store, deadline)?;
-    let sources = regeneration::sources(host.node, Some(&store), &backups)?;
+    let sources = regeneration::sources_of(host, &store, &backups, deadline)?;
     kubeadm::plan(host.node, components, &sources, options, host.commands, deadline)
 }
 

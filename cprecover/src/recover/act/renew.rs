@@ -75,7 +75,7 @@ pub fn plan_renewal(
 ) -> Result<RenewalPlan> {
     let store = Store::open_read_only(host.node)?;
     let backups = good_backups(host, &store, deadline)?;
-    let sources = regeneration::sources(host.node, Some(&store), &backups)?;
+    let sources = regeneration::sources_of(host, &store, &backups, deadline)?;
     kubeadm::plan_renewal(host.node, paths, &sources, options, host.commands, deadline)
 }
 

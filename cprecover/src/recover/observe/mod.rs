@@ -16,8 +16,8 @@ use self::holders::Court;
 use super::cache::Cache;
 use super::host::Host;
 use super::observation::{BackupFact, ExpectedPod, Observation};
-use super::regeneration;
 use super::verification::Verification;
+use super::{ran, regeneration};
 use crate::backup::Store;
 use crate::cri::{self, Runtime, RuntimeInfo, RuntimeState, RuntimeView};
 use crate::diagnose::{Facts, HealthFact, LintFact, ManifestFact};
@@ -150,6 +150,13 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
         .map(|pod| pod.component)
         .filter(|component| is_lost(*component, &manifest_facts, known))
         .collect();
+    let ran = |components: &[Component]| match (view, &state) {
+        (Some(view), Observed::Present(state)) => {
+            ran::of(view, state, components, &deadline.at_most(RUNTIME_TIMEOUT))
+        }
+        _ => Vec::new(),
+    };
+    let regenerations = regeneration::facts(node, &lost, store.as_ref(), known, ran);
     let mut observation = Observation {
         node: name.unwrap_or_else(|| NodeName::new("")),
         at_unix_ms: host.unix_ms(),
@@ -167,7 +174,7 @@ pub(super) fn observe_again(host: &Host<'_>, cache: &mut Cache, deadline: &Deadl
             etcd_voters: etcd.voters,
             backups: known.iter().filter(|backup| backup.is_good()).map(|backup| backup.component).collect(),
         },
-        regenerations: regeneration::facts(node, &lost, store.as_ref(), known),
+        regenerations,
         pods,
         runtime_info,
         holders: judged,

@@ -154,7 +154,15 @@ pub(super) fn container_status(
 /// The keys are containerd's (`internal/cri/server/container_status.go`).
 fn verbose(id: &str, container: &ContainerRecord, cgroup: Option<String>) -> BTreeMap<String, String> {
     let pid = container.process.filter(|_| container.is_running()).map_or(0, |process| process.pid.get());
+    let envs: Vec<_> =
+        container.env.iter().map(|(key, value)| serde_json::json!({ "key": key, "value": value })).collect();
+    let mounts: Vec<_> = container
+        .mounts
+        .iter()
+        .map(|(inside, host)| serde_json::json!({ "container_path": inside, "host_path": host }))
+        .collect();
     let info = serde_json::json!({
+        "config": { "command": container.argv, "envs": envs, "mounts": mounts },
         "sandboxID": container.sandbox,
         "pid": pid,
         "removing": false,
