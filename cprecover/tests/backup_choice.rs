@@ -239,3 +239,24 @@ fn groups_are_named_alike_and_wrong_names_are_a_wrong_use() {
         assert_eq!(run(&rig, program, args).status.code(), Some(2), "{args}");
     }
 }
+
+/// What is missing of a node whose etcd is no static pod is not etcd's manifest, wherever that etcd runs.
+#[test]
+fn a_snapshot_tells_an_etcd_elsewhere_from_a_lost_one() {
+    let external = |edit: &dyn Fn(String) -> String, has_etcd: bool| {
+        let rig = Rig::new();
+        let api = std::fs::read_to_string(rig.manifest("kube-apiserver.yaml")).unwrap();
+        rig.write(&format!("{MANIFESTS}/kube-apiserver.yaml"), edit(api));
+        if !has_etcd {
+            std::fs::remove_file(rig.manifest("etcd.yaml")).unwrap();
+        }
+        rig.create(&[Group::Manifests]).has_external_etcd()
+    };
+    let unchanged = |text: String| text;
+    let other_hosts = |text: String| text.replace("https://127.0.0.1:2379", "https://10.0.0.9:2379");
+    let own_service = |text: String| text.replace("/pki/apiserver-etcd-client.crt", "/ssl/etcd/client.crt");
+    assert!(!external(&unchanged, false), "kubeadm's own, lost");
+    assert!(external(&other_hosts, false));
+    assert!(external(&own_service, false), "a service of its own on this host");
+    assert!(!external(&own_service, true));
+}

@@ -7,6 +7,7 @@ use super::number::of_number;
 use super::vault::Vault;
 use super::{Damage, Group, RestoreOptions, Selection, Snapshot, SnapshotId, Store};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kubeadm::is_stacked;
 use crate::model::Component;
 use crate::sys::Deadline;
 
@@ -35,16 +36,16 @@ impl Snapshot {
         Component::ALL.into_iter().filter(|component| self.manifest(*component).is_none()).collect()
     }
 
-    /// Reports whether its API server uses an etcd that does not run on the node.
-    ///
-    /// kubeadm gives the API server of a stacked member `https://127.0.0.1:2379` or `https://[::1]:2379` alone
-    /// (kubernetes `cmd/kubeadm/app/phases/controlplane/manifests.go`, `getAPIServerCommand`).
+    /// Reports whether its API server uses an etcd that is no static pod of the node: on other hosts, or a service
+    /// of its own on this one.
     #[must_use]
     pub fn has_external_etcd(&self) -> bool {
         let view = self.manifest(Component::KubeApiserver).and_then(|entry| entry.view.as_ref());
-        let servers = view.and_then(|view| view.flags.iter().find(|(flag, _)| flag == "etcd-servers"));
-        let local = |url: &str| ["//127.", "//localhost", "//[::1]"].iter().any(|host| url.contains(host));
-        servers.is_some_and(|(_, urls)| !urls.split(',').any(local))
+        let Some(view) = view.filter(|_| self.manifest(Component::Etcd).is_none()) else { return false };
+        let flag = |name: &str| {
+            view.flags.iter().rev().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str())
+        };
+        flag("etcd-servers").is_some() && !is_stacked(flag)
     }
 
     /// Reports whether it is of `node`; `None` where one of the two is not known.

@@ -44,7 +44,6 @@ pub use checks::{Check, CheckOutcome};
 pub use compare::{ComponentDiff, Difference, compare};
 pub use config::{Arg, ComponentSettings, Config, EnvVar, Etcd, ExternalEtcd, HostPathMount, LocalEtcd};
 pub use defaults::{command_line, default_arguments};
-#[cfg(feature = "probe")]
 pub(crate) use etcd::is_stacked;
 pub use kubectl::Kubectl;
 pub use origin::{Conflict, Origin, OriginatedField, Unknown};
