@@ -193,6 +193,11 @@
 #define CPR_ACCEPT_WITHOUT_COMPARISON 16
 
 /*
+ A healthy member has just removed this etcd member and added it again: it may start without data.
+ */
+#define CPR_REGENERATE_ETCD_MEMBER_JUST_ADDED 32
+
+/*
  Every folder that nobody knows.
  */
 #define CPR_PODS_ALL_LEFTOVER 1
@@ -482,6 +487,34 @@ typedef struct cpr_recover_options {
      */
     uint64_t settle_ms;
 } cpr_recover_options;
+
+/*
+ What the caller knows of the node's kubeadm config.
+ */
+typedef struct cpr_regenerate_options {
+    /*
+     `CPR_REGENERATE_*`.
+     */
+    uint64_t flags;
+    /*
+     A kubeadm config (`InitConfiguration`, `ClusterConfiguration`), YAML, 1 MiB at most, that is believed
+     before all that is found on the node and in backups.
+     */
+    const char *config;
+    /*
+     Its length in bytes.
+     */
+    size_t config_len;
+    /*
+     Unknown values for which kubeadm's defaults are taken, knowingly: one a line, by the names that
+     `CPR_E_MISSING` tells (`scheduler.extraArgs`), 16 KiB at most.
+     */
+    const char *assume_defaults;
+    /*
+     Its length in bytes.
+     */
+    size_t assume_defaults_len;
+} cpr_regenerate_options;
 
 /*
  Gets an event as JSON (`cprecover.dev/event/v1`), UTF-8, not NUL-terminated, valid during the call only.
@@ -988,14 +1021,18 @@ cpr_status cpr_recover(struct cpr_node *node,
 void cpr_plan_free(struct cpr_plan *plan);
 
 /*
- Renders the manifests of `components` (`CPR_ETCD`, ...) with the node's kubeadm into a staging folder;
- nothing live is touched. Takes 2 min at most unless `call` says otherwise. `*regeneration` is freed
- with `cpr_regeneration_free`.
+ Renders the manifests of `components_wanted` (`CPR_ETCD`, ...) with the node's kubeadm into a staging
+ folder; nothing live is touched. Takes 2 min at most unless `call` says otherwise. `*regeneration` is
+ freed with `cpr_regeneration_free`.
 
- Errors: `CPR_E_MISSING` when values are not known, `CPR_E_PEER` when kubeadm fails, ...
+ Errors: `CPR_E_MISSING` when values are not known; the message names them, and each is either in
+ `options.config` or named in `options.assume_defaults` next time. `CPR_E_LIMIT` when one of these is too
+ large, `CPR_E_INVALID` when the config is none, `CPR_E_PEER` when kubeadm fails, ...
  */
 cpr_status cpr_regenerate_plan(const struct cpr_node *node,
                                uint64_t components_wanted,
+                               const struct cpr_regenerate_options *options,
+                               size_t options_size,
                                const struct cpr_call *call,
                                size_t call_size,
                                struct cpr_regeneration **regeneration,

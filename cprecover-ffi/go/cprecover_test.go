@@ -184,7 +184,7 @@ func TestObservePlanAndDryRun(t *testing.T) {
 	if _, err := node.Terminate(ctx, Port{Number: 1}, Process{PID: 1, StartTicks: 1}, true); err == nil {
 		t.Fatal("pid 1 holds no port")
 	}
-	if _, err := node.PlanRegeneration(ctx, 0); !errors.Is(err, ErrArgument) {
+	if _, err := node.PlanRegeneration(ctx, 0, RegenerateOptions{}); !errors.Is(err, ErrArgument) {
 		t.Fatalf("no components: %v", err)
 	}
 }

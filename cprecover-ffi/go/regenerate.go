@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"runtime"
+	"strings"
 	"unsafe"
 )
 
@@ -21,11 +22,28 @@ type Acceptance struct {
 	WithoutComparison bool
 }
 
-// PlanRegeneration renders manifests with the node's kubeadm; nothing live is touched.
-func (n *Node) PlanRegeneration(ctx context.Context, components Components) (*Regeneration, error) {
+// RegenerateOptions is what the caller knows of the node's kubeadm config; the zero value is nothing.
+type RegenerateOptions struct {
+	// Config is a kubeadm config (InitConfiguration, ClusterConfiguration; YAML, 1 MiB at most) that is believed
+	// before all that is found on the node and in backups.
+	Config []byte
+	// AssumeDefaults names unknown values for which kubeadm's defaults are taken, knowingly, as ErrMissing names
+	// them: "scheduler.extraArgs".
+	AssumeDefaults []string
+	// EtcdMemberJustAdded says that a healthy member has just removed this etcd member and added it again: it may
+	// start without data.
+	EtcdMemberJustAdded bool
+}
+
+// PlanRegeneration renders manifests with the node's kubeadm; nothing live is touched. Values that are not known
+// are ErrMissing, whose message names them.
+func (n *Node) PlanRegeneration(ctx context.Context, components Components, options RegenerateOptions) (*Regeneration, error) {
+	config, configLen := borrowed(options.Config)
+	assumed, assumedLen := chars(strings.Join(options.AssumeDefaults, "\n"))
+	flags := flag(options.EtcdMemberJustAdded, C.CPR_REGENERATE_ETCD_MEMBER_JUST_ADDED)
 	var plan *C.cpr_regeneration
 	if err := n.make(ctx, func(node *C.cpr_node, call C.go_call, err **C.cpr_error) C.cpr_status {
-		return C.go_regenerate_plan(node, C.uint64_t(components), call, &plan, err)
+		return C.go_regenerate_plan(node, C.uint64_t(components), flags, config, configLen, assumed, assumedLen, call, &plan, err)
 	}); err != nil {
 		return nil, err
 	}

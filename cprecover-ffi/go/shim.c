@@ -151,10 +151,17 @@ cpr_status go_watch(const cpr_node *node, const cpr_policy *policy, uint64_t fla
     return cpr_watch(node, policy, &options, sizeof options, &c, sizeof c, err);
 }
 
-cpr_status go_regenerate_plan(const cpr_node *node, uint64_t components, go_call call, cpr_regeneration **plan,
-                              cpr_error **err) {
+cpr_status go_regenerate_plan(const cpr_node *node, uint64_t components, uint64_t flags, GO_BYTES(config),
+                              GO_BYTES(assume_defaults), go_call call, cpr_regeneration **plan, cpr_error **err) {
+    cpr_regenerate_options options;
     cpr_call c = call_of(call);
-    return cpr_regenerate_plan(node, components, &c, sizeof c, plan, err);
+    memset(&options, 0, sizeof options);
+    options.flags = flags;
+    options.config = config;
+    options.config_len = config_len;
+    options.assume_defaults = assume_defaults;
+    options.assume_defaults_len = assume_defaults_len;
+    return cpr_regenerate_plan(node, components, &options, sizeof options, &c, sizeof c, plan, err);
 }
 
 cpr_status go_regenerate_apply(cpr_node *node, const cpr_regeneration *plan, uint64_t flags, go_call call,

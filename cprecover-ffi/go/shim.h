@@ -34,8 +34,8 @@ cpr_status go_recover(cpr_node *node, const cpr_policy *policy, uint64_t flags, 
                       cpr_buf *report, cpr_error **err);
 cpr_status go_watch(const cpr_node *node, const cpr_policy *policy, uint64_t flags, uint64_t every_ms, uint32_t sick_after,
                     uint32_t recoveries_per_hour, uintptr_t event, go_call call, cpr_error **err);
-cpr_status go_regenerate_plan(const cpr_node *node, uint64_t components, go_call call, cpr_regeneration **plan,
-                              cpr_error **err);
+cpr_status go_regenerate_plan(const cpr_node *node, uint64_t components, uint64_t flags, GO_BYTES(config),
+                              GO_BYTES(assume_defaults), go_call call, cpr_regeneration **plan, cpr_error **err);
 cpr_status go_regenerate_apply(cpr_node *node, const cpr_regeneration *plan, uint64_t flags, go_call call,
                                cpr_buf *json, cpr_error **err);
 cpr_status go_pods_list(const cpr_node *node, go_call call, cpr_buf *json, cpr_error **err);

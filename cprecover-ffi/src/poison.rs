@@ -110,7 +110,7 @@ fn rows() -> impl IntoIterator<Item = Row> {
         cpr_plan_apply("cpr_plan") = |w, b, e| cpr_plan_apply(w.good.node, w.bad.plan, null(), 0, null(), 0, b, e);
         cpr_recover("cpr_node") = |w, b, e| cpr_recover(w.bad.node, null(), null(), 0, null(), 0, b, e);
         cpr_recover("cpr_policy") = |w, b, e| cpr_recover(w.good.node, w.bad.policy, null(), 0, null(), 0, b, e);
-        cpr_regenerate_plan("cpr_node") = |w, _b, e| { let mut r = null_mut(); cpr_regenerate_plan(w.bad.node, 1, null(), 0, &raw mut r, e) };
+        cpr_regenerate_plan("cpr_node") = |w, _b, e| { let mut r = null_mut(); cpr_regenerate_plan(w.bad.node, 1, null(), 0, null(), 0, &raw mut r, e) };
         cpr_regenerate_apply("cpr_node") = |w, b, e| cpr_regenerate_apply(w.bad.node, null(), 0, null(), 0, b, e);
         cpr_watch("cpr_node") = |w, _b, e| cpr_watch(w.bad.node, null(), null(), 0, null(), 0, e);
         cpr_watch("cpr_policy") = |w, _b, e| cpr_watch(w.good.node, w.bad.policy, null(), 0, null(), 0, e);

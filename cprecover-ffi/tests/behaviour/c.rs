@@ -8,7 +8,7 @@ use cprecover_ffi::*;
 use serde_json::Value;
 
 use crate::schema::keep;
-use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore, Trust};
+use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Regenerate, Restore, Trust};
 
 /// The library behind its header.
 pub(crate) struct C {
@@ -83,7 +83,7 @@ fn component(name: &str) -> u64 {
 }
 
 /// A handle that is freed.
-struct Owned<T>(*mut T, extern "C" fn(*mut T));
+pub(crate) struct Owned<T>(*mut T, extern "C" fn(*mut T));
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
@@ -168,10 +168,27 @@ impl C {
         })
     }
 
-    fn regeneration(&self, name: &str) -> Result<Owned<cpr_regeneration>, Failed> {
+    fn regeneration(&self, name: &str, given: Regenerate<'_>) -> Result<Owned<cpr_regeneration>, Failed> {
+        let flags = if given.etcd_member_just_added { CPR_REGENERATE_ETCD_MEMBER_JUST_ADDED } else { 0 };
+        self.regeneration_with(name, given, flags)
+    }
+
+    /// Also with flags that only C can say.
+    pub(crate) fn regeneration_with(
+        &self,
+        name: &str,
+        given: Regenerate<'_>,
+        flags: u64,
+    ) -> Result<Owned<cpr_regeneration>, Failed> {
+        let (config, config_len) = chars(given.config);
+        let names = given.assume_defaults.join("\n");
+        let (assume_defaults, assume_defaults_len) = chars(&names);
+        let options =
+            cpr_regenerate_options { flags, config, config_len, assume_defaults, assume_defaults_len };
         // SAFETY: all arguments are live for the call.
         Owned::made(cpr_regeneration_free, |plan, error| unsafe {
-            cpr_regenerate_plan(self.node, component(name), null(), 0, plan, error)
+            let size = size_of_val(&options);
+            cpr_regenerate_plan(self.node, component(name), &raw const options, size, null(), 0, plan, error)
         })
     }
 
@@ -398,14 +415,14 @@ impl Cprecover for C {
         done.map(|()| told.0)
     }
 
-    fn plan_regeneration(&self, component: &str) -> Answer {
-        let plan = self.regeneration(component)?;
+    fn plan_regeneration(&self, component: &str, given: Regenerate<'_>) -> Answer {
+        let plan = self.regeneration(component, given)?;
         // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("regeneration-plan", |buf, error| unsafe { cpr_regeneration_json(plan.0, buf, error) })
     }
 
     fn regenerate(&self, component: &str) -> Answer {
-        let plan = self.regeneration(component)?;
+        let plan = self.regeneration(component, Regenerate::default())?;
         // SAFETY: every pointer is live for the call, and the lengths are those of what they point to.
         answer("regeneration", |buf, error| unsafe {
             let flags = CPR_ACCEPT_REGENERATED_CHANGES | CPR_ACCEPT_WITHOUT_COMPARISON;

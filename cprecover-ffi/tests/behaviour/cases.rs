@@ -6,13 +6,17 @@ use cprecover::policy::{LoadOptions, Policy, PolicyCache};
 use serde_json::{Value, json};
 
 use crate::node::{Broken, ETCD, Member, Site};
-use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore, Trust};
+pub(crate) use crate::regeneration::{
+    a_config_or_assumed_defaults_make_up_for_unknown_values, regeneration_needs_a_kubeadm,
+    the_callers_word_lets_an_added_etcd_member_start,
+};
+use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Regenerate, Restore, Trust};
 
-fn open<S: Cprecover>(site: &Site) -> S {
+pub(crate) fn open<S: Cprecover>(site: &Site) -> S {
     S::open(site.root(), "").expect("a node")
 }
 
-fn kind<T: std::fmt::Debug>(result: Result<T, Failed>) -> String {
+pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T, Failed>) -> String {
     let failed = result.expect_err("this must fail");
     assert!(!failed.message.is_empty() && !failed.message.contains('\n'), "one line: {}", failed.message);
     failed.kind
@@ -353,17 +357,6 @@ pub(crate) fn a_watch_tells_each_turn<S: Cprecover>() {
     assert_eq!(kind(node.watch(1, Bounds { cancelled: true, ..Bounds::usual() })), "cancelled");
 }
 
-pub(crate) fn regeneration_needs_a_kubeadm<S: Cprecover>() {
-    let site = Site::new();
-    let node = open::<S>(&site);
-    let failed = node.plan_regeneration("kube-scheduler").expect_err("no kubeadm below the root");
-    assert!(
-        ["not-found", "missing", "unsupported", "peer", "refused"].contains(&failed.kind.as_str()),
-        "{failed:?}"
-    );
-    assert_eq!(kind(node.regenerate("kube-scheduler")), failed.kind);
-}
-
 pub(crate) fn without_effects_there_is_no_audit_log<S: Cprecover>() {
     let site = Site::new();
     assert_eq!(kind(open::<S>(&site).audit()), "not-found");
@@ -449,7 +442,8 @@ pub(crate) fn the_drills_node_is_recovered<S: Cprecover>() {
     node.backup("after", false, Bounds::usual()).expect("a snapshot");
     node.verify("latest", Bounds::usual()).expect("a report");
     node.restore("latest", Restore::default()).expect("nothing differs");
-    let regeneration = node.plan_regeneration("kube-scheduler").expect("the drill has a kubeadm");
+    let regeneration =
+        node.plan_regeneration("kube-scheduler", Regenerate::default()).expect("the drill has a kubeadm");
     assert!(regeneration["objections"].is_array(), "{regeneration}");
     node.regenerate("kube-scheduler").expect("installed");
     pods_are_moved_aside_and_back(&node, broken.root());

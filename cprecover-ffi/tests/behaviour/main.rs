@@ -8,8 +8,11 @@
 
 mod c;
 mod cases;
+#[path = "../../../cprecover/tests/executable/mod.rs"]
+mod executable;
 mod native;
 mod node;
+mod regeneration;
 mod schema;
 mod surface;
 
@@ -50,6 +53,8 @@ on_every_surface!(
     a_dry_run_changes_nothing,
     a_watch_tells_each_turn,
     regeneration_needs_a_kubeadm,
+    a_config_or_assumed_defaults_make_up_for_unknown_values,
+    the_callers_word_lets_an_added_etcd_member_start,
     without_effects_there_is_no_audit_log,
     a_broken_audit_log_stops_everything,
     a_cancelled_call_ends,

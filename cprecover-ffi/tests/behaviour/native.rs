@@ -20,7 +20,7 @@ use cprecover::{Error, ErrorKind, NodeOptions};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Restore, Trust};
+use crate::surface::{Answer, Bounds, Cprecover, Failed, Process, Regenerate, Restore, Trust};
 
 /// The library, called as a Rust program calls it.
 pub(crate) struct Native {
@@ -94,9 +94,14 @@ impl Native {
         Ok(value(&engine.run(&deadline, &mut |_| {})?))
     }
 
-    fn regeneration(&self, name: &str) -> Result<RegenerationPlan, Failed> {
+    fn regeneration(&self, name: &str, given: Regenerate<'_>) -> Result<RegenerationPlan, Failed> {
         let wanted = [component(name)?];
-        Ok(plan_regeneration(&self.host(), &wanted, &Options::default(), &Bounds::usual().deadline())?)
+        let mut options = Options::default();
+        options.config =
+            (!given.config.is_empty()).then(|| ("the caller's config".to_owned(), given.config.into()));
+        options.assume_defaults = given.assume_defaults.iter().map(|&name| name.to_owned()).collect();
+        options.etcd_member_just_added = given.etcd_member_just_added;
+        Ok(plan_regeneration(&self.host(), &wanted, &options, &Bounds::usual().deadline())?)
     }
 }
 
@@ -260,15 +265,15 @@ impl Cprecover for Native {
         Ok(told)
     }
 
-    fn plan_regeneration(&self, component: &str) -> Answer {
-        let plan = self.regeneration(component)?;
+    fn plan_regeneration(&self, component: &str, given: Regenerate<'_>) -> Answer {
+        let plan = self.regeneration(component, given)?;
         let mut shown = value(&plan);
         shown["objections"] = value(&plan.objections(Acceptance::default()));
         Ok(shown)
     }
 
     fn regenerate(&self, component: &str) -> Answer {
-        let plan = self.regeneration(component)?;
+        let plan = self.regeneration(component, Regenerate::default())?;
         let acceptance = Acceptance::up_to(Severity::NeedsReview).without_comparison();
         Ok(value(&apply_regeneration(&self.host(), &plan, acceptance, &Bounds::usual().deadline())?))
     }

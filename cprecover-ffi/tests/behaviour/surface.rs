@@ -60,6 +60,16 @@ pub(crate) struct Trust<'a> {
     pub(crate) cache: &'a str,
 }
 
+/// What the caller of a regeneration knows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Regenerate<'a> {
+    /// A kubeadm config; none when empty.
+    pub(crate) config: &'a str,
+    /// Unknown values for which kubeadm's defaults are taken.
+    pub(crate) assume_defaults: &'a [&'a str],
+    pub(crate) etcd_member_just_added: bool,
+}
+
 /// A way into the library, opened on one node. Components are named as kubeadm does.
 pub(crate) trait Cprecover: Sized {
     /// The way's name, for messages.
@@ -96,7 +106,7 @@ pub(crate) trait Cprecover: Sized {
     /// Watches, with looks every second and one bad look an outage, until so many events were told.
     fn watch(&self, events: usize, bounds: Bounds) -> Result<Vec<Value>, Failed>;
 
-    fn plan_regeneration(&self, component: &str) -> Answer;
+    fn plan_regeneration(&self, component: &str, given: Regenerate<'_>) -> Answer;
     /// Plans and installs, with every acceptance that there is.
     fn regenerate(&self, component: &str) -> Answer;
 

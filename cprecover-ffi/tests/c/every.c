@@ -52,7 +52,7 @@ static void misuse(cpr_node *n, cpr_observation *o, cpr_policy *p, cpr_plan *l, 
     IS(cpr_plan_json(l, &b, &e), status);
     IS(cpr_plan_apply(n, l, NULL, 0, NULL, 0, &b, &e), status);
     IS(cpr_recover(n, NULL, NULL, 0, NULL, 0, &b, &e), status);
-    IS(cpr_regenerate_plan(n, CPR_ETCD, NULL, 0, &r2, &e), status);
+    IS(cpr_regenerate_plan(n, CPR_ETCD, NULL, 0, NULL, 0, &r2, &e), status);
     IS(cpr_regeneration_json(r, &b, &e), status);
     IS(cpr_regenerate_apply(n, r, 0, NULL, 0, &b, &e), status);
     IS(cpr_audit(n, &b, &e), status);
@@ -67,11 +67,12 @@ int main(int argc, char **argv) {
     cpr_buf b = {0};
     cpr_node *n; cpr_observation *o; cpr_policy *p; cpr_plan *l, *l2; cpr_regeneration *r; cpr_cancel *c;
     cpr_node_options at; cpr_port port; cpr_call call; cpr_recover_options options; cpr_health health; cpr_watch_options watch;
+    cpr_regenerate_options regenerate;
     unsigned number; int pid; uint64_t ticks;
     const char *holder;
     char file[4096];
     memset(&at, 0, sizeof at); memset(&port, 0, sizeof port); memset(&call, 0, sizeof call);
-    memset(&options, 0, sizeof options); memset(&watch, 0, sizeof watch);
+    memset(&options, 0, sizeof options); memset(&watch, 0, sizeof watch); memset(&regenerate, 0, sizeof regenerate);
     if (argc < 2) return 2;
     at.root = argv[1]; at.root_len = strlen(argv[1]);
     CHECK(cpr_abi_version() == CPR_ABI_VERSION && strcmp(cpr_version(), CPR_VERSION) == 0);
@@ -109,7 +110,14 @@ int main(int argc, char **argv) {
     TEXT(cpr_hold(n, S("kube-scheduler"), S("test"), NULL, 0, &b, &e), "held"); DROP();
     TEXT(cpr_held(n, &b, &e), "held"); CHECK(strstr((char *)b.ptr, "kube-scheduler") != NULL); DROP();
     TEXT(cpr_release(n, S("kube-scheduler"), NULL, 0, &b, &e), "held"); DROP();
-    OK(cpr_regenerate_plan(n, CPR_KUBE_SCHEDULER, NULL, 0, &r, &e));
+    regenerate.flags = CPR_DRY_RUN;
+    IS(cpr_regenerate_plan(n, CPR_KUBE_SCHEDULER, &regenerate, sizeof regenerate, NULL, 0, &r, &e), CPR_E_UNSUPPORTED);
+    regenerate.flags = CPR_REGENERATE_ETCD_MEMBER_JUST_ADDED;
+    regenerate.config = "kind: ["; regenerate.config_len = 7;
+    IS(cpr_regenerate_plan(n, CPR_KUBE_SCHEDULER, &regenerate, sizeof regenerate, NULL, 0, &r, &e), CPR_E_INVALID);
+    regenerate.config = NULL; regenerate.config_len = 0;
+    regenerate.assume_defaults = "scheduler.extraArgs"; regenerate.assume_defaults_len = 19;
+    OK(cpr_regenerate_plan(n, CPR_KUBE_SCHEDULER, &regenerate, sizeof regenerate, NULL, 0, &r, &e));
     TEXT(cpr_regeneration_json(r, &b, &e), "regeneration-plan"); DROP();
     TEXT(cpr_regenerate_apply(n, r, CPR_ACCEPT_REGENERATED_CHANGES | CPR_ACCEPT_WITHOUT_COMPARISON, NULL, 0, &b, &e), "regeneration"); DROP();
     TEXT(cpr_pods_list(n, NULL, 0, &b, &e), "pods"); DROP();

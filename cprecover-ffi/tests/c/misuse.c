@@ -13,7 +13,8 @@
 
 enum kind { SHARED, ALONE, TEXT, STRUCT, CALL, NUMBER, OUT_HANDLE, OUT_STRUCT };
 enum type { NODE, CANCEL, ERROR, POLICY, OBSERVATION, PLAN, REGENERATION, TYPES,
-    NODE_OPTIONS, CALL_, PORT, BACKUP_OPTIONS, RESTORE_OPTIONS, RECOVER_OPTIONS, POLICY_OPTIONS, WATCH_OPTIONS };
+    NODE_OPTIONS, CALL_, PORT, BACKUP_OPTIONS, RESTORE_OPTIONS, RECOVER_OPTIONS, POLICY_OPTIONS, REGENERATE_OPTIONS,
+    WATCH_OPTIONS };
 struct slot { void *ptr; size_t len; uint64_t number; };
 struct parameter { enum kind kind; int type; size_t size; const char *name; };
 #define MAX 12
@@ -48,7 +49,7 @@ static int32_t event(void *u, const char *j, size_t n) { (void)u; (void)j; (void
 /* Structs that are right; larger than ours, so that a longer size can be told. */
 static union options {
     cpr_node_options node; cpr_call call; cpr_port port; cpr_backup_options backup; cpr_restore_options restore;
-    cpr_recover_options recover; cpr_policy_options policy; cpr_watch_options watch; unsigned char bytes[8192];
+    cpr_recover_options recover; cpr_policy_options policy; cpr_regenerate_options regenerate; cpr_watch_options watch; unsigned char bytes[8192];
 } options[WATCH_OPTIONS + 1];
 static union { cpr_buf buf; cpr_health health; void *handle; unsigned char bytes[256]; } out;
 static char root[4096], new_file[4200];
