@@ -94,6 +94,35 @@ fn v1beta3_and_v1beta4() {
 }
 
 #[test]
+fn a_variable_that_v1beta3_cannot_say_hinders_its_own_component_only_and_may_be_left_out() {
+    let version = "v1.30.9";
+    let node = Node::new(&["--report-version", version, "--dry-run-subfolder"]);
+    let mut sources = manifests_only();
+    for manifest in &mut sources.manifests {
+        let env = if manifest.component == Component::KubeApiserver {
+            "    env:\n    - name: GOGC\n      value: \"50\"\n"
+        } else {
+            ""
+        };
+        let text = String::from_utf8(manifest.bytes.clone()).unwrap();
+        let text = text.replace(":v1.36.2", &format!(":{version}"));
+        manifest.bytes = text.replacen("    image: ", &format!("{env}    image: "), 1).into_bytes();
+    }
+    planned(&node, &[Component::KubeScheduler], &sources).unwrap();
+    let component = [Component::KubeApiserver];
+    let error = planned(&node, &component, &sources).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("GOGC"), "{error}");
+    let mut options = Node::plan_options();
+    options.assume_defaults = vec!["apiServer.extraEnvs".into()];
+    let plan = plan(&node.options, &component, &sources, &options, &SystemCommands, &deadline()).unwrap();
+    assert!(!String::from_utf8_lossy(&plan.config).contains("GOGC"));
+    // What is left out shows where there is a manifest to compare with.
+    let objections = plan.objections(Acceptance::default());
+    assert!(objections.iter().any(|objection| objection.contains("GOGC")), "{objections:?}");
+}
+
+#[test]
 fn the_outage_with_a_backed_up_config_gives_everything_back() {
     let node = Node::new(&[]);
     for component in Component::ALL {

@@ -7,7 +7,7 @@ mod kubeadm_support;
 use cprecover::ErrorKind;
 use cprecover::kubeadm::{
     ApiVersion, CertificateSource, Config, EtcdDataState, ManifestOrigin, ManifestSource, Origin,
-    RuntimeContainer, Severity, Sources, command_line, compare, reconstruct,
+    RuntimeContainer, RuntimeMount, Severity, Sources, command_line, compare, reconstruct,
 };
 use cprecover::model::{Component, NodeName, Observed, Port};
 use cprecover::parse::manifest::StaticPod;
@@ -142,6 +142,55 @@ fn one_lost_manifest_is_known_by_the_others_but_for_its_extra_arguments() {
     assert_eq!(found.config.controller_manager.arg("node-cidr-mask-size"), Some("24"));
     let field = found.fields.iter().find(|field| field.path == "clusterName").unwrap();
     assert!(matches!(field.origin, Origin::Runtime(_)), "{:?}", field.origin);
+}
+
+/// What a runtime shows of a container is also what kubelet and the runtime itself gave it.
+#[test]
+fn a_container_tells_what_its_manifest_said_and_no_more() {
+    let mut sources = manifests_only();
+    sources.manifests.retain(|manifest| manifest.component != Component::KubeScheduler);
+    let pod = StaticPod::parse(recorded(Component::KubeScheduler)).unwrap();
+    let mut container = RuntimeContainer::new(Component::KubeScheduler, &pod.main().unwrap().image);
+    container.argv.clone_from(&pod.main().unwrap().argv);
+    let own = ["HTTPS_PROXY", "GOGC", "MY_SERVICE_HOST", "DEBUG_PORT", "KUBE_DNS_EXTRA"];
+    let kubelets = [
+        "KUBERNETES_PORT",
+        "KUBE_DNS_SERVICE_HOST",
+        "KUBE_DNS_SERVICE_PORT",
+        "KUBE_DNS_SERVICE_PORT_DNS_TCP",
+        "KUBE_DNS_PORT",
+        "KUBE_DNS_PORT_53_UDP_ADDR",
+    ];
+    let all = own.iter().chain(&kubelets).chain(&["PATH", "TERM"]);
+    container.envs = all.map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+    let mount = |host: &str, inside: &str| RuntimeMount {
+        host_path: host.into(),
+        container_path: inside.into(),
+        read_only: false,
+    };
+    let of_pod = "/var/lib/kubelet/pods/u";
+    container.mounts = vec![
+        mount("/etc/kubernetes/scheduler.conf", "/etc/kubernetes/scheduler.conf"),
+        mount("/etc/kubernetes/sched", "/etc/kubernetes/sched"),
+        mount(&format!("{of_pod}/etc-hosts"), "/etc/hosts"),
+        mount(&format!("{of_pod}/containers/kube-scheduler/0"), "/dev/termination-log"),
+        mount(&format!("{of_pod}/volumes/kubernetes.io~empty-dir/cache"), "/cache"),
+    ];
+    sources.containers.push(container);
+    let found = reconstruct(&sources).unwrap();
+    let mut names: Vec<&str> =
+        found.config.scheduler.extra_envs.iter().map(|env| env.name.as_str()).collect();
+    names.sort_unstable();
+    let mut wanted = own;
+    wanted.sort_unstable();
+    assert_eq!(names, wanted);
+    let volumes: Vec<_> =
+        found.config.scheduler.extra_volumes.iter().map(|volume| volume.host_path.as_path()).collect();
+    assert_eq!(volumes, [std::path::Path::new("/etc/kubernetes/sched")]);
+    // An emptyDir is no folder of the node; what it was is asked for.
+    let missing = found.missing(&[Component::KubeScheduler]);
+    let missing: Vec<&str> = missing.iter().map(|unknown| unknown.path.as_str()).collect();
+    assert_eq!(missing, ["scheduler volume at /cache"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::model::{
-    Container, ContainerDetail, ContainerState, RuntimeCondition, RuntimeInfo, RuntimeState, Sandbox,
+    Container, ContainerDetail, ContainerState, Mount, RuntimeCondition, RuntimeInfo, RuntimeState, Sandbox,
     SandboxState, Transport, UnixNanos,
 };
 use super::parse::{VerboseInfo, filled};
@@ -159,8 +159,19 @@ fn detail(status: wire::ContainerStatus, verbose: Option<String>) -> ContainerDe
         cgroups_path: info.cgroups_path(),
         argv: info.argv(),
         log_path: filled(status.log_path).map(Into::into),
+        mounts: status.mounts.into_iter().map(Mount::from).collect(),
         verbose,
         state,
+    }
+}
+
+impl From<wire::Mount> for Mount {
+    fn from(mount: wire::Mount) -> Self {
+        Self {
+            host_path: mount.host_path.into(),
+            container_path: mount.container_path.into(),
+            read_only: mount.readonly,
+        }
     }
 }
 

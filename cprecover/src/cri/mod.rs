@@ -27,7 +27,7 @@ pub mod wire;
 pub(crate) use endpoint::unit;
 pub use endpoint::{Endpoint, KNOWN_SOCKETS, endpoints};
 pub use model::{
-    Container, ContainerDetail, ContainerState, RuntimeCondition, RuntimeInfo, RuntimeState, Sandbox,
+    Container, ContainerDetail, ContainerState, Mount, RuntimeCondition, RuntimeInfo, RuntimeState, Sandbox,
     SandboxState, Transport, UnixNanos,
 };
 pub(crate) use replaced::InPlace;

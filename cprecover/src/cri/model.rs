@@ -215,6 +215,18 @@ impl Container {
     }
 }
 
+/// A mount of a container, as kubelet asked the runtime for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mount {
+    /// The path on the node.
+    pub host_path: PathBuf,
+    /// The path in the container.
+    pub container_path: PathBuf,
+    /// Whether it is read-only.
+    pub read_only: bool,
+}
+
 /// What only a question about one container tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -243,6 +255,9 @@ pub struct ContainerDetail {
     pub argv: Option<Vec<String>>,
     /// Its log file, a path on the node.
     pub log_path: Option<PathBuf>,
+    /// Its mounts; those that the runtime adds by itself are not among them.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
     /// What the runtime adds to a verbose status (`info["info"]`), JSON as it wrote it; never serialised, since
     /// it has the container's environment.
     #[serde(skip)]

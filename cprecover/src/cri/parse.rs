@@ -4,12 +4,13 @@
 //! `inspect`, times are RFC 3339 (kubernetes-sigs/cri-tools `cmd/crictl/util.go`).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::model::{
-    Container, ContainerDetail, ContainerState, RuntimeCondition, RuntimeInfo, Sandbox, SandboxState,
+    Container, ContainerDetail, ContainerState, Mount, RuntimeCondition, RuntimeInfo, Sandbox, SandboxState,
     Transport, UnixNanos,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -63,6 +64,7 @@ pub fn container_detail(bytes: &[u8]) -> Result<ContainerDetail> {
         cgroups_path: info.cgroups_path(),
         argv: info.argv(),
         log_path: filled(status.log_path).map(Into::into),
+        mounts: status.mounts.into_iter().map(Mount::from).collect(),
         verbose,
         state,
     })
@@ -275,6 +277,23 @@ struct StatusItem {
     message: String,
     #[serde(default)]
     log_path: String,
+    #[serde(default)]
+    mounts: Vec<MountItem>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct MountItem {
+    container_path: PathBuf,
+    host_path: PathBuf,
+    readonly: bool,
+}
+
+impl From<MountItem> for Mount {
+    fn from(item: MountItem) -> Self {
+        Self { host_path: item.host_path, container_path: item.container_path, read_only: item.readonly }
+    }
 }
 
 #[derive(Deserialize)]

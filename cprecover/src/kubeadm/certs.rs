@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::folder::Folder;
 use super::identity::{Identity, of_kubelet, same_cluster};
-use super::plan::{Options, document};
+use super::plan::{Options, document, keep_variables};
 use super::program::{Program, one_line};
 use super::reconstruct::reconstruct;
 use super::sources::Sources;
@@ -256,6 +256,8 @@ impl Staging {
         let mut reconstruction = reconstruct(&options.sources(sources))?;
         reconstruction.config.certificates_dir = Some(staging.path("pki"));
         reconstruction.config.patches_dir = None;
+        // No certificate depends on them.
+        keep_variables(&mut reconstruction.config, |_| false);
         let (config, env) = document(&reconstruction, program, program.version.api_version()?)?;
         write_secret(&staging.path("config.yaml"), &config)?;
         staging.env = env;

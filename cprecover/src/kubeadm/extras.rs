@@ -201,6 +201,14 @@ fn add_volumes(evidence: &mut Evidence, settings: &mut ComponentSettings, facts:
         if by_kubeadm || external || known || is_kubelets_own(&volume.mount_path) {
             continue;
         }
+        if !facts.volumes_named && is_in_pod_folder(&volume.host_path) {
+            evidence.unknown(
+                &format!("{path} volume at {}", volume.mount_path.display()),
+                "its container had a volume there that is no folder of the node, and the runtime does not tell which",
+                &[facts.component],
+            );
+            continue;
+        }
         let mut volume = volume.clone();
         if !facts.volumes_named {
             // The runtime does not know the volume's name; any name that is free will do.
@@ -228,17 +236,42 @@ fn is_kubelets_own(mount: &Path) -> bool {
     ["/etc/hosts", "/dev/termination-log", "/var/run/secrets"].iter().any(|own| mount.starts_with(own))
 }
 
-/// Variables that the runtime shows but no manifest set: the image's own and kubelet's.
-fn is_runtimes_own(env: &EnvVar) -> bool {
-    matches!(env.name.as_str(), "PATH" | "HOSTNAME" | "SSL_CERT_FILE" | "HOME" | "TERM")
-        || env.name.starts_with("KUBERNETES_")
+/// Reports whether kubelet made it for one pod: an emptyDir, a Secret, part of a volume (`subPath`).
+///
+/// Source: kubernetes `pkg/kubelet/config/defaults.go`, `DefaultKubeletPodsDirName` and what is below it.
+fn is_in_pod_folder(on_node: &Path) -> bool {
+    let parts: Vec<_> = on_node.iter().collect();
+    parts.windows(3).any(|part| {
+        matches!(part, [pods, _, what] if *pods == "pods" && ["volumes", "volume-subpaths"].iter().any(|w| what == w))
+    })
+}
+
+/// Variables that the runtime shows but no manifest set: the image's own, the runtime's and kubelet's.
+///
+/// kubelet gives a pod those of every Service of its namespace (kubernetes `pkg/kubelet/envvars/envvars.go`):
+/// addresses of a moment, which a manifest must not get.
+fn is_runtimes_own(env: &EnvVar, all: &[EnvVar]) -> bool {
+    let has = |name: &str| all.iter().any(|other| other.name == name);
+    let services = all.iter().filter_map(|other| other.name.strip_suffix("_SERVICE_HOST"));
+    let is_of = |service: &str| {
+        let rest = env.name.strip_prefix(service).and_then(|rest| rest.strip_prefix('_'));
+        rest.is_some_and(|rest| {
+            ["SERVICE_HOST", "SERVICE_PORT", "PORT"].contains(&rest)
+                || ["SERVICE_PORT_", "PORT_"].iter().any(|start| rest.starts_with(start))
+        })
+    };
+    matches!(
+        env.name.as_str(),
+        "PATH" | "HOSTNAME" | "SSL_CERT_FILE" | "HOME" | "TERM" | "container" | "NSS_SDB_USE_CACHE"
+    ) || env.name.starts_with("KUBERNETES_")
+        || services.filter(|service| has(&format!("{service}_SERVICE_PORT"))).any(is_of)
 }
 
 fn add_envs(evidence: &mut Evidence, settings: &mut ComponentSettings, facts: &PodFacts) {
     let path = section(facts.component);
     for env in &facts.envs {
         let known = settings.extra_envs.iter().any(|other| other.name == env.name);
-        if known || (!facts.volumes_named && is_runtimes_own(env)) {
+        if known || (!facts.volumes_named && is_runtimes_own(env, &facts.envs)) {
             continue;
         }
         let origin = facts.origin(&format!("env {}", env.name));

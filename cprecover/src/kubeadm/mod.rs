@@ -37,6 +37,7 @@ mod text;
 mod verbose;
 mod version;
 
+pub use crate::cri::Mount as RuntimeMount;
 pub use apply::{Acceptance, Applied, Installer, apply};
 pub use capture::{Captured, ClusterReader, EitherReader, capture};
 pub use certs::{Renewal, RenewalPlan, RenewedFile, plan_renewal};
@@ -52,7 +53,7 @@ pub use reconstruct::reconstruct;
 pub use reconstruction::Reconstruction;
 pub use severity::Severity;
 pub use sources::{
-    CertificateSource, EtcdDataState, ManifestOrigin, ManifestSource, RuntimeContainer, RuntimeMount, Sources,
+    CertificateSource, EtcdDataState, ManifestOrigin, ManifestSource, RuntimeContainer, Sources,
 };
 pub use text::yaml_text;
 pub use version::{ApiVersion, KubeadmVersion};

@@ -11,6 +11,7 @@ use super::checks::{self, Check, CheckOutcome};
 use super::compare::{ComponentDiff, compare};
 use super::config::Config;
 use super::defaults::pki;
+use super::extras::section;
 use super::program::Program;
 use super::reconstruct::reconstruct;
 use super::reconstruction::Reconstruction;
@@ -127,8 +128,13 @@ pub fn plan(
     let program = Program::find(node, options, commands, deadline)?;
     let api_version = program.version.api_version()?;
     checks.push(check_skew(&program, &reconstruction.config)?);
-    let (config, _) = document(&reconstruction, &program, api_version)?;
-    let rendered = render(node, &components, &program, &reconstruction, options, commands, deadline)?;
+    let mut told = reconstruction.clone();
+    keep_variables(&mut told.config, |component| {
+        let path = format!("{}.extraEnvs", section(component));
+        components.contains(&component) && !options.assume_defaults.contains(&path)
+    });
+    let (config, _) = document(&told, &program, api_version)?;
+    let rendered = render(node, &components, &program, &told, options, commands, deadline)?;
 
     let now = options.now.unwrap_or_else(|| SystemClock.unix());
     let mut files = Vec::new();
@@ -192,6 +198,19 @@ fn check_skew(program: &Program, config: &Config) -> Result<Check> {
 
 /// Variables for kubeadm's process.
 type Env = Vec<(String, String)>;
+
+/// Leaves out the variables of other components: what is not rendered must not hinder what is, where the config
+/// cannot say it.
+pub(super) fn keep_variables(config: &mut Config, keep: impl Fn(Component) -> bool) {
+    for component in Component::ALL.into_iter().filter(|component| !keep(*component)) {
+        // Asking for etcd's settings to change them makes it a local one.
+        if config.settings(component).is_some()
+            && let Some(settings) = config.settings_mut(component)
+        {
+            settings.extra_envs.clear();
+        }
+    }
+}
 
 /// Writes the config; proxy variables that v1beta3 cannot say go into kubeadm's environment, from
 /// where it copies them into every manifest (kubeadm `app/util/env.go`).

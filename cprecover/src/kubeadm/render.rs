@@ -164,7 +164,10 @@ fn settings_value(settings: &ComponentSettings, api_version: ApiVersion) -> Resu
             let names: Vec<&str> = settings.extra_envs.iter().map(|env| env.name.as_str()).collect();
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("v1beta3 has no extraEnvs (for {})", names.join(", ")),
+                format!(
+                    "v1beta3 has no extraEnvs (for {}); assume kubeadm's default for extraEnvs to leave them out",
+                    names.join(", ")
+                ),
             ));
         }
         map.insert("extraEnvs".into(), serde_json::to_value(&settings.extra_envs).map_err(malformed)?);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
+use crate::cri::Mount;
 use crate::model::{Component, Observed};
 
 /// Everything that is left of the node's configuration; every part may be missing.
@@ -91,7 +92,7 @@ pub struct RuntimeContainer {
     /// Environment variables.
     pub envs: BTreeMap<String, String>,
     /// hostPath mounts.
-    pub mounts: Vec<RuntimeMount>,
+    pub mounts: Vec<Mount>,
     /// Annotations of its sandbox, such as `kubeadm.kubernetes.io/etcd.advertise-client-urls`.
     pub sandbox_annotations: BTreeMap<String, String>,
 }
@@ -108,18 +109,6 @@ impl RuntimeContainer {
             sandbox_annotations: BTreeMap::new(),
         }
     }
-}
-
-/// One bind mount of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RuntimeMount {
-    /// The path on the node.
-    pub host_path: PathBuf,
-    /// The path in the container.
-    pub container_path: PathBuf,
-    /// Whether it is read-only.
-    pub read_only: bool,
 }
 
 /// One certificate file.

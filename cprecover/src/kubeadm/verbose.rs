@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::sources::{RuntimeContainer, RuntimeMount};
+use super::sources::RuntimeContainer;
+use crate::cri::Mount;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Component;
 
@@ -13,7 +14,8 @@ impl RuntimeContainer {
     ///
     /// Source: containerd `internal/cri/server/container_status.go`: a JSON object whose `config` is
     /// the CRI `ContainerConfig` (command, args, envs, mounts) that kubelet sent. CRI-O has no `config`;
-    /// there the command is in `runtimeSpec.process.args`.
+    /// there command and environment are in `runtimeSpec.process`, with the image's and its own, and the mounts
+    /// are told by CRI alone ([`ContainerDetail::mounts`](crate::cri::ContainerDetail::mounts)).
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] when it is not a JSON object.
@@ -34,6 +36,12 @@ impl RuntimeContainer {
             container.argv = texts("/runtimeSpec/process/args");
         }
         container.envs = pairs(&info);
+        if info.get("config").is_none() {
+            let env = texts("/runtimeSpec/process/env").into_iter();
+            container.envs = env
+                .filter_map(|text| text.split_once('=').map(|(name, value)| (name.into(), value.into())))
+                .collect();
+        }
         container.mounts = mounts(&info);
         Ok(container)
     }
@@ -49,12 +57,12 @@ fn pairs(info: &Value) -> BTreeMap<String, String> {
     envs.filter_map(|env| Some((text(env, "key")?, text(env, "value").unwrap_or_default()))).collect()
 }
 
-fn mounts(info: &Value) -> Vec<RuntimeMount> {
+fn mounts(info: &Value) -> Vec<Mount> {
     let path = |mount: &Value, key: &str| mount.get(key).and_then(Value::as_str).map(Into::into);
     let mounts = list(info, "/config/mounts").iter();
     mounts
         .filter_map(|mount| {
-            Some(RuntimeMount {
+            Some(Mount {
                 host_path: path(mount, "host_path")?,
                 container_path: path(mount, "container_path")?,
                 read_only: mount.get("readonly").and_then(Value::as_bool).unwrap_or(false),
@@ -84,10 +92,11 @@ mod tests {
         assert_eq!(etcd.data_dir.as_deref(), Some("/srv/etcd".as_ref()));
         assert_eq!(etcd.image_tag.as_deref(), Some("3.6.8-0"));
         assert_eq!(etcd.settings.extra_envs.len(), 1);
-        let crio = br#"{"runtimeSpec":{"process":{"args":["kube-scheduler","--v=4"]}}}"#;
+        let crio = br#"{"runtimeSpec":{"process":{"args":["kube-scheduler","--v=4"],"env":["A=b=c","TERM=xterm"]}}}"#;
         let container =
             RuntimeContainer::from_verbose_info(Component::KubeScheduler, "x", crio).expect("CRI-O");
         assert_eq!(container.argv, ["kube-scheduler", "--v=4"]);
+        assert_eq!(container.envs.get("A").map(String::as_str), Some("b=c"));
         for bad in [&b"["[..], b"[]", b""] {
             let error = RuntimeContainer::from_verbose_info(Component::Etcd, "x", bad).expect_err("bad");
             assert_eq!(error.kind(), ErrorKind::Invalid);

@@ -60,6 +60,10 @@ fn one(
         || Error::new(ErrorKind::Peer, format!("container {}: the runtime tells no more", container.id));
     let verbose = detail.verbose.ok_or_else(silent)?;
     let mut ran = RuntimeContainer::from_verbose_info(component, &container.image, verbose.as_bytes())?;
+    if !detail.mounts.is_empty() {
+        // What CRI itself tells; CRI-O has them nowhere else.
+        ran.mounts = detail.mounts;
+    }
     if let Some(sandbox) = state.sandbox_of(container) {
         ran.sandbox_annotations.clone_from(&sandbox.annotations);
     }
