@@ -3,13 +3,16 @@
 
 mod backup_rig;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use backup_rig::{MANIFESTS, Rig, minute, program};
 use cprecover::backup::{
     CreateOptions, Group, RestoreOptions, Retention, Selection, Snapshot, SnapshotId, Store,
 };
 use cprecover::model::Component;
+use cprecover::sys::Deadline;
 use cprecover::{ErrorKind, NodeOptions};
 
 fn run(rig: &Rig, program: &str, args: &str) -> Output {
@@ -259,4 +262,27 @@ fn a_snapshot_tells_an_etcd_elsewhere_from_a_lost_one() {
     assert!(external(&other_hosts, false));
     assert!(external(&own_service, false), "a service of its own on this host");
     assert!(!external(&own_service, true));
+}
+
+#[test]
+fn one_that_cannot_be_looked_through_is_passed_over() {
+    let rig = Rig::new();
+    let older = rig.create(&[Group::Manifests]);
+    let etcd = std::fs::read_to_string(rig.manifest("etcd.yaml")).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), etcd + "# newer\n");
+    let newer = rig.create(&[Group::Manifests]);
+    let folder = rig.snapshot_dir(&newer).join("manifests");
+    let mode = |bits| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(bits)).unwrap();
+    mode(0o300);
+    if folder.read_dir().is_ok() {
+        // Root lists it all the same, but no more names than there may be.
+        let name = |number: u32| folder.join(number.to_string());
+        (0..100_000).for_each(|number| drop(std::fs::File::create(name(number)).unwrap()));
+    }
+    let choice = rig.store().choose(&Selection::All, false, &minute()).unwrap();
+    assert_eq!((choice.snapshot.id, choice.damaged), (older.id, vec![newer.id.clone()]));
+    let over = Deadline::after(Duration::ZERO);
+    let error = rig.store().choose(&Selection::All, false, &over).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    mode(0o700);
 }

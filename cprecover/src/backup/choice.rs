@@ -19,7 +19,7 @@ pub struct Choice {
     pub snapshot: Snapshot,
     /// What is wanted and not in it, in words.
     pub lacks: Vec<String>,
-    /// Snapshots that would have been better and are damaged.
+    /// Snapshots that would have been better and are damaged, or could not be looked through.
     pub damaged: Vec<SnapshotId>,
 }
 
@@ -144,10 +144,19 @@ impl Store {
         if snapshots.is_empty() {
             return Err(self.nothing_to_choose_from()?);
         }
-        let mut damaged = Vec::new();
+        let (mut damaged, mut cause) = (Vec::new(), None);
         for snapshot in snapshots {
-            let report = self.verify(&snapshot.id, deadline)?;
-            if report.damage.iter().all(Damage::is_harmless) {
+            let intact = match self.verify(&snapshot.id, deadline) {
+                Ok(report) => report.damage.iter().all(Damage::is_harmless),
+                Err(error) => {
+                    // Time that is up is no damage; whatever else is wrong with this one, an older may be whole.
+                    deadline.check("choose a snapshot")?;
+                    tracing::warn!(%error, "snapshot {} cannot be verified", snapshot.id);
+                    cause.get_or_insert(error);
+                    false
+                }
+            };
+            if intact {
                 let mut lacks = lacks(&snapshot);
                 if snapshot.has_external_etcd() {
                     lacks.retain(|what| *what != manifest_of(Component::Etcd));
@@ -159,7 +168,10 @@ impl Store {
         let path = self.path.display();
         let text =
             format!("none of the {} snapshots that store {path} could restore is intact", damaged.len());
-        Err(Error::new(ErrorKind::Corrupt, text))
+        Err(match cause {
+            Some(cause) => Error::with_source(ErrorKind::Corrupt, text, cause),
+            None => Error::new(ErrorKind::Corrupt, text),
+        })
     }
 
     /// Says why there is no snapshot, although the store may hold some.
