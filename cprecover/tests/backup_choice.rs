@@ -12,7 +12,7 @@ use cprecover::backup::{
     CreateOptions, Group, RestoreOptions, Retention, Selection, Snapshot, SnapshotId, Store,
 };
 use cprecover::model::Component;
-use cprecover::sys::Deadline;
+use cprecover::sys::{Clock as _, Deadline, ManualClock, SystemClock};
 use cprecover::{ErrorKind, NodeOptions};
 
 fn run(rig: &Rig, program: &str, args: &str) -> Output {
@@ -285,4 +285,44 @@ fn one_that_cannot_be_looked_through_is_passed_over() {
     let error = rig.store().choose(&Selection::All, false, &over).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     mode(0o700);
+}
+
+/// Numbers begin again where a store was lost; what is taken in from before is older, whatever its number.
+#[test]
+fn an_older_snapshot_that_is_taken_in_is_not_the_newest() {
+    let rig = Rig::new();
+    let hour = Duration::from_hours(1);
+    let now = SystemClock.unix() - hour;
+    let back_up = |since: Duration, only_if_changed: bool| {
+        let mut options = CreateOptions::default();
+        options.only_if_changed = only_if_changed;
+        let store = rig.store().with_clock(ManualClock::new(now + since));
+        store.create(&options, &minute()).unwrap()
+    };
+    let etcd = std::fs::read_to_string(rig.manifest("etcd.yaml")).unwrap();
+    let old = (1..=4).map(|second| back_up(Duration::from_secs(second), false)).last().unwrap();
+    let mut tar = Vec::new();
+    rig.store().export(&old.id, &mut tar, &minute()).unwrap();
+    std::fs::remove_dir_all(rig.node.store()).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), format!("{etcd}# new\n"));
+    let new = back_up(hour / 2, false);
+    rig.store().import(&mut tar.as_slice(), &minute()).unwrap();
+    assert!(old.id > new.id, "by number it is the newer");
+
+    let store = rig.store();
+    assert_eq!(store.latest().unwrap().unwrap().id, new.id);
+    assert_eq!(store.resolve("latest").unwrap(), new.id);
+    let kept = store.prune(&Retention::new(1, 1), true).unwrap();
+    assert_eq!(kept.removed, std::slice::from_ref(&old.id), "{kept:?}");
+    std::fs::remove_file(rig.manifest("etcd.yaml")).unwrap();
+    assert_eq!(store.choose(&Selection::All, false, &minute()).unwrap().snapshot.id, new.id);
+    // The old one does not stand for what is there now, and what is made now comes after both.
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), &etcd);
+    let again = back_up(hour, true);
+    assert!(again.id > old.id && again.id > new.id, "{}", again.id);
+    assert_eq!(back_up(hour, true).id, again.id);
+    assert_eq!(store.latest().unwrap().unwrap().id, again.id);
+    store.prune(&Retention::new(1, 0), false).unwrap();
+    let left: Vec<SnapshotId> = store.list().unwrap().into_iter().map(|listed| listed.id).collect();
+    assert_eq!(left, [again.id]);
 }

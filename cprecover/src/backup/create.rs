@@ -90,6 +90,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let id = SnapshotId::new(sequence, self.now.as_secs());
         let staged = format!("{NEW}{id}");
         self.remove_staged(&snapshots, &staged)?;
+        // What was taken in from an earlier life of the node has a higher number and shows what was then.
+        let outdated = newest.as_ref().is_some_and(|newest| self.is_outdated(&newest.snapshot.id, &ids));
         let earlier = Earlier::collect(self, ids, newest.as_ref().map(|indexed| &indexed.snapshot))?;
         let top = snapshots.make_folder(&staged)?;
         let result = self.fill(&top, sources, &earlier, deadline).and_then(|gathered| {
@@ -103,7 +105,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             });
             let stands = |newest: &&Indexed| {
                 // What the change would be undone from has to be whole.
-                can_stand_for(newest, &snapshot, options) && self.check_index(newest).is_ok()
+                !outdated && can_stand_for(newest, &snapshot, options) && self.check_index(newest).is_ok()
             };
             if let Some(newest) = newest.as_ref().filter(stands) {
                 self.remove_staged(&snapshots, &staged)?;

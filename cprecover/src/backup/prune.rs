@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::fs::{FileSystem, Rename};
+use super::number::newest_first;
 use super::snapshot::{Snapshot, SnapshotId};
 use super::vault::{GONE, MAX_STORED_DEPTH, PRUNED, SNAPSHOTS, Vault};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,7 +51,7 @@ pub struct Kept {
     pub reason: String,
 }
 
-/// Decides which snapshots stay; `snapshots` are oldest first, an unreadable one has no index.
+/// Decides which snapshots stay; an unreadable one has no index, `now_s` is this machine's time.
 ///
 /// An unreadable snapshot always stays: what it holds may be all that is left. Each node's snapshots are
 /// counted alone, since another node's replace none of them; those that name none are of the node `own`.
@@ -59,19 +60,16 @@ fn keep(
     own: Option<&str>,
     pinned: &BTreeMap<SnapshotId, String>,
     retention: &Retention,
+    now_s: u64,
 ) -> BTreeMap<SnapshotId, String> {
     let mut kept = BTreeMap::new();
     let mut by_node: BTreeMap<Option<String>, Vec<&Snapshot>> = BTreeMap::new();
-    for (id, snapshot) in snapshots.iter().rev() {
-        match snapshot {
-            Some(snapshot) => {
-                let node = snapshot.node.as_deref().or(own).map(str::to_ascii_lowercase);
-                by_node.entry(node).or_default().push(snapshot);
-            }
-            None => {
-                kept.insert(id.clone(), "its index cannot be read".to_owned());
-            }
-        }
+    for snapshot in newest_first(snapshots.iter().filter_map(|(_, snapshot)| snapshot.as_ref()), now_s) {
+        let node = snapshot.node.as_deref().or(own).map(str::to_ascii_lowercase);
+        by_node.entry(node).or_default().push(snapshot);
+    }
+    for (id, _) in snapshots.iter().filter(|(_, snapshot)| snapshot.is_none()) {
+        kept.insert(id.clone(), "its index cannot be read".to_owned());
     }
     for newest_first in by_node.values() {
         keep_of_node(newest_first, retention, &mut kept);
@@ -124,7 +122,8 @@ impl<F: FileSystem> Vault<'_, F> {
             }
             snapshots.push((id, indexed.map(|indexed| indexed.snapshot)));
         }
-        let kept = keep(&snapshots, self.node_name.as_deref(), &self.pinned()?, retention);
+        let kept =
+            keep(&snapshots, self.node_name.as_deref(), &self.pinned()?, retention, self.now.as_secs());
         let removed: Vec<SnapshotId> =
             snapshots.iter().map(|(id, _)| id).filter(|id| !kept.contains_key(id)).cloned().collect();
         if !dry_run && !removed.is_empty() {
@@ -250,11 +249,11 @@ mod tests {
         let mut all: Vec<_> = (1..=10).map(|n| snapshot(n, 100 + u64::from(n) / 3, n == 2)).collect();
         all[3].1 = None;
         let pinned = BTreeMap::from([(all[0].0.clone(), "held".to_owned())]);
-        let kept = keep(&all, None, &pinned, &Retention::new(2, 2));
+        let kept = keep(&all, None, &pinned, &Retention::new(2, 2), 200 * 86_400);
         let numbers: Vec<u32> = kept.keys().map(SnapshotId::sequence).collect();
         // 10 and 9 are the newest; 10 and 8 the last of their days; 2 good; 4 unreadable; 1 pinned.
         assert_eq!(numbers, [1, 2, 4, 8, 9, 10]);
-        let least = keep(&all[4..], None, &BTreeMap::new(), &Retention::new(0, 0));
+        let least = keep(&all[4..], None, &BTreeMap::new(), &Retention::new(0, 0), 200 * 86_400);
         assert_eq!(least.keys().map(SnapshotId::sequence).collect::<Vec<_>>(), [10]);
     }
 }

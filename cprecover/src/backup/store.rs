@@ -150,7 +150,8 @@ impl Store {
         vault.create(options, &[], deadline)
     }
 
-    /// Lists the snapshots, oldest first, damaged ones included.
+    /// Lists the snapshots by number, damaged ones included; where a store was lost and begun anew, numbers do not
+    /// tell their age.
     ///
     /// # Errors
     /// The kinds of a failed read of the store itself.
