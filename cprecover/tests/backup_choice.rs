@@ -326,3 +326,30 @@ fn an_older_snapshot_that_is_taken_in_is_not_the_newest() {
     let left: Vec<SnapshotId> = store.list().unwrap().into_iter().map(|listed| listed.id).collect();
     assert_eq!(left, [again.id]);
 }
+
+#[test]
+fn the_only_intact_snapshot_is_not_pruned() {
+    let rig = Rig::new();
+    let store = rig.store();
+    let good = create(&store, true);
+    create(&store, false);
+    let etcd = std::fs::read_to_string(rig.manifest("etcd.yaml")).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), etcd + "# changed\n");
+    let newest = create(&store, true);
+    std::fs::write(rig.snapshot_dir(&newest).join("manifests/etcd.yaml"), "rot").unwrap();
+    let left = || store.list().unwrap().into_iter().map(|listed| listed.id).collect::<Vec<_>>();
+    let ids = left();
+    // The second stands in as the newest one, the first as the last known good.
+    let dry = store.prune(&Retention::new(1, 1), true).unwrap();
+    assert_eq!((left(), dry.removed.len(), dry.kept.len()), (ids.clone(), 0, 3), "{dry:?}");
+    let of_first = dry.kept.iter().find(|kept| kept.id == good.id).unwrap();
+    let reason = &of_first.reason;
+    assert!(reason.contains("last known good") && reason.contains(newest.id.as_str()), "{dry:?}");
+    store.prune(&Retention::new(1, 1), false).unwrap();
+    assert_eq!(left(), ids);
+    assert_eq!(store.choose(&Selection::All, false, &minute()).unwrap().snapshot.id, good.id);
+    // As soon as another is intact, nothing has to stand in.
+    let again = create(&store, true);
+    let report = store.prune(&Retention::new(1, 0), false).unwrap();
+    assert_eq!((left(), report.removed), (vec![again.id], ids));
+}

@@ -199,7 +199,9 @@ impl Store {
     }
 
     /// Removes snapshots that `retention` does not keep; never the newest, the last known good, or
-    /// one that a held manifest needs.
+    /// one that a held manifest needs, and where one of these is damaged, not the next such one that is intact.
+    ///
+    /// Where any would be removed, those that are fallen back on are verified first, which reads all of their files.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Busy`] and the kinds of failed writes.
