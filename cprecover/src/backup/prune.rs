@@ -177,7 +177,7 @@ impl<F: FileSystem> Vault<'_, F> {
     }
 
     /// Reports whether a restore from a snapshot would give the right files, as far as it can be looked through.
-    fn is_restorable(&self, id: &SnapshotId) -> bool {
+    pub(super) fn is_restorable(&self, id: &SnapshotId) -> bool {
         match self.verify(id, &Deadline::after(Duration::MAX)) {
             Ok(report) => report.damage.iter().all(Damage::is_harmless),
             Err(error) => {

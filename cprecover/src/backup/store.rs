@@ -257,10 +257,10 @@ impl Store {
     }
 
     /// Takes a snapshot in that [`Store::export`] wrote; it keeps its id. The store is locked when all of it has
-    /// been read.
+    /// been read. A damaged snapshot of that id whose index is the same, or lost, is replaced by it.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::AlreadyExists`] when the store holds another snapshot of that id,
+    /// [`crate::ErrorKind::AlreadyExists`] when the store holds that snapshot intact, or another of that id,
     /// [`crate::ErrorKind::Limit`] for a number far above the store's newest or an archive that is too large,
     /// [`crate::ErrorKind::Corrupt`] or [`crate::ErrorKind::Invalid`] for a bad archive.
     pub fn import(&self, from: &mut dyn Read, deadline: &Deadline) -> Result<Snapshot> {
