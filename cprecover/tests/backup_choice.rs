@@ -3,13 +3,16 @@
 
 mod backup_rig;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use backup_rig::{MANIFESTS, Rig, minute, program};
 use cprecover::backup::{
     CreateOptions, Group, RestoreOptions, Retention, Selection, Snapshot, SnapshotId, Store,
 };
 use cprecover::model::Component;
+use cprecover::sys::{Clock as _, Deadline, ManualClock, SystemClock};
 use cprecover::{ErrorKind, NodeOptions};
 
 fn run(rig: &Rig, program: &str, args: &str) -> Output {
@@ -259,4 +262,94 @@ fn a_snapshot_tells_an_etcd_elsewhere_from_a_lost_one() {
     assert!(external(&other_hosts, false));
     assert!(external(&own_service, false), "a service of its own on this host");
     assert!(!external(&own_service, true));
+}
+
+#[test]
+fn one_that_cannot_be_looked_through_is_passed_over() {
+    let rig = Rig::new();
+    let older = rig.create(&[Group::Manifests]);
+    let etcd = std::fs::read_to_string(rig.manifest("etcd.yaml")).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), etcd + "# newer\n");
+    let newer = rig.create(&[Group::Manifests]);
+    let folder = rig.snapshot_dir(&newer).join("manifests");
+    let mode = |bits| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(bits)).unwrap();
+    mode(0o300);
+    if folder.read_dir().is_ok() {
+        // Root lists it all the same, but no more names than there may be.
+        let name = |number: u32| folder.join(number.to_string());
+        (0..100_000).for_each(|number| drop(std::fs::File::create(name(number)).unwrap()));
+    }
+    let choice = rig.store().choose(&Selection::All, false, &minute()).unwrap();
+    assert_eq!((choice.snapshot.id, choice.damaged), (older.id, vec![newer.id.clone()]));
+    let over = Deadline::after(Duration::ZERO);
+    let error = rig.store().choose(&Selection::All, false, &over).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    mode(0o700);
+}
+
+/// Numbers begin again where a store was lost; what is taken in from before is older, whatever its number.
+#[test]
+fn an_older_snapshot_that_is_taken_in_is_not_the_newest() {
+    let rig = Rig::new();
+    let hour = Duration::from_hours(1);
+    let now = SystemClock.unix() - hour;
+    let back_up = |since: Duration, only_if_changed: bool| {
+        let mut options = CreateOptions::default();
+        options.only_if_changed = only_if_changed;
+        let store = rig.store().with_clock(ManualClock::new(now + since));
+        store.create(&options, &minute()).unwrap()
+    };
+    let etcd = std::fs::read_to_string(rig.manifest("etcd.yaml")).unwrap();
+    let old = (1..=4).map(|second| back_up(Duration::from_secs(second), false)).last().unwrap();
+    let mut tar = Vec::new();
+    rig.store().export(&old.id, &mut tar, &minute()).unwrap();
+    std::fs::remove_dir_all(rig.node.store()).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), format!("{etcd}# new\n"));
+    let new = back_up(hour / 2, false);
+    rig.store().import(&mut tar.as_slice(), &minute()).unwrap();
+    assert!(old.id > new.id, "by number it is the newer");
+
+    let store = rig.store();
+    assert_eq!(store.latest().unwrap().unwrap().id, new.id);
+    assert_eq!(store.resolve("latest").unwrap(), new.id);
+    let kept = store.prune(&Retention::new(1, 1), true).unwrap();
+    assert_eq!(kept.removed, std::slice::from_ref(&old.id), "{kept:?}");
+    std::fs::remove_file(rig.manifest("etcd.yaml")).unwrap();
+    assert_eq!(store.choose(&Selection::All, false, &minute()).unwrap().snapshot.id, new.id);
+    // The old one does not stand for what is there now, and what is made now comes after both.
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), &etcd);
+    let again = back_up(hour, true);
+    assert!(again.id > old.id && again.id > new.id, "{}", again.id);
+    assert_eq!(back_up(hour, true).id, again.id);
+    assert_eq!(store.latest().unwrap().unwrap().id, again.id);
+    store.prune(&Retention::new(1, 0), false).unwrap();
+    let left: Vec<SnapshotId> = store.list().unwrap().into_iter().map(|listed| listed.id).collect();
+    assert_eq!(left, [again.id]);
+}
+
+#[test]
+fn the_only_intact_snapshot_is_not_pruned() {
+    let rig = Rig::new();
+    let store = rig.store();
+    let good = create(&store, true);
+    create(&store, false);
+    let etcd = std::fs::read_to_string(rig.manifest("etcd.yaml")).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), etcd + "# changed\n");
+    let newest = create(&store, true);
+    std::fs::write(rig.snapshot_dir(&newest).join("manifests/etcd.yaml"), "rot").unwrap();
+    let left = || store.list().unwrap().into_iter().map(|listed| listed.id).collect::<Vec<_>>();
+    let ids = left();
+    // The second stands in as the newest one, the first as the last known good.
+    let dry = store.prune(&Retention::new(1, 1), true).unwrap();
+    assert_eq!((left(), dry.removed.len(), dry.kept.len()), (ids.clone(), 0, 3), "{dry:?}");
+    let of_first = dry.kept.iter().find(|kept| kept.id == good.id).unwrap();
+    let reason = &of_first.reason;
+    assert!(reason.contains("last known good") && reason.contains(newest.id.as_str()), "{dry:?}");
+    store.prune(&Retention::new(1, 1), false).unwrap();
+    assert_eq!(left(), ids);
+    assert_eq!(store.choose(&Selection::All, false, &minute()).unwrap().snapshot.id, good.id);
+    // As soon as another is intact, nothing has to stand in.
+    let again = create(&store, true);
+    let report = store.prune(&Retention::new(1, 0), false).unwrap();
+    assert_eq!((left(), report.removed), (vec![again.id], ids));
 }

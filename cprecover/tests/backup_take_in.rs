@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use backup_rig::{MANIFESTS, Rig, minute, program};
 use cprecover::backup::{
-    CreateOptions, Group, PutOutcome, RemoteObjects, RemoteSnapshot, Snapshot, SnapshotId, Store, list_remote,
+    CreateOptions, Damage, Group, PutOutcome, RemoteObjects, RemoteSnapshot, Snapshot, SnapshotId, Store,
+    list_remote,
 };
 use cprecover::model::Digest;
 use cprecover::sys::{Deadline, ManualClock};
@@ -313,4 +314,64 @@ fn the_latest_of_a_remote_is_of_the_last_life_of_the_node() {
     let error = store.resolve("1").unwrap_err();
     assert!(error.kind() == ErrorKind::Missing && error.to_string().contains(first.id.as_str()), "{error}");
     assert_eq!(store.resolve(first.id.as_str()).unwrap(), first.id);
+}
+
+#[test]
+fn a_damaged_snapshot_is_mended_from_its_good_copy() {
+    let (rig, remote) = (Rig::new(), Memory::default());
+    let first = rig.create(&[Group::Manifests]);
+    let etcd = std::fs::read_to_string(rig.manifest("etcd.yaml")).unwrap();
+    rig.write(&format!("{MANIFESTS}/etcd.yaml"), etcd + "# newer\n");
+    let second = rig.create(&[Group::Manifests]);
+    let store = rig.store();
+    let archive = export(&store, &first.id);
+    let pushed = store.push(&first.id, &remote, &minute()).unwrap().snapshot;
+    let folder = rig.snapshot_dir(&first);
+    let index = std::fs::read_to_string(folder.join("index.json")).unwrap();
+    let damages: [(&str, &dyn Fn()); 6] = [
+        ("rot", &|| std::fs::write(folder.join("manifests/kube-scheduler.yaml"), "rot").unwrap()),
+        ("a lost file", &|| std::fs::remove_file(folder.join("manifests/etcd.yaml")).unwrap()),
+        ("a lost index", &|| std::fs::remove_file(folder.join("index.json")).unwrap()),
+        ("a torn index", &|| std::fs::write(folder.join("index.json"), "{").unwrap()),
+        ("an altered index", &|| {
+            std::fs::write(folder.join("index.json"), index.replace("manual", "altered")).unwrap();
+        }),
+        ("a lost index without sums", &|| {
+            std::fs::write(folder.join("index.json"), "{").unwrap();
+            std::fs::write(folder.join("SHA256SUMS"), "").unwrap();
+        }),
+    ];
+    for (what, damage) in damages {
+        for pull in [false, true] {
+            let take_in = || match pull {
+                true => store.pull(&pushed, &remote, &minute()),
+                false => store.import(&mut archive.as_slice(), &minute()),
+            };
+            let error = take_in().expect_err("an intact one is left");
+            assert!(
+                error.kind() == ErrorKind::AlreadyExists && error.to_string().contains("already"),
+                "{error}"
+            );
+            damage();
+            assert_eq!(take_in().unwrap_or_else(|error| panic!("{what}: {error}")), first);
+            assert!(store.verify(&first.id, &minute()).unwrap().is_intact(), "{what}");
+            let names = || rig.node.store().join("snapshots").read_dir().unwrap();
+            assert_eq!(names().count(), 2, "{what}: nothing is left of the damaged one");
+        }
+    }
+    // What shared its inode with the rotted file has rotted too and is found; its own copy mends it.
+    let report = store.verify(&second.id, &minute()).unwrap();
+    assert!(report.damage.iter().any(|damage| matches!(damage, Damage::Content { .. })), "{report:?}");
+    // Another snapshot of that name is never replaced, damaged or not.
+    let other = Rig::new();
+    other.write(&format!("{MANIFESTS}/etcd.yaml"), "other");
+    let clock = ManualClock::new(Duration::from_secs(1_795_000_000));
+    let made = other.store().with_clock(clock).create(&CreateOptions::default(), &minute()).unwrap();
+    let other_id = rename(&other, &made, first.id.as_str());
+    let foreign = export(&other.store(), &other_id);
+    for damage in [&|| (), damages[0].1, damages[2].1] {
+        damage();
+        let error = store.import(&mut foreign.as_slice(), &minute()).unwrap_err();
+        assert!(error.kind() == ErrorKind::AlreadyExists && error.to_string().contains("other"), "{error}");
+    }
 }

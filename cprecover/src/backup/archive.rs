@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use sha2::Digest as _;
 
 use super::describe::stored_attributes;
@@ -103,7 +104,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         Err(Error::new(ErrorKind::Corrupt, format!("{} does not have its recorded digest", path.display())))
     }
 
-    /// Makes a snapshot out of an index and the files that `feed` hands over, in any order.
+    /// Makes a snapshot out of an index and the files that `feed` hands over, in any order; a damaged one of the
+    /// same index gives way to it.
     pub(super) fn take_in(
         &self,
         snapshot: &Snapshot,
@@ -112,12 +114,12 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     ) -> Result<Snapshot> {
         let snapshots = self.own(SNAPSHOTS)?;
         let id = &snapshot.id;
-        if snapshots.stat(id.as_str())?.is_some() {
-            let same = self.load(id).is_ok_and(|known| known.sha256 == Digest::of(index));
-            let text = if same { "is in the store already" } else { "is in the store with other content" };
-            return Err(Error::new(ErrorKind::AlreadyExists, format!("snapshot {id} {text}")));
+        let mends = snapshots.stat(id.as_str())?.is_some();
+        if mends {
+            self.check_mendable(id, &Digest::of(index))?;
+        } else {
+            self.check_number(id)?;
         }
-        self.check_number(id)?;
         let staged = format!("{NEW}{id}");
         if snapshots.stat(&staged)?.is_some() {
             snapshots.remove_tree(OsStr::new(&staged), MAX_STORED_DEPTH + 1)?;
@@ -126,14 +128,43 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let done = self.unpack(&top, snapshot, index, feed).and_then(|()| {
             self.sync_tree(&top, MAX_STORED_DEPTH)?;
             self.remember_absent(snapshot)?;
-            snapshots.rename(&staged, &snapshots, id.as_str(), Rename::NoReplace)?;
-            snapshots.sync()
+            // Swapped in one step: no crash leaves the name without a snapshot, and the sweep removes what has the
+            // staged one's name, which is the new one before and the damaged one after.
+            let how = if mends { Rename::Exchange } else { Rename::NoReplace };
+            snapshots.rename(&staged, &snapshots, id.as_str(), how)
         });
         if let Err(error) = done {
             let _ = snapshots.remove_tree(OsStr::new(&staged), MAX_STORED_DEPTH + 1);
             return Err(error.context(format!("take in snapshot {id}")));
         }
+        snapshots.sync().map_err(|error| error.context(format!("take in snapshot {id}")))?;
+        if mends && let Err(error) = snapshots.remove_tree(OsStr::new(&staged), MAX_STORED_DEPTH + 1) {
+            tracing::warn!(%error, "the damaged snapshot {id} is replaced, but what it was is not removed");
+        }
         Ok(snapshot.clone())
+    }
+
+    /// Refuses to replace a snapshot that is intact, or that is another one of the same name.
+    fn check_mendable(&self, id: &SnapshotId, index: &Digest) -> Result<()> {
+        let exists = |text: &str| Err(Error::new(ErrorKind::AlreadyExists, format!("snapshot {id} {text}")));
+        let known = match self.load(id) {
+            Ok(known) => Some(known.sha256),
+            // One of a newer version, or one that cannot be opened now, may be whole.
+            Err(error) if error.kind() != ErrorKind::Corrupt && !is_of_the_disk(&error) => {
+                return Err(error.context(format!("snapshot {id} is in the store")));
+            }
+            Err(_) => None,
+        };
+        let recorded = self.recorded_digests(id)?;
+        if !known.iter().chain(&recorded).any(|digest| digest == index)
+            && (known.is_some() || !recorded.is_empty())
+        {
+            return exists("is in the store with other content");
+        }
+        if known.is_some() && self.is_restorable(id) {
+            return exists("is in the store already");
+        }
+        Ok(())
     }
 
     fn unpack(
@@ -218,6 +249,13 @@ fn copy_checked(
         return Ok(());
     }
     Err(Error::new(ErrorKind::Corrupt, format!("{stored} has another digest")))
+}
+
+/// Reports whether what is there cannot be read whoever reads it.
+fn is_of_the_disk(error: &Error) -> bool {
+    [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA]
+        .iter()
+        .any(|errno| error.os_error() == Some(errno.raw_os_error()))
 }
 
 const fn owner_bits(kind: EntryKind) -> u32 {

@@ -1,11 +1,9 @@
 //! Which snapshot is meant when none is named, and whose files it holds.
 
-use std::cmp::Reverse;
-
 use super::fs::FileSystem;
-use super::number::of_number;
+use super::number::{newest_first, of_number};
 use super::vault::Vault;
-use super::{Damage, Group, RestoreOptions, Selection, Snapshot, SnapshotId, Store};
+use super::{Damage, Group, Listed, RestoreOptions, Selection, Snapshot, SnapshotId, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kubeadm::is_stacked;
 use crate::model::Component;
@@ -19,7 +17,7 @@ pub struct Choice {
     pub snapshot: Snapshot,
     /// What is wanted and not in it, in words.
     pub lacks: Vec<String>,
-    /// Snapshots that would have been better and are damaged.
+    /// Snapshots that would have been better and are damaged, or could not be looked through.
     pub damaged: Vec<SnapshotId>,
 }
 
@@ -91,10 +89,17 @@ impl Store {
         Ok(self.by_rank()?.into_iter().find(|snapshot| snapshot.health_verified))
     }
 
+    /// Sorts the snapshots of a listing by age, the newest first; those without an index are left out.
+    pub(crate) fn newest_first<'a>(&self, listed: &'a [Listed]) -> Vec<&'a Snapshot> {
+        newest_first(listed.iter().filter_map(|listed| listed.snapshot.as_ref()), self.clock.unix().as_secs())
+    }
+
     /// Returns the snapshots that were not made before a change, this node's first, newer ones first.
     fn by_rank(&self) -> Result<Vec<Snapshot>> {
-        let listed = self.list()?.into_iter().rev().filter_map(|listed| listed.snapshot);
-        let mut snapshots: Vec<Snapshot> = listed.filter(|snapshot| !snapshot.is_before_change()).collect();
+        let listed = self.list()?;
+        let newest_first = self.newest_first(&listed).into_iter();
+        let mut snapshots: Vec<Snapshot> =
+            newest_first.filter(|snapshot| !snapshot.is_before_change()).cloned().collect();
         snapshots.sort_by_key(|snapshot| self.is_of_another_node(snapshot));
         Ok(snapshots)
     }
@@ -138,16 +143,24 @@ impl Store {
         }
         let missing = self.missing_manifests()?;
         let lacks = |snapshot: &Snapshot| lacking(snapshot, selection, &missing);
-        snapshots.sort_by_cached_key(|snapshot| {
-            (lacks(snapshot).len(), !snapshot.health_verified, Reverse(snapshot.id.sequence()))
-        });
+        // Those that are alike stay in their order.
+        snapshots.sort_by_cached_key(|snapshot| (lacks(snapshot).len(), !snapshot.health_verified));
         if snapshots.is_empty() {
             return Err(self.nothing_to_choose_from()?);
         }
-        let mut damaged = Vec::new();
+        let (mut damaged, mut cause) = (Vec::new(), None);
         for snapshot in snapshots {
-            let report = self.verify(&snapshot.id, deadline)?;
-            if report.damage.iter().all(Damage::is_harmless) {
+            let intact = match self.verify(&snapshot.id, deadline) {
+                Ok(report) => report.damage.iter().all(Damage::is_harmless),
+                Err(error) => {
+                    // Time that is up is no damage; whatever else is wrong with this one, an older may be whole.
+                    deadline.check("choose a snapshot")?;
+                    tracing::warn!(%error, "snapshot {} cannot be verified", snapshot.id);
+                    cause.get_or_insert(error);
+                    false
+                }
+            };
+            if intact {
                 let mut lacks = lacks(&snapshot);
                 if snapshot.has_external_etcd() {
                     lacks.retain(|what| *what != manifest_of(Component::Etcd));
@@ -159,7 +172,10 @@ impl Store {
         let path = self.path.display();
         let text =
             format!("none of the {} snapshots that store {path} could restore is intact", damaged.len());
-        Err(Error::new(ErrorKind::Corrupt, text))
+        Err(match cause {
+            Some(cause) => Error::with_source(ErrorKind::Corrupt, text, cause),
+            None => Error::new(ErrorKind::Corrupt, text),
+        })
     }
 
     /// Says why there is no snapshot, although the store may hold some.

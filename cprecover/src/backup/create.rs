@@ -1,6 +1,6 @@
 //! Making a snapshot: staged under a dot-name, synced, renamed.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::dedup::Earlier;
@@ -90,6 +90,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let id = SnapshotId::new(sequence, self.now.as_secs());
         let staged = format!("{NEW}{id}");
         self.remove_staged(&snapshots, &staged)?;
+        // What was taken in from an earlier life of the node has a higher number and shows what was then.
+        let outdated = newest.as_ref().is_some_and(|newest| self.is_outdated(&newest.snapshot.id, &ids));
         let earlier = Earlier::collect(self, ids, newest.as_ref().map(|indexed| &indexed.snapshot))?;
         let top = snapshots.make_folder(&staged)?;
         let result = self.fill(&top, sources, &earlier, deadline).and_then(|gathered| {
@@ -103,7 +105,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             });
             let stands = |newest: &&Indexed| {
                 // What the change would be undone from has to be whole.
-                can_stand_for(newest, &snapshot, options) && self.check_index(newest).is_ok()
+                !outdated && can_stand_for(newest, &snapshot, options) && self.check_index(newest).is_ok()
             };
             if let Some(newest) = newest.as_ref().filter(stands) {
                 self.remove_staged(&snapshots, &staged)?;
@@ -265,14 +267,21 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     pub(super) fn sweep_snapshots(&self) -> Result<Vec<PathBuf>> {
         let Some(snapshots) = self.part(SNAPSHOTS)? else { return Ok(Vec::new()) };
         let mut swept = Vec::new();
-        for name in snapshots.list()? {
-            let ours = name.to_str().is_some_and(|name| {
-                let rest = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE));
-                rest.is_some_and(|id| id.parse::<SnapshotId>().is_ok())
-            });
-            if !ours {
-                continue;
-            }
+        let is_ours = |name: &OsString| {
+            let name = name.to_str().unwrap_or_default();
+            let rest = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE));
+            rest.is_some_and(|id| id.parse::<SnapshotId>().is_ok())
+        };
+        let names: Vec<OsString> = snapshots.list()?.into_iter().filter(is_ours).collect();
+        // Whoever was killed may not have waited for the rename; after a crash what is removed here would have its
+        // snapshot's name again.
+        if !names.is_empty()
+            && let Err(error) = snapshots.sync()
+        {
+            tracing::warn!(%error, "half-made snapshots stay for now");
+            return Ok(swept);
+        }
+        for name in names {
             match snapshots.remove_tree(&name, MAX_STORED_DEPTH + 1) {
                 Ok(()) => swept.push(snapshots.path.join(&name)),
                 Err(error) => tracing::warn!(%error, "a half-made snapshot stays; remove it by hand"),

@@ -31,6 +31,14 @@ impl<F: FileSystem> Vault<'_, F> {
         Err(Error::new(ErrorKind::Corrupt, format!("snapshot {id} is damaged: {what}")))
     }
 
+    /// Returns the digests that are recorded for a snapshot's index, by itself and by the one that was made next.
+    pub(super) fn recorded_digests(&self, id: &SnapshotId) -> Result<Vec<Digest>> {
+        let sums = self.folder_of(id)?.read(SUMS, MAX_INDEX_BYTES).ok();
+        let own = sums.as_deref().and_then(index_line);
+        let next = self.next_of(id)?.and_then(|(_, digest)| digest);
+        Ok(own.into_iter().chain(next).collect())
+    }
+
     /// Finds the snapshot that names this one as the one before it, and the digest that it records.
     fn next_of(&self, id: &SnapshotId) -> Result<Option<(SnapshotId, Option<Digest>)>> {
         let later = self.ids()?.into_iter().filter(|later| later > id);

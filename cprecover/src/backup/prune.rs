@@ -1,14 +1,18 @@
 //! Which snapshots are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::fs::{FileSystem, Rename};
+use super::number::newest_first;
 use super::snapshot::{Snapshot, SnapshotId};
 use super::vault::{GONE, MAX_STORED_DEPTH, PRUNED, SNAPSHOTS, Vault};
+use super::verify::Damage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Digest};
+use crate::sys::Deadline;
 
 /// How many snapshots are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,9 @@ impl Retention {
         Self { keep_last, keep_daily }
     }
 }
+
+/// Tells whether a restore from a snapshot would give the right files.
+type IsIntact<'a> = &'a mut dyn FnMut(&SnapshotId) -> bool;
 
 /// What pruning did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -50,7 +57,7 @@ pub struct Kept {
     pub reason: String,
 }
 
-/// Decides which snapshots stay; `snapshots` are oldest first, an unreadable one has no index.
+/// Decides which snapshots stay; an unreadable one has no index, `now_s` is this machine's time.
 ///
 /// An unreadable snapshot always stays: what it holds may be all that is left. Each node's snapshots are
 /// counted alone, since another node's replace none of them; those that name none are of the node `own`.
@@ -59,22 +66,21 @@ fn keep(
     own: Option<&str>,
     pinned: &BTreeMap<SnapshotId, String>,
     retention: &Retention,
+    now_s: u64,
+    is_intact: IsIntact<'_>,
 ) -> BTreeMap<SnapshotId, String> {
     let mut kept = BTreeMap::new();
     let mut by_node: BTreeMap<Option<String>, Vec<&Snapshot>> = BTreeMap::new();
-    for (id, snapshot) in snapshots.iter().rev() {
-        match snapshot {
-            Some(snapshot) => {
-                let node = snapshot.node.as_deref().or(own).map(str::to_ascii_lowercase);
-                by_node.entry(node).or_default().push(snapshot);
-            }
-            None => {
-                kept.insert(id.clone(), "its index cannot be read".to_owned());
-            }
-        }
+    for snapshot in newest_first(snapshots.iter().filter_map(|(_, snapshot)| snapshot.as_ref()), now_s) {
+        let node = snapshot.node.as_deref().or(own).map(str::to_ascii_lowercase);
+        by_node.entry(node).or_default().push(snapshot);
+    }
+    for (id, _) in snapshots.iter().filter(|(_, snapshot)| snapshot.is_none()) {
+        kept.insert(id.clone(), "its index cannot be read".to_owned());
     }
     for newest_first in by_node.values() {
         keep_of_node(newest_first, retention, &mut kept);
+        keep_intact(newest_first, is_intact, &mut kept);
     }
     for (id, why) in pinned.iter().filter(|(id, _)| snapshots.iter().any(|(known, _)| known == *id)) {
         kept.entry(id.clone()).or_insert_with(|| why.clone());
@@ -82,29 +88,53 @@ fn keep(
     kept
 }
 
+/// Returns what a restore may fall back on, by its role, the newest of each first.
+fn roles<'s>(newest_first: &[&'s Snapshot]) -> Vec<(String, Vec<&'s Snapshot>)> {
+    let whole: Vec<&Snapshot> =
+        newest_first.iter().copied().filter(|snapshot| !snapshot.is_before_change()).collect();
+    let of = |has: &dyn Fn(&Snapshot) -> bool| whole.iter().copied().filter(|one| has(one)).collect();
+    let mut roles = vec![
+        ("one of the newest".to_owned(), newest_first.to_vec()),
+        ("last known good".to_owned(), of(&|snapshot| snapshot.health_verified)),
+        ("the newest that was not made before a change".to_owned(), whole.clone()),
+    ];
+    for component in Component::ALL {
+        let with = of(&|snapshot| snapshot.manifest(component).is_some());
+        roles.push((format!("the last with a manifest of {component}"), with));
+    }
+    roles
+}
+
 /// Decides which snapshots of one node stay.
 fn keep_of_node(newest_first: &[&Snapshot], retention: &Retention, kept: &mut BTreeMap<SnapshotId, String>) {
-    let mut keep = |snapshot: Option<&&Snapshot>, why: &str| {
-        if let Some(snapshot) = snapshot {
-            kept.entry(snapshot.id.clone()).or_insert_with(|| why.to_owned());
-        }
+    let mut keep = |snapshot: &Snapshot, why: &str| {
+        kept.entry(snapshot.id.clone()).or_insert_with(|| why.to_owned());
     };
     for snapshot in newest_first.iter().take(retention.keep_last.max(1)) {
-        keep(Some(snapshot), "one of the newest");
+        keep(snapshot, "one of the newest");
     }
-    let whole = newest_first.iter().filter(|snapshot| !snapshot.is_before_change());
-    keep(whole.clone().find(|snapshot| snapshot.health_verified), "last known good");
-    keep(whole.clone().next(), "the newest that was not made before a change");
-    for component in Component::ALL {
-        let with = whole.clone().find(|snapshot| snapshot.manifest(component).is_some());
-        keep(with, &format!("the last with a manifest of {component}"));
+    for (why, candidates) in roles(newest_first) {
+        candidates.first().iter().for_each(|first| keep(first, &why));
     }
     let day = |snapshot: &Snapshot| snapshot.created_unix_s / 86_400;
     let mut days = BTreeSet::new();
     for snapshot in newest_first {
         if days.len() < retention.keep_daily && days.insert(day(snapshot)) {
-            let last = whole.clone().find(|other| day(other) == day(snapshot));
-            keep(last.or(Some(snapshot)), "last of its day");
+            let of_day = newest_first.iter().filter(|other| day(other) == day(snapshot));
+            let last = of_day.into_iter().find(|other| !other.is_before_change());
+            keep(last.unwrap_or(snapshot), "last of its day");
+        }
+    }
+}
+
+/// Keeps what stands in for a damaged snapshot: where the first of a role is damaged, the next that is intact.
+fn keep_intact(newest_first: &[&Snapshot], is_intact: IsIntact<'_>, kept: &mut BTreeMap<SnapshotId, String>) {
+    for (why, candidates) in roles(newest_first) {
+        let Some(first) = candidates.first() else { continue };
+        let intact = candidates.iter().find(|snapshot| is_intact(&snapshot.id));
+        if let Some(intact) = intact.filter(|intact| intact.id != first.id) {
+            let why = format!("{why} that is intact; {} is damaged", first.id);
+            kept.entry(intact.id.clone()).or_insert(why);
         }
     }
 }
@@ -124,14 +154,37 @@ impl<F: FileSystem> Vault<'_, F> {
             }
             snapshots.push((id, indexed.map(|indexed| indexed.snapshot)));
         }
-        let kept = keep(&snapshots, self.node_name.as_deref(), &self.pinned()?, retention);
-        let removed: Vec<SnapshotId> =
-            snapshots.iter().map(|(id, _)| id).filter(|id| !kept.contains_key(id)).cloned().collect();
+        let pinned = self.pinned()?;
+        let own = self.node_name.as_deref();
+        let keep = |is_intact: IsIntact<'_>| {
+            let kept = keep(&snapshots, own, &pinned, retention, self.now.as_secs(), is_intact);
+            let ids = snapshots.iter().map(|(id, _)| id);
+            let removed: Vec<SnapshotId> = ids.filter(|id| !kept.contains_key(id)).cloned().collect();
+            (kept, removed)
+        };
+        let (mut kept, mut removed) = keep(&mut |_| true);
+        if !removed.is_empty() {
+            // All of a snapshot's files are read for it: not where nothing would be removed, and each once.
+            let mut looked = BTreeMap::new();
+            (kept, removed) =
+                keep(&mut |id| *looked.entry(id.clone()).or_insert_with(|| self.is_restorable(id)));
+        }
         if !dry_run && !removed.is_empty() {
             self.remove_remembered(&removed, || self.remember_pruned(&snapshots, &kept, &digests))?;
         }
         let kept = kept.into_iter().map(|(id, reason)| Kept { id, reason }).collect();
         Ok(PruneReport { removed, kept })
+    }
+
+    /// Reports whether a restore from a snapshot would give the right files, as far as it can be looked through.
+    pub(super) fn is_restorable(&self, id: &SnapshotId) -> bool {
+        match self.verify(id, &Deadline::after(Duration::MAX)) {
+            Ok(report) => report.damage.iter().all(Damage::is_harmless),
+            Err(error) => {
+                tracing::warn!(%error, "snapshot {id} cannot be verified");
+                false
+            }
+        }
     }
 
     /// Returns snapshots that something else needs.
@@ -250,11 +303,23 @@ mod tests {
         let mut all: Vec<_> = (1..=10).map(|n| snapshot(n, 100 + u64::from(n) / 3, n == 2)).collect();
         all[3].1 = None;
         let pinned = BTreeMap::from([(all[0].0.clone(), "held".to_owned())]);
-        let kept = keep(&all, None, &pinned, &Retention::new(2, 2));
+        let kept = keep(&all, None, &pinned, &Retention::new(2, 2), 200 * 86_400, &mut |_| true);
         let numbers: Vec<u32> = kept.keys().map(SnapshotId::sequence).collect();
         // 10 and 9 are the newest; 10 and 8 the last of their days; 2 good; 4 unreadable; 1 pinned.
         assert_eq!(numbers, [1, 2, 4, 8, 9, 10]);
-        let least = keep(&all[4..], None, &BTreeMap::new(), &Retention::new(0, 0));
+        let least =
+            keep(&all[4..], None, &BTreeMap::new(), &Retention::new(0, 0), 200 * 86_400, &mut |_| true);
         assert_eq!(least.keys().map(SnapshotId::sequence).collect::<Vec<_>>(), [10]);
+        // 10 and 9 have rotted, and so has the good one, which nothing can stand in for.
+        let mut looked = Vec::new();
+        let kept = keep(&all[..], None, &BTreeMap::new(), &Retention::new(1, 0), 200 * 86_400, &mut |id| {
+            looked.push(id.sequence());
+            !matches!(id.sequence(), 2 | 9 | 10)
+        });
+        assert_eq!(kept.keys().map(SnapshotId::sequence).collect::<Vec<_>>(), [2, 4, 8, 10]);
+        assert!(kept[&all[7].0].contains("is intact"), "{kept:?}");
+        looked.sort_unstable();
+        looked.dedup();
+        assert_eq!(looked, [2, 8, 9, 10], "no more are looked through than must be");
     }
 }

@@ -15,7 +15,8 @@ use crate::model::{Component, Digest};
 
 /// Names a snapshot: a running number and the UTC time, `000042-20261124T053706Z`.
 ///
-/// The number orders snapshots, so that a clock that was set back does not.
+/// The number tells two of one second apart, and names a snapshot in short. Their age is told by their times, since
+/// numbers begin again where a store was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SnapshotId {

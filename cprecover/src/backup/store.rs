@@ -150,7 +150,8 @@ impl Store {
         vault.create(options, &[], deadline)
     }
 
-    /// Lists the snapshots, oldest first, damaged ones included.
+    /// Lists the snapshots by number, damaged ones included; where a store was lost and begun anew, numbers do not
+    /// tell their age.
     ///
     /// # Errors
     /// The kinds of a failed read of the store itself.
@@ -198,7 +199,9 @@ impl Store {
     }
 
     /// Removes snapshots that `retention` does not keep; never the newest, the last known good, or
-    /// one that a held manifest needs.
+    /// one that a held manifest needs, and where one of these is damaged, not the next such one that is intact.
+    ///
+    /// Where any would be removed, those that are fallen back on are verified first, which reads all of their files.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Busy`] and the kinds of failed writes.
@@ -254,10 +257,10 @@ impl Store {
     }
 
     /// Takes a snapshot in that [`Store::export`] wrote; it keeps its id. The store is locked when all of it has
-    /// been read.
+    /// been read. A damaged snapshot of that id whose index is the same, or lost, is replaced by it.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::AlreadyExists`] when the store holds another snapshot of that id,
+    /// [`crate::ErrorKind::AlreadyExists`] when the store holds that snapshot intact, or another of that id,
     /// [`crate::ErrorKind::Limit`] for a number far above the store's newest or an archive that is too large,
     /// [`crate::ErrorKind::Corrupt`] or [`crate::ErrorKind::Invalid`] for a bad archive.
     pub fn import(&self, from: &mut dyn Read, deadline: &Deadline) -> Result<Snapshot> {

@@ -155,7 +155,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         self.part(name)?.map_or_else(|| self.store.folder(name), Ok)
     }
 
-    /// Lists the ids of the snapshots, oldest first.
+    /// Lists the ids of the snapshots by number.
     pub(super) fn ids(&self) -> Result<Vec<SnapshotId>> {
         let Some(snapshots) = self.part(SNAPSHOTS)? else { return Ok(Vec::new()) };
         let mut ids: Vec<SnapshotId> = snapshots

@@ -12,7 +12,7 @@ use super::fs::{FileSystem, Kind, Parallel as _, Work};
 use super::journal::Standing;
 use super::snapshot::{Entry, EntryKind, NodePath, Snapshot, SnapshotId};
 use super::vault::{BUFFER, INDEX, LOOKED_AT_ONCE, MAX_INDEX_BYTES, MAX_STORED_DEPTH, SUMS, Vault, sums_of};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
 use crate::sys::Deadline;
 
@@ -148,7 +148,7 @@ impl<F: FileSystem> Vault<'_, F> {
             Err(error) => return Err(error),
         }
         check.entries(deadline)?;
-        check.extra()?;
+        check.extra();
         check.chain();
         Ok(check.report)
     }
@@ -279,31 +279,41 @@ impl<'f, F: FileSystem> Check<'_, 'f, F> {
     }
 
     /// Looks for files that the index does not record.
-    fn extra(&mut self) -> Result<()> {
+    fn extra(&mut self) {
         let mut known: BTreeSet<PathBuf> = [INDEX, SUMS].iter().map(PathBuf::from).collect();
         for entry in &self.snapshot.entries {
             known.extend(entry.stored.as_path().ancestors().map(Path::to_owned));
         }
         let top = self.top.clone();
-        self.extra_in(&top, Path::new(""), &known, MAX_STORED_DEPTH)
+        self.extra_in(&top, Path::new(""), &known, MAX_STORED_DEPTH);
     }
 
-    fn extra_in(
-        &mut self,
-        place: &Place<'f, F>,
-        path: &Path,
-        known: &BTreeSet<PathBuf>,
-        depth: usize,
-    ) -> Result<()> {
-        for name in place.list()? {
+    fn extra_in(&mut self, place: &Place<'f, F>, path: &Path, known: &BTreeSet<PathBuf>, depth: usize) {
+        let names = match place.list() {
+            Ok(names) => names,
+            Err(error) => return self.unreadable(path, &error),
+        };
+        for name in names {
             let inner = path.join(&name);
             if !known.contains(&inner) {
                 self.report.damage.push(Damage::Extra { stored: NodePath::new(&inner) });
-            } else if depth > 0 && place.stat(&name)?.is_some_and(|stat| stat.kind == Kind::Folder) {
-                self.extra_in(&place.folder(&name)?, &inner, known, depth - 1)?;
+                continue;
+            }
+            let folder = match place.stat(&name) {
+                Ok(Some(stat)) if depth > 0 && stat.kind == Kind::Folder => place.folder(&name),
+                Ok(_) => continue,
+                Err(error) => Err(error),
+            };
+            match folder {
+                Ok(folder) => self.extra_in(&folder, &inner, known, depth - 1),
+                Err(error) => self.unreadable(&inner, &error),
             }
         }
-        Ok(())
+    }
+
+    /// What cannot be looked through is damage of this snapshot and keeps no other from being looked at.
+    fn unreadable(&mut self, path: &Path, error: &Error) {
+        self.report.damage.push(Damage::Unreadable { stored: NodePath::new(path), what: error.to_string() });
     }
 
     fn chain(&mut self) {
@@ -343,7 +353,7 @@ impl<F: FileSystem> Vault<'_, F> {
         };
         serde_json::from_slice(&bytes).map_err(|source| {
             let path = self.store.path.join(super::vault::PRUNED);
-            crate::Error::with_source(ErrorKind::Corrupt, format!("{} is malformed", path.display()), source)
+            Error::with_source(ErrorKind::Corrupt, format!("{} is malformed", path.display()), source)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::backup::{Damage, Listed, Snapshot, Store};
+use crate::backup::{Damage, Snapshot, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Observed};
 use crate::recover::cache::Cache;
@@ -22,9 +22,10 @@ pub(super) fn best(
     deadline: &Deadline,
 ) -> Result<Vec<BackupFact>> {
     let listed = store.list()?;
+    let newest_first = store.newest_first(&listed);
     let mut facts = Vec::new();
     for component in Component::ALL {
-        for snapshot in candidates(store, &listed, component) {
+        for snapshot in candidates(store, &newest_first, component) {
             let id = snapshot.id.to_string();
             let state = cache.snapshot(&id, now, || {
                 let report = store.verify(&snapshot.id, deadline);
@@ -74,15 +75,14 @@ fn same_node(store: &Store, snapshot: &Snapshot) -> Observed<bool> {
 
 /// Snapshots with a manifest of the component, this node's first, then healthy ones, then newer ones; at
 /// most eight.
-fn candidates<'a>(store: &Store, listed: &'a [Listed], component: Component) -> Vec<&'a Snapshot> {
-    let mut found: Vec<&Snapshot> = listed
-        .iter()
-        .filter_map(|listed| listed.snapshot.as_ref())
-        .filter(|snapshot| snapshot.manifest(component).is_some())
-        .collect();
+fn candidates<'a>(store: &Store, newest_first: &[&'a Snapshot], component: Component) -> Vec<&'a Snapshot> {
+    let newest_first = newest_first.iter().copied();
+    let mut found: Vec<&Snapshot> =
+        newest_first.filter(|snapshot| snapshot.manifest(component).is_some()).collect();
+    // Those that are alike stay in their order.
     found.sort_by_key(|snapshot| {
         let is_own = store.is_of_this_node(snapshot) == Some(true);
-        std::cmp::Reverse((is_own, snapshot.health_verified, snapshot.id.sequence()))
+        std::cmp::Reverse((is_own, snapshot.health_verified))
     });
     found.truncate(8);
     found
@@ -149,5 +149,24 @@ mod tests {
         );
         node.node_name = Some("cp3".into());
         assert!(!seen(&node).iter().any(BackupFact::is_good));
+    }
+
+    #[test]
+    fn what_was_taken_in_from_an_earlier_life_of_the_store_is_older() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut node = NodeOptions::at(dir.path()).expect("absolute");
+        node.node_name = Some("cp1".into());
+        let deadline = Deadline::after(Duration::from_secs(20));
+        (1..=3).for_each(|_| drop(back_up(&node, "cp1")));
+        let old = back_up(&node, "cp1").id;
+        let mut tar = Vec::new();
+        Store::open(&node).expect("opens").export(&old, &mut tar, &deadline).expect("exported");
+        std::fs::remove_dir_all(node.store()).expect("lost");
+        // Times are whole seconds.
+        std::thread::sleep(Duration::from_millis(1100));
+        let new = back_up(&node, "cp1").id.to_string();
+        Store::open(&node).expect("opens").import(&mut tar.as_slice(), &deadline).expect("taken in");
+        let facts = seen(&node);
+        assert_eq!(facts.first().map(|fact| &fact.snapshot), Some(&new), "{facts:?}");
     }
 }
