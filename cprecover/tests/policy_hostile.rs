@@ -203,6 +203,9 @@ fn hostile_components_do_not_even_load() {
       (instance (instantiate $b (with "f" (func $a "f")))))"#;
     refused("components in a component", &wat::parse_str(pair).unwrap(), "exports no");
     refused("two memories", &with("(memory 1)"), "memory count too high");
+    let v128 = "(v128.const f32x4 1 1 1 1) ".repeat(3);
+    let madd = format!("(func (result v128) {v128} f32x4.relaxed_madd)");
+    refused("what each processor answers otherwise", &with(&madd), "relaxed SIMD");
     refused("no exports", &wat::parse_str("(component)").unwrap(), "exports no");
     refused("core module", &wat::parse_str("(module)").unwrap(), "a core module");
     refused("text", b"(component)", "no WebAssembly");
