@@ -6,7 +6,7 @@ mod policy_support;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use cprecover::model::Digest;
 use cprecover::policy::{
@@ -178,6 +178,87 @@ fn an_entry_that_is_a_link_is_not_followed() {
     std::fs::rename(&file, &moved).unwrap();
     std::os::unix::fs::symlink(&moved, &file).unwrap();
     assert!(Policy::from_bytes(&bytes, &site.cached_only()).is_err());
+}
+
+/// What a crash or a full disk leaves of a key that is written in place.
+#[test]
+fn a_part_of_a_key_is_no_key() {
+    let site = Site::new();
+    let bytes = quiet();
+    for part in [&b""[..], b"half of a key", &[7; 33]] {
+        site.install(&bytes);
+        std::fs::write(site.path().join("key"), part).unwrap();
+        let error = PolicyCache::open(&site.path()).expect_err("no key");
+        assert!(
+            error.kind() == ErrorKind::Corrupt && error.to_string().contains("policy install"),
+            "{error}"
+        );
+        let file = site.install(&bytes);
+        Policy::from_bytes(&bytes, &site.cached_only()).expect("is sealed under the new key");
+        assert_eq!((mode(&file), mode(&site.path().join("key"))), (0o600, 0o600));
+    }
+    assert_eq!(std::fs::read_dir(site.path()).unwrap().count(), 2, "the policy and the key");
+}
+
+#[test]
+fn all_who_make_the_cache_at_once_get_one_key() {
+    for part in [None, Some("")] {
+        let site = Site::new();
+        if let Some(part) = part {
+            PolicyCache::create(&site.path()).expect("made");
+            std::fs::write(site.path().join("key"), part).unwrap();
+        }
+        let (start, bytes) = (Barrier::new(8), quiet());
+        std::thread::scope(|scope| {
+            let make = || {
+                start.wait();
+                site.options()
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+            let made: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("made")).collect();
+            Policy::install_bytes(&bytes, &made[0]).expect("installs");
+            for mut options in made {
+                options.compiler = Some(Arc::new(Never));
+                Policy::from_bytes(&bytes, &options).expect("has the key of the first");
+            }
+        });
+    }
+}
+
+#[test]
+fn nothing_stays_of_an_entry_that_was_not_stored() {
+    let site = Site::new();
+    let bytes = quiet();
+    let file = site.install(&bytes);
+    let name = file.file_name().unwrap().to_str().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    Policy::install_bytes(&bytes, &site.options()).expect_err("a folder is in its place");
+    std::fs::remove_dir(&file).unwrap();
+    let names = || {
+        let found = std::fs::read_dir(site.path()).unwrap();
+        let mut names: Vec<_> =
+            found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["key"]);
+    // Of processes that are gone, as both versions name it, and of one that is at work.
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let (gone, alive) = (gone.id(), std::process::id());
+    let working = format!(".{name}.{alive}-77");
+    let leave = || {
+        for left in [format!(".{name}.{gone}"), format!(".{name}.{gone}-3"), working.clone()] {
+            std::fs::write(site.path().join(left), "half").unwrap();
+        }
+    };
+    leave();
+    site.install(&bytes);
+    assert_eq!(names(), [working.as_str(), name, "key"]);
+    leave();
+    assert!(site.options().cache.unwrap().remove(&Digest::of(&bytes)).expect("removes"));
+    assert_eq!(names(), [working.as_str(), "key"]);
 }
 
 /// A large component is first compiled ahead of need, never during an outage.

@@ -3,6 +3,7 @@
 
 mod policy_support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -28,6 +29,8 @@ impl Node {
         let path = self.root.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
+        // Whatever the tests' umask: keys that others can write are refused.
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
         path
     }
 
@@ -205,8 +208,109 @@ fn only_signed_policies_are_trusted_once_there_is_a_key() {
     // Shipped ones are part of the program.
     node.good(&["policy", "check", "default"]);
     let garbage = node.file("garbage.pem", "no key");
-    let error = node.bad(&["policy", "check", "default", "--policy-key", text(&garbage)], 1);
+    let error = node.bad(&["policy", "check", text(&file), "--policy-key", text(&garbage)], 1);
     assert!(error.contains("garbage.pem"), "{error}");
+    node.good(&["policy", "check", "default", "--policy-key", text(&garbage)]);
+}
+
+/// A key is a file of the node that is broken; what is shipped is asked without any.
+#[test]
+fn a_lost_key_stops_policy_files_alone() {
+    let node = Node::new();
+    let file = node.file("p.wasm", quiet());
+    node.file("etc/cprecover/config.yaml", "policyKeys: [/etc/cprecover/ops.pem]\n");
+    for (args, schema) in [
+        (vec!["plan"], "cprecover.dev/plan/v1"),
+        (vec!["plan", "--policy", "conservative"], "cprecover.dev/plan/v1"),
+        (vec!["recover", "--dry-run"], "cprecover.dev/recovery/v1"),
+    ] {
+        let json = [args.clone(), vec!["-o", "json"]].concat();
+        let output = node.run(&json);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!error.contains("ops.pem"), "{args:?}: {error}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{error}"));
+        assert_eq!(report["schema"], schema, "{args:?}");
+        let refused = node.bad(&[args, vec!["--policy", text(&file)]].concat(), 1);
+        assert!(refused.contains("a policy key from policyKeys: "), "{refused}");
+        assert!(refused.contains("etc/cprecover/ops.pem"), "{refused}");
+    }
+    node.good(&["policy", "install", "default"]);
+    node.bad(&["policy", "install", text(&file)], 1);
+}
+
+#[test]
+fn a_key_that_others_can_write_is_not_trusted() {
+    let node = Node::new();
+    let ours = SigningKey::from_bytes(&[7; 32]);
+    let key = node.file("ops.pem", ours.verifying_key().to_public_key_pem(LineEnding::LF).unwrap());
+    let file = node.file("p.wasm", quiet());
+    node.file("p.wasm.sig", ours.sign(&quiet()).to_bytes());
+    let check = ["policy", "check", text(&file), "--policy-key", text(&key)];
+    for mode in [0o664, 0o646, 0o620] {
+        std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
+        let refused = node.bad(&check, 4);
+        assert!(refused.contains("ops.pem can be written by group or others"), "{mode:o}: {refused}");
+    }
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o444)).unwrap();
+    node.good(&check);
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: changing a file's owner needs root");
+        return;
+    }
+    std::os::unix::fs::chown(&key, Some(65534), None).unwrap();
+    let refused = node.bad(&check, 4);
+    assert!(refused.contains("ops.pem belongs to uid 65534"), "{refused}");
+}
+
+/// The program under limits that a shell sets first.
+fn limited(node: &Node, limit: &str, args: &[&str]) -> Output {
+    Command::new("sh")
+        .args(["-c", &format!("{limit}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_cprecover"), "--root"])
+        .arg(node.root.path())
+        .args(args)
+        .output()
+        .expect("a shell runs")
+}
+
+#[test]
+fn what_is_not_written_whole_does_not_stay() {
+    let node = Node::new();
+    let store = node.root.path().join("var/lib/cprecover");
+    let file = node.file("p.wasm", quiet());
+    // As on a full disk: more than the component, which is handed to the compiler, and less than its code.
+    let blocks = quiet().len().div_ceil(512) + 1;
+    let limit = format!("umask 022; trap '' XFSZ; ulimit -S -f {blocks}");
+    let output = limited(&node, &limit, &["policy", "install", text(&file)]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("write"), "{error}");
+    let left = std::fs::read_dir(store.join("policy-cache")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["key"]);
+    // The store is this user's alone, whoever made it first.
+    let mode = std::fs::metadata(&store).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
+}
+
+/// A container, or `LimitAS=` of a unit: what this process may not raise its children may not either.
+#[test]
+fn a_policy_is_compiled_under_lower_hard_limits() {
+    let node = Node::new();
+    let file = node.file("p.wasm", quiet());
+    // Root may raise them while it has this capability; who is started by a thread without it has not either.
+    let output = std::thread::scope(|scope| {
+        let lowered = scope.spawn(|| {
+            if rustix::process::geteuid().is_root() {
+                let capability = rustix::thread::CapabilitySet::SYS_RESOURCE;
+                rustix::thread::remove_capability_from_bounding_set(capability).unwrap();
+            }
+            limited(
+                &node,
+                "ulimit -v 900000; ulimit -f 60000; ulimit -t 9",
+                &["policy", "check", text(&file)],
+            )
+        });
+        lowered.join().expect("no panic")
+    });
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

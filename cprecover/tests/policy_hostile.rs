@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use cprecover::ErrorKind;
-use cprecover::policy::{Action, LoadOptions, Observation, Outcome, Policy};
+use cprecover::policy::{Action, LoadOptions, Observation, Outcome, Policy, RunLimits};
 use policy_support::{DECISION, WIT, answer, component, component_of, module, rss_kb};
 
 /// Generous: the tests run unoptimised. The limits themselves are fuel and bytes.
@@ -203,6 +203,9 @@ fn hostile_components_do_not_even_load() {
       (instance (instantiate $b (with "f" (func $a "f")))))"#;
     refused("components in a component", &wat::parse_str(pair).unwrap(), "exports no");
     refused("two memories", &with("(memory 1)"), "memory count too high");
+    let v128 = "(v128.const f32x4 1 1 1 1) ".repeat(3);
+    let madd = format!("(func (result v128) {v128} f32x4.relaxed_madd)");
+    refused("what each processor answers otherwise", &with(&madd), "relaxed SIMD");
     refused("no exports", &wat::parse_str("(component)").unwrap(), "exports no");
     refused("core module", &wat::parse_str("(module)").unwrap(), "a core module");
     refused("text", b"(component)", "no WebAssembly");
@@ -254,4 +257,23 @@ fn memory_of_an_answer_can_be_lowered_and_the_default_policy_has_room() {
     options.run.memory_bytes = 1 << 20;
     let error = Policy::from_bytes(&component(&answer(0, 0), ""), &options).expect_err("4 MB in 1 MB");
     assert!(error.to_string().contains("memory"), "{error}");
+}
+
+/// Raised limits are of all memories together: a component may have several.
+#[test]
+fn many_memories_have_no_more_than_one_may() {
+    let mut raised = LoadOptions::default();
+    raised.run = RunLimits::raised();
+    let load = |pages: u32| {
+        let two = format!("(memory {pages}) (memory {pages})");
+        Policy::from_bytes(&component(&answer(0, 0), &two), &raised)
+    };
+    let outcome = load(1_900).expect("less than 256 MiB in all").decide(&Observation::default());
+    assert_eq!(outcome.failure, None);
+    let error = load(2_100).expect_err("each is less than 256 MiB, both are more");
+    assert!(error.to_string().contains("growing memory"), "{error}");
+    let grow = "(drop (memory.grow $other (i32.const 2100))) (drop (memory.grow $other (i32.const 2100))) (unreachable)";
+    let grows = component(grow, "(memory $other 0)");
+    let outcome = Policy::from_bytes(&grows, &raised).expect("loads").decide(&Observation::default());
+    assert_eq!(outcome.failure.expect("stopped").limit.as_deref(), Some("memory"));
 }

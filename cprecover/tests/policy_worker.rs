@@ -148,6 +148,8 @@ fn a_worker_that_hangs_floods_dies_or_lies_is_no_danger() {
     assert!(error.to_string().contains("`compile-time`: not compiled within 200 ms"), "{error}");
     let error = answered_by("exec cat /dev/zero", |worker| worker.limits.output_bytes = 1 << 20);
     assert!(error.to_string().contains("`compile-output`"), "{error}");
+    let error = answered_by("kill -KILL $$", |_| {});
+    assert!(error.kind() == ErrorKind::Policy && error.to_string().contains("was killed after"), "{error}");
     let error = answered_by("kill -ABRT $$", |_| {});
     assert!(error.kind() == ErrorKind::Policy && error.to_string().contains("signal 6"), "{error}");
     let error = answered_by("echo it went wrong >&2; exit 1", |_| {});

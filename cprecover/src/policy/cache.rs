@@ -8,9 +8,12 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(feature = "wasm")]
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cprecover_policy_artifact as artifact;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock};
+use rustix::process::{Pid, test_kill_process};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -21,6 +24,8 @@ use crate::node::NodeOptions;
 
 /// The file with the key of all seals.
 const KEY_FILE: &str = "key";
+/// The key while it is written.
+const NEW_KEY_FILE: &str = ".key.new";
 /// How an entry's name ends.
 const SUFFIX: &str = ".policy";
 /// The largest entry that is read, in bytes; a compiled Python policy has 34 MB.
@@ -68,19 +73,8 @@ impl PolicyCache {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let key = match read_private(&folder, KEY_FILE, 32) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.context(path.display())),
-        };
-        let key: [u8; 32] = key.try_into().map_err(|_| {
-            Error::new(ErrorKind::Corrupt, format!("{}: the key is not of 32 bytes", path.display()))
-        })?;
-        Ok(Some(Self {
-            path: path.to_owned(),
-            folder: Arc::new(folder),
-            key: Arc::new(artifact::Key::from_bytes(key)),
-        }))
+        let key = key_in(&folder).map_err(|error| error.context(path.display()))?;
+        Ok(key.map(|key| Self::with(path, folder, key)))
     }
 
     /// Opens a cache; makes the folder and its key where there is none.
@@ -92,20 +86,18 @@ impl PolicyCache {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(source) => return Err(Error::path("make folder", path, source)),
         }
-        if let Some(cache) = Self::open(path)? {
-            return Ok(cache);
-        }
-        let mut key = [0; 32];
-        getrandom::fill(&mut key)
-            .map_err(|source| Error::with_source(ErrorKind::Io, "make a random key", source))?;
         let folder = open_folder(path)?;
-        match write_new(&folder, KEY_FILE, &key) {
-            // Somebody else made it in between; theirs counts.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            other => other.map_err(|error| error.context(path.display()))?,
+        let key = key_in(&folder).ok().flatten().map_or_else(|| locked(&folder, || make_key(&folder)), Ok);
+        let key = key.map_err(|error| error.context(path.display()))?;
+        Ok(Self::with(path, folder, key))
+    }
+
+    fn with(path: &Path, folder: OwnedFd, key: [u8; 32]) -> Self {
+        Self {
+            path: path.to_owned(),
+            folder: Arc::new(folder),
+            key: Arc::new(artifact::Key::from_bytes(key)),
         }
-        Self::open(path)?
-            .ok_or_else(|| Error::new(ErrorKind::Changed, format!("{} vanished", path.display())))
     }
 
     /// Returns the folder.
@@ -156,6 +148,7 @@ impl PolicyCache {
     /// # Errors
     /// The kinds of a failed removal.
     pub fn remove(&self, digest: &Digest) -> Result<bool> {
+        self.sweep();
         let mut removed = false;
         for name in self.names()?.iter().filter(|name| name.starts_with(&digest.to_string())) {
             rustix::fs::unlinkat(&*self.folder, name, AtFlags::empty())
@@ -214,17 +207,92 @@ impl PolicyCache {
     /// Keeps a compiled policy, durably and all or nothing.
     #[cfg(feature = "wasm")]
     pub(super) fn store(&self, digest: &Digest, sealed: &[u8]) -> Result<String> {
+        static STORED: AtomicU64 = AtomicU64::new(0);
         let name = format!("{digest}{}", own_suffix()?.unwrap_or_default());
-        let temporary = format!(".{name}.{}", std::process::id());
-        let failed = |what: &str, source| Error::path(what, self.path.join(&name), source);
-        // Left over by a process of the same id that died.
-        let _ = rustix::fs::unlinkat(&*self.folder, &temporary, AtFlags::empty());
-        write_new(&self.folder, &temporary, sealed).map_err(|error| error.context(self.path.display()))?;
-        rustix::fs::renameat(&*self.folder, &temporary, &*self.folder, &name)
-            .map_err(|source| failed("rename into place", source))?;
-        rustix::fs::fsync(&*self.folder).map_err(|source| failed("sync the folder of", source))?;
+        let count = STORED.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!(".{name}.{}-{count}", std::process::id());
+        self.sweep();
+        write_as(&self.folder, &temporary, sealed, || {
+            rustix::fs::renameat(&*self.folder, &temporary, &*self.folder, &name)
+        })
+        .map_err(|error| error.context(self.path.join(&name).display()))?;
         Ok(name)
     }
+
+    /// Removes what processes left that died while they stored; an entry can have 256 MB.
+    fn sweep(&self) {
+        let Ok(folder) = rustix::fs::Dir::read_from(&*self.folder) else { return };
+        for entry in folder.filter_map(std::result::Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !is_left_over(&name) {
+                continue;
+            }
+            if let Err(error) = rustix::fs::unlinkat(&*self.folder, &name, AtFlags::empty()) {
+                tracing::warn!(%error, name, "a compiled policy that was left unfinished stays");
+            }
+        }
+    }
+}
+
+/// Whether `name` is of an entry whose writer is gone.
+fn is_left_over(name: &str) -> bool {
+    let Some((_, writer)) = name.strip_prefix('.').and_then(|name| name.rsplit_once(".policy.")) else {
+        return false;
+    };
+    let id = writer.split_once('-').map_or(writer, |(id, _)| id).parse().ok().filter(|id| *id > 0);
+    let Some(pid) = id.and_then(Pid::from_raw) else { return false };
+    test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+}
+
+/// Reads the key of all seals; `None` where there is none.
+fn key_in(folder: &OwnedFd) -> Result<Option<[u8; 32]>> {
+    let bytes = match read_private(folder, KEY_FILE, 32) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::Limit => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    bytes.try_into().map(Some).map_err(|_| {
+        let text = "the key is not of 32 bytes; `cprecover policy install` makes a new one";
+        Error::new(ErrorKind::Corrupt, text)
+    })
+}
+
+/// Makes the key unless somebody else made it in between; the folder is locked.
+fn make_key(folder: &OwnedFd) -> Result<[u8; 32]> {
+    match key_in(folder) {
+        Ok(Some(key)) => return Ok(key),
+        Ok(None) => {}
+        // Nothing can be sealed under a part of a key.
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            rustix::fs::unlinkat(folder, KEY_FILE, AtFlags::empty())
+                .map_err(|source| Error::path("remove", Path::new(KEY_FILE), source))?;
+        }
+        Err(error) => return Err(error),
+    }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key)
+        .map_err(|source| Error::with_source(ErrorKind::Io, "make a random key", source))?;
+    write_as(folder, NEW_KEY_FILE, &key, || {
+        match rustix::fs::renameat_with(folder, NEW_KEY_FILE, folder, KEY_FILE, RenameFlags::NOREPLACE) {
+            // A file system without it (NFS, FAT); the lock keeps our own away.
+            Err(rustix::io::Errno::INVAL) => rustix::fs::renameat(folder, NEW_KEY_FILE, folder, KEY_FILE),
+            other => other,
+        }
+    })?;
+    Ok(key)
+}
+
+/// Does `work` while no other process and no other thread does any on this folder.
+fn locked<T>(folder: &OwnedFd, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    rustix::io::retry_on_intr(|| flock(folder, FlockOperation::LockExclusive))
+        .map_err(|source| Error::io("lock the folder", source))?;
+    let done = work();
+    // Closing is not enough while a child that another thread starts has the folder open too.
+    if let Err(error) = flock(folder, FlockOperation::Unlock) {
+        tracing::warn!(%error, "the cache's lock is freed when the folder is closed");
+    }
+    done
 }
 
 /// How names of this engine's entries end; `None` where the engine cannot be named (no compiler).
@@ -272,6 +340,25 @@ fn read_private(folder: &OwnedFd, name: &str, limit: u64) -> Result<Vec<u8>> {
         .read_to_end(&mut bytes)
         .map_err(|source| Error::path("read", Path::new(name), source))?;
     Ok(bytes)
+}
+
+/// Writes durably and all or nothing: under `temporary`, from which `place` moves it. Nothing stays of what failed,
+/// as on a full disk.
+fn write_as(
+    folder: &OwnedFd,
+    temporary: &str,
+    bytes: &[u8],
+    place: impl FnOnce() -> rustix::io::Result<()>,
+) -> Result<()> {
+    // Left over by one that died.
+    let _ = rustix::fs::unlinkat(folder, temporary, AtFlags::empty());
+    let placed = write_new(folder, temporary, bytes)
+        .and_then(|()| place().map_err(|source| Error::io("rename into place", source)));
+    if placed.is_err() {
+        let _ = rustix::fs::unlinkat(folder, temporary, AtFlags::empty());
+    }
+    placed?;
+    rustix::fs::fsync(folder).map_err(|source| Error::io("sync the folder", source))
 }
 
 fn write_new(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {

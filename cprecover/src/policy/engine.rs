@@ -52,6 +52,8 @@ fn configuration() -> Config {
         // where they are made.
         .wasm_multi_memory(true)
         .wasm_component_model(true)
+        // What these answer is the processor's choice.
+        .wasm_relaxed_simd(false)
         // No policy is asked twice at once in one instance.
         .concurrency_support(false)
         // Nobody debugs a policy on a node; without these a compiled policy is half the size.

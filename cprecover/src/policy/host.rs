@@ -4,9 +4,10 @@ use cprecover_policy_sdk::contract;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, Instance, InstancePre, Lift, Linker, Lower, WasmStr,
 };
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Store, StoreLimitsBuilder};
 
 use super::engine::{engine, policy_error};
+use super::memory::AllMemories;
 use super::outcome::{LogLevel, LogLine};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -25,7 +26,7 @@ const LOG: &str = "cprecover:policy/log@0.1.0";
 pub struct RunLimits {
     /// Fuel, roughly one per instruction; the default policy uses under 200,000.
     pub fuel: u64,
-    /// One linear memory of the policy, in bytes.
+    /// All linear memories of the policy together, in bytes.
     pub memory_bytes: usize,
     /// Linear memories; a policy without a language's runtime has one.
     pub memories: usize,
@@ -82,7 +83,7 @@ impl Default for RunLimits {
 
 /// What one instance of a policy may use and has logged.
 struct State {
-    limits: StoreLimits,
+    limits: AllMemories,
     run: RunLimits,
     log: Vec<LogLine>,
     dropped: u64,
@@ -185,6 +186,7 @@ impl Linked {
             .instances(self.run.memories.saturating_mul(16))
             .trap_on_grow_failure(true)
             .build();
+        let limits = AllMemories::new(limits, self.run.memory_bytes);
         let state = State { limits, run: self.run, log: Vec::new(), dropped: 0, log_closed: false };
         let mut store = Store::new(engine()?, state);
         store.limiter(|state| &mut state.limits);

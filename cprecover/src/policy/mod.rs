@@ -30,6 +30,8 @@ mod host;
 #[cfg(feature = "wasm")]
 mod limits;
 mod load;
+#[cfg(feature = "wasm-runtime")]
+mod memory;
 mod outcome;
 #[cfg(feature = "wasm-runtime")]
 mod trust;

@@ -4,6 +4,7 @@
 //! `openssl pkeyutl -sign -rawin -inkey key.pem -in p.wasm -out p.wasm.sig`.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::pkcs8::DecodePublicKey as _;
@@ -56,13 +57,31 @@ impl TrustedKey {
     /// Reads a public key file; its name without extension names the key.
     ///
     /// # Errors
-    /// As [`TrustedKey::from_pem`], and the kinds of a failed read.
+    /// [`ErrorKind::Refused`] for a file that others than root and this user can write, else as
+    /// [`TrustedKey::from_pem`], and the kinds of a failed read.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = crate::sys::read_bounded(path, MAX_KEY_BYTES)?;
+        let bytes = read_key(path)?;
         let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
         let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         Self::from_pem(name, &String::from_utf8_lossy(&bytes)).map_err(|error| error.context(path.display()))
     }
+}
+
+/// Reads a key file, which nobody but root and this user may have written.
+fn read_key(path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|source| Error::path("open", path, source))?;
+    let stat = rustix::fs::fstat(&file).map_err(|source| Error::path("stat", path, source))?;
+    let refuse = |why: String| {
+        Err(Error::new(ErrorKind::Refused, format!("{} {why}; the key is not trusted", path.display())))
+    };
+    let own = rustix::process::geteuid().as_raw();
+    if stat.st_uid != 0 && stat.st_uid != own {
+        return refuse(format!("belongs to uid {}", stat.st_uid));
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return refuse(format!("can be written by group or others (mode {:o})", stat.st_mode & 0o7777));
+    }
+    crate::sys::read_at_most(file, path, MAX_KEY_BYTES)
 }
 
 /// Returns where the detached signature of a policy file lies: beside it, with `.sig` appended.

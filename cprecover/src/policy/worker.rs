@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use super::compile::{CompileJob, Compiler};
 use super::limits::over_limit;
@@ -95,13 +95,17 @@ impl WorkerCompiler {
     fn confine(&self, child: &Child) -> Result<()> {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let seconds = self.limits.time.as_secs().saturating_add(1);
-        for (resource, limit) in [
-            (Resource::As, self.limits.memory_bytes),
-            (Resource::Cpu, seconds),
-            (Resource::Fsize, self.limits.output_bytes),
-            (Resource::Core, 0),
+        for (resource, limit, hard) in [
+            (Resource::As, self.limits.memory_bytes, self.limits.memory_bytes),
+            // At its hard limit it is killed without a word of why.
+            (Resource::Cpu, seconds, seconds.saturating_add(1)),
+            (Resource::Fsize, self.limits.output_bytes, self.limits.output_bytes),
+            (Resource::Core, 0, 0),
         ] {
-            let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+            let limit = Rlimit {
+                current: Some(permitted(resource, limit)),
+                maximum: Some(permitted(resource, hard)),
+            };
             match prlimit(pid, resource, limit) {
                 // It has ended already; its exit status says why.
                 Ok(_) | Err(rustix::io::Errno::SRCH) => {}
@@ -111,18 +115,27 @@ impl WorkerCompiler {
         Ok(())
     }
 
-    fn failure(&self, status: ExitStatus, message: &str) -> Error {
+    fn failure(&self, status: ExitStatus, took: Duration, message: &str) -> Error {
         let limits = self.limits;
-        let memory = || over_limit("compile-memory", format!("more than {} bytes", limits.memory_bytes));
+        let more_than = |resource, bytes| format!("more than {} bytes", permitted(resource, bytes));
+        let memory = || over_limit("compile-memory", more_than(Resource::As, limits.memory_bytes));
         if message.contains("memory allocation of") || message.contains("Cannot allocate memory") {
             return memory();
         }
         match status.signal() {
-            Some(signal) if signal == Signal::XCPU.as_raw() || signal == Signal::KILL.as_raw() => {
+            Some(signal)
+                if signal == Signal::XCPU.as_raw()
+                    || (signal == Signal::KILL.as_raw() && took >= limits.time) =>
+            {
                 over_limit("compile-time", format!("not compiled within {} s", limits.time.as_secs()))
             }
+            Some(signal) if signal == Signal::KILL.as_raw() => {
+                let after = took.as_millis();
+                let text = format!("the policy compiler was killed after {after} ms: is memory short?");
+                Error::new(ErrorKind::Policy, text)
+            }
             Some(signal) if signal == Signal::XFSZ.as_raw() => {
-                over_limit("compile-output", format!("more than {} bytes", limits.output_bytes))
+                over_limit("compile-output", more_than(Resource::Fsize, limits.output_bytes))
             }
             Some(signal) if signal == Signal::SEGV.as_raw() || signal == Signal::BUS.as_raw() => memory(),
             Some(signal) => Error::new(
@@ -139,7 +152,8 @@ impl WorkerCompiler {
 
 impl Compiler for WorkerCompiler {
     fn compile(&self, job: &CompileJob<'_>) -> Result<Vec<u8>> {
-        let deadline = later(Instant::now(), self.limits.time);
+        let begun = Instant::now();
+        let deadline = later(begun, self.limits.time);
         let mut running = self.start(job)?;
         let status = loop {
             match running.child.try_wait() {
@@ -165,8 +179,13 @@ impl Compiler for WorkerCompiler {
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
-        Err(self.failure(status, message.strip_prefix("cprecover: ").unwrap_or(&message)))
+        Err(self.failure(status, begun.elapsed(), message.strip_prefix("cprecover: ").unwrap_or(&message)))
     }
+}
+
+/// `limit`, or the hard limit that this process has and a child inherits: without a capability none is raised.
+fn permitted(resource: Resource, limit: u64) -> u64 {
+    getrlimit(resource).maximum.map_or(limit, |inherited| inherited.min(limit))
 }
 
 struct Running {

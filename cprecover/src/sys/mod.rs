@@ -21,6 +21,11 @@ pub use command::{CommandOutput, CommandSpec, Commands, SystemCommands, find_pro
 /// [`ErrorKind::Limit`] when the file is longer; the kinds of a failed open or read otherwise.
 pub fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|source| Error::path("open", path, source))?;
+    read_at_most(file, path, limit)
+}
+
+/// As [`read_bounded`], of a file that is open.
+pub(crate) fn read_at_most(file: File, path: &Path, limit: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than allowed tells "exactly the limit" from "too long".
     let cap = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);

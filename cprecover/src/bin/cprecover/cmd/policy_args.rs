@@ -61,18 +61,16 @@ impl TrustArgs {
         if texts.is_empty() {
             return Ok(None);
         }
-        let options = self.options(node)?;
+        let options = self.options(node, texts)?;
         let mut loaded = texts.iter().map(|text| load(text, &options)).collect::<Result<Vec<_>>>()?;
         let first = loaded.remove(0);
         Ok(Some(LoadedPolicy(Chain::new(first, loaded))))
     }
 
-    /// Puts together how policy files are trusted, found compiled, and compiled.
-    pub(crate) fn options(&self, node: &NodeOptions) -> Result<LoadOptions> {
-        let configured = node.policy_keys.iter().map(|path| node.resolve(path));
-        let keys = configured.chain(self.policy_key.iter().cloned());
+    /// Puts together how the policies that `texts` name are trusted, found compiled, and compiled.
+    pub(crate) fn options<T: AsRef<str>>(&self, node: &NodeOptions, texts: &[T]) -> Result<LoadOptions> {
         let mut options = LoadOptions::default();
-        options.keys = keys.map(|path| TrustedKey::load(&path)).collect::<Result<_>>()?;
+        options.keys = self.keys(node, texts)?;
         options.cache = match PolicyCache::open(&PolicyCache::folder(node)) {
             Ok(cache) => cache,
             // Only speed is lost.
@@ -83,6 +81,24 @@ impl TrustArgs {
         };
         options.compiler = Some(Arc::new(WorkerCompiler::new(WORKER)));
         Ok(options)
+    }
+
+    /// Reads the trusted keys where one of `texts` is a file: what is shipped has no signature, and a key that
+    /// a broken node lost must not keep it from being brought back.
+    fn keys<T: AsRef<str>>(&self, node: &NodeOptions, texts: &[T]) -> Result<Vec<TrustedKey>> {
+        let mut is_needed = false;
+        for text in texts {
+            is_needed |= matches!(Named::parse(text.as_ref())?, Named::File { .. });
+        }
+        if !is_needed {
+            return Ok(Vec::new());
+        }
+        let configured = node.policy_keys.iter().map(|path| ("policyKeys", node.resolve(path)));
+        let given = self.policy_key.iter().map(|path| ("--policy-key", path.clone()));
+        let load = |(from, path): (&str, PathBuf)| {
+            TrustedKey::load(&path).map_err(|error| error.context(format_args!("a policy key from {from}")))
+        };
+        configured.chain(given).map(load).collect()
     }
 }
 

@@ -35,7 +35,7 @@ struct Checked {
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
-    let options = args.trust.options(&ctx.node)?;
+    let options = args.trust.options(&ctx.node, &[&args.policy])?;
     let begun = Instant::now();
     let policy = load(&args.policy, &options)?;
     let load_ms = cprecover::sys::millis(begun.elapsed());
@@ -105,7 +105,7 @@ fn counts(size: &CompileLimits, limits: &CompileLimits) -> [(&'static str, u64, 
 
 /// Loads a policy for `policy test`, `diff` and `explain`.
 pub(super) fn loaded(ctx: &Context, text: &str, trust: &TrustArgs) -> Result<Policy> {
-    let policy = load(text, &trust.options(&ctx.node)?)?;
+    let policy = load(text, &trust.options(&ctx.node, &[text])?)?;
     if policy.metadata().name.is_empty() {
         return Err(Error::new(ErrorKind::Policy, format!("{text} does not name itself")));
     }

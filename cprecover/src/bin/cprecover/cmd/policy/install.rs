@@ -1,5 +1,6 @@
 //! `policy install` and `policy remove`.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,9 +49,15 @@ struct Report {
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let store = ctx.node.store();
-    std::fs::create_dir_all(&store).map_err(|source| Error::path("make folder", &store, source))?;
-    let mut options = args.trust.options(&ctx.node)?;
-    options.cache = Some(PolicyCache::create(&PolicyCache::folder(&ctx.node))?);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&store)
+        .map_err(|source| Error::path("make folder", &store, source))?;
+    // Before the options, which report a cache that this makes good.
+    let cache = PolicyCache::create(&PolicyCache::folder(&ctx.node))?;
+    let mut options = args.trust.options(&ctx.node, &[&args.policy])?;
+    options.cache = Some(cache);
     options.compile = CompileLimits::raised();
     let mut worker = WorkerCompiler::new("/proc/self/exe");
     worker.limits = WorkerLimits::raised();
@@ -63,7 +70,6 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
             let profile = Profile::from_name(name).ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, format!("no shipped policy is called {name:?}"))
             })?;
-            options.keys.clear();
             Policy::install_bytes(shipped::component(profile), &options)?
         }
         Named::File { path, digest } => {
