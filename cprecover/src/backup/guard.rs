@@ -24,15 +24,17 @@ const MAX_LINKS: usize = 40;
 impl<'f, F: FileSystem> Vault<'f, F> {
     /// Fails when a manifest that is held would be put in place; returns the holds that then end.
     pub(super) fn check_held(&self, plan: &Plan<'f, F>, replace: bool) -> Result<Vec<(String, String)>> {
-        for hold in self.holds()?.unreadable {
+        let records = self.holds()?;
+        for hold in records.unreadable {
             let path = self.layout.manifests.join(&hold.file);
             // The hold cannot be ended: nobody knows which snapshot has what was held.
             if plan.changes.iter().any(|(changed, ..)| *changed == path) {
-                return Err(Error::new(ErrorKind::Refused, hold.message));
+                return Err(hold.refusal());
             }
         }
         let mut ended = Vec::new();
-        for held in self.held()?.into_iter().filter(|held| held.state != HeldState::Released) {
+        let known = self.with_states(records.known)?.into_iter();
+        for held in known.filter(|held| held.state != HeldState::Released) {
             let path = self.layout.manifests.join(&held.file);
             if !plan.changes.iter().any(|(changed, _, put)| *changed == path && put.is_some()) {
                 continue;

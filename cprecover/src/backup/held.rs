@@ -35,6 +35,12 @@ pub struct UnreadableHold {
     pub message: String,
 }
 
+impl UnreadableHold {
+    pub(super) fn refusal(self) -> Error {
+        Error::new(ErrorKind::Refused, self.message)
+    }
+}
+
 /// What the store keeps about the held manifests.
 #[derive(Default)]
 pub(super) struct HeldRecords {
@@ -131,9 +137,20 @@ pub(super) fn check_name(file: &str) -> Result<()> {
 }
 
 impl<F: FileSystem> Vault<'_, F> {
-    /// Reads the records of held manifests that can be read.
+    /// Reads the records of held manifests, all of which must be readable.
     pub(super) fn held_records(&self) -> Result<Vec<HeldRecord>> {
-        self.holds().map(|records| records.known)
+        let records = self.holds()?;
+        records.unreadable.into_iter().next().map_or(Ok(records.known), |hold| Err(hold.refusal()))
+    }
+
+    /// Reads the record of a held manifest; `None` when it is not held.
+    pub(super) fn record_of(&self, file: &str) -> Result<Option<HeldRecord>> {
+        // At one look: what cannot be read a moment later must not pass for what is not held.
+        let records = self.holds()?;
+        match records.unreadable.into_iter().find(|hold| hold.file == file) {
+            Some(hold) => Err(hold.refusal()),
+            None => Ok(records.known.into_iter().find(|record| record.file == file)),
+        }
     }
 
     /// Reads the records of held manifests.
@@ -182,14 +199,6 @@ impl<F: FileSystem> Vault<'_, F> {
         let reason = format!("the record {record} of the held {} cannot be read; move it away", hold.file);
         let kept = self.ids()?.into_iter().map(|id| Kept { id, reason: reason.clone() }).collect();
         Ok(Some(PruneReport { removed: Vec::new(), kept }))
-    }
-
-    /// Fails when the record of a held manifest cannot be read.
-    pub(super) fn check_record(&self, file: &str) -> Result<()> {
-        match self.holds()?.unreadable.into_iter().find(|hold| hold.file == file) {
-            Some(hold) => Err(Error::new(ErrorKind::Refused, hold.message)),
-            None => Ok(()),
-        }
     }
 }
 

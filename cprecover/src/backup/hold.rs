@@ -54,7 +54,10 @@ pub enum HeldState {
 impl<'f, F: FileSystem> Vault<'f, F> {
     /// Tells what has become of each held manifest whose record can be read.
     pub(super) fn held(&self) -> Result<Vec<Held>> {
-        let records = self.held_records()?;
+        self.with_states(self.holds()?.known)
+    }
+
+    pub(super) fn with_states(&self, records: Vec<HeldRecord>) -> Result<Vec<Held>> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
@@ -113,8 +116,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     ) -> Result<Held> {
         check_name(file)?;
         self.ensure_format()?;
-        self.check_record(file)?;
-        if let Some(held) = self.held()?.into_iter().find(|held| held.file == file) {
+        if let Some(held) = self.record_of(file)? {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 format!("{file} is held already, since {}", rfc3339(held.since_unix_s)),
@@ -176,11 +178,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     /// Puts a held manifest back; its record goes only after the file is durably in place.
     pub(super) fn release(&self, file: &str, deadline: &Deadline) -> Result<Held> {
         check_name(file)?;
-        self.check_record(file)?;
         let record = self
-            .held_records()?
-            .into_iter()
-            .find(|record| record.file == file)
+            .record_of(file)?
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{file} is not held")))?;
         let manifests = self.root.folder_if_any(&self.layout.manifests)?;
         let state = match &manifests {

@@ -42,28 +42,23 @@ struct Holds {
 #[allow(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
 /// Runs `cprecover hold`.
 pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
-    let held = match &args.component {
-        Some(component) => {
-            vec![args.store.open(ctx)?.hold(&file_name(component), &args.reason, &deadline(ctx))?]
-        }
-        None => {
-            let store = args.store.open_read_only(ctx)?;
-            return print(ctx, store.held()?, &store.unreadable_holds()?, "nothing is held");
-        }
+    let Some(component) = &args.component else {
+        let store = args.store.open_read_only(ctx)?;
+        return print(ctx, store.held()?, &store.unreadable_holds()?, "nothing is held");
     };
-    print(ctx, held, &[], "nothing is held")
+    let held = args.store.open(ctx)?.hold(&file_name(component), &args.reason, &deadline(ctx))?;
+    print(ctx, vec![held], &[], "nothing is held")
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
 /// Runs `cprecover release`.
 pub(crate) fn run_release(ctx: &Context, args: ReleaseArgs) -> Result<Exit> {
     let store = args.store.open(ctx)?;
-    let files: Vec<String> = match &args.component {
-        Some(component) => vec![file_name(component)],
-        None => {
-            let known = store.held()?.into_iter().map(|held| held.file);
-            known.chain(store.unreadable_holds()?.into_iter().map(|hold| hold.file)).collect()
-        }
+    let files: Vec<String> = if let Some(component) = &args.component {
+        vec![file_name(component)]
+    } else {
+        let known = store.held()?.into_iter().map(|held| held.file);
+        known.chain(store.unreadable_holds()?.into_iter().map(|hold| hold.file)).collect()
     };
     let none = if files.is_empty() { "nothing is held" } else { "nothing was released" };
     let mut released = Vec::new();
