@@ -94,7 +94,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let outdated = newest.as_ref().is_some_and(|newest| self.is_outdated(&newest.snapshot.id, &ids));
         let earlier = Earlier::collect(self, ids, newest.as_ref().map(|indexed| &indexed.snapshot))?;
         let top = snapshots.make_folder(&staged)?;
-        let result = self.fill(&top, sources, &earlier, deadline).and_then(|gathered| {
+        let result = self.fill(&top, sources, &earlier, deadline).and_then(|mut gathered| {
+            gathered.skipped.extend(absent(&options.kubeadm_paths, &gathered));
             let mut snapshot = self.describe(options, id, &gathered.entries, gathered.skipped.clone());
             // A group of which nothing could be taken is not covered.
             snapshot.groups.retain(|group| {
@@ -150,17 +151,19 @@ impl<'f, F: FileSystem> Vault<'f, F> {
 
     /// Notes held manifests, since a snapshot made meanwhile does not have them.
     fn held_as_skipped(&self) -> Result<Vec<Skipped>> {
-        let held = self.held_records()?.into_iter();
-        Ok(held
-            .map(|record| Skipped {
-                path: super::NodePath::new(self.layout.manifests.join(&record.file)),
-                reason: format!(
-                    "held since {}; snapshot {} has it",
-                    rfc3339(record.since_unix_s),
-                    record.snapshot
-                ),
-            })
-            .collect())
+        let held = self.holds()?;
+        let skipped = |file: &str, reason: String| Skipped {
+            path: super::NodePath::new(self.layout.manifests.join(file)),
+            reason,
+        };
+        let known = held.known.iter().map(|record| {
+            let (since, snapshot) = (rfc3339(record.since_unix_s), &record.snapshot);
+            skipped(&record.file, format!("held since {since}; snapshot {snapshot} has it"))
+        });
+        let unreadable = held.unreadable.iter();
+        let unreadable =
+            unreadable.map(|hold| skipped(&hold.file, "held; the record of that cannot be read".to_owned()));
+        Ok(known.chain(unreadable).collect())
     }
 
     pub(super) fn describe(
@@ -307,6 +310,16 @@ fn can_stand_for(newest: &Indexed, new: &Snapshot, options: &CreateOptions) -> b
         && new.entries.iter().filter(|entry| entry.sha256.is_some()).all(|entry| {
             entry.link.as_ref().is_some_and(|link| link.snapshot == old.id)
         })
+}
+
+/// Notes what a caller has named and is not there; of what is only looked for that is no news.
+fn absent<F: FileSystem>(named: &[PathBuf], gathered: &Gathered<'_, '_, F>) -> Vec<Skipped> {
+    let taken = |path: &PathBuf| gathered.entries.iter().any(|entry| entry.path.as_path().starts_with(path));
+    let told = |path: &PathBuf| gathered.skipped.iter().any(|skipped| skipped.path.as_path() == path);
+    let absent = named.iter().filter(|path| !taken(path) && !told(path));
+    absent
+        .map(|path| Skipped { path: super::NodePath::new(path), reason: "it is not there".into() })
+        .collect()
 }
 
 fn sorted(groups: &[Group]) -> Vec<Group> {

@@ -110,6 +110,10 @@ impl Layout {
         }
     }
 
+    pub(super) fn pki(&self) -> &Path {
+        &self.pki
+    }
+
     /// Returns where `group`'s files may be; `extra` are more files and folders of kubeadm's.
     pub(super) fn sources(&self, group: Group, extra: &[PathBuf]) -> Vec<Source> {
         let named = |path: &PathBuf, shape| Source {

@@ -24,8 +24,17 @@ const MAX_LINKS: usize = 40;
 impl<'f, F: FileSystem> Vault<'f, F> {
     /// Fails when a manifest that is held would be put in place; returns the holds that then end.
     pub(super) fn check_held(&self, plan: &Plan<'f, F>, replace: bool) -> Result<Vec<(String, String)>> {
+        let records = self.holds()?;
+        for hold in records.unreadable {
+            let path = self.layout.manifests.join(&hold.file);
+            // The hold cannot be ended: nobody knows which snapshot has what was held.
+            if plan.changes.iter().any(|(changed, ..)| *changed == path) {
+                return Err(hold.refusal());
+            }
+        }
         let mut ended = Vec::new();
-        for held in self.held()?.into_iter().filter(|held| held.state != HeldState::Released) {
+        let known = self.with_states(records.known)?.into_iter();
+        for held in known.filter(|held| held.state != HeldState::Released) {
             let path = self.layout.manifests.join(&held.file);
             if !plan.changes.iter().any(|(changed, _, put)| *changed == path && put.is_some()) {
                 continue;
@@ -129,7 +138,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
 
     /// Returns where a path leads, with links followed as if the node's root were `/`, up to one that `stops`:
     /// there may be nothing at its end, and `None` means that nothing can be.
-    fn follow(&self, path: &Path, stops: impl Fn(&Path) -> bool) -> Result<Option<PathBuf>> {
+    pub(super) fn follow(&self, path: &Path, stops: impl Fn(&Path) -> bool) -> Result<Option<PathBuf>> {
         let parts = |path: &Path| path.iter().rev().map(PathBuf::from).collect::<Vec<_>>();
         let mut at = PathBuf::from("/");
         let mut rest = parts(path);

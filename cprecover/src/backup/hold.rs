@@ -5,17 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::fs::place::Place;
 use super::fs::{FileSystem, Rename};
 use super::group::Group;
+use super::held::{HeldRecord, check_name, held_name};
 use super::journal::Standing;
 use super::restore::{Recovered, RecoveredOutcome, RestoreOptions, Selection};
-use super::snapshot::{NodePath, SnapshotId, is_plain_name, rfc3339};
-use super::vault::{BUFFER, HELD, HELD_PREFIX, Vault};
+use super::snapshot::{NodePath, SnapshotId, rfc3339};
+use super::vault::{BUFFER, HELD, Vault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Digest;
 use crate::sys::Deadline;
-
-const SCHEMA: &str = "cprecover.dev/held-manifest/v1";
-/// The largest record that is read.
-const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// A manifest that is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,84 +50,14 @@ pub enum HeldState {
     Released,
 }
 
-/// What the store keeps about a held manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct HeldRecord {
-    schema: String,
-    pub(super) file: String,
-    pub(super) held_as: String,
-    pub(super) sha256: Digest,
-    pub(super) snapshot: SnapshotId,
-    pub(super) since_unix_s: u64,
-    pub(super) reason: String,
-    /// Whether it was set aside: kubelet ran its pod from another file too.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    is_twin: bool,
-}
-
-impl HeldRecord {
-    fn with_state(self, state: HeldState) -> Held {
-        Held {
-            file: self.file,
-            held_as: self.held_as,
-            sha256: self.sha256,
-            snapshot: self.snapshot,
-            since_unix_s: self.since_unix_s,
-            reason: self.reason,
-            state,
-        }
-    }
-
-    pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
-        let record: Self = serde_json::from_slice(bytes).map_err(|source| {
-            Error::with_source(
-                ErrorKind::Corrupt,
-                format!("record of held manifest {name} is malformed"),
-                source,
-            )
-        })?;
-        if record.schema != SCHEMA {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("record {name} has schema {:?}, this version reads {SCHEMA:?}", record.schema),
-            ));
-        }
-        check_name(&record.file)?;
-        if record.held_as != held_name(&record.file) {
-            return Err(Error::new(ErrorKind::Corrupt, format!("record {name} holds {:?}", record.held_as)));
-        }
-        Ok(record)
-    }
-}
-
-fn held_name(file: &str) -> String {
-    format!("{HELD_PREFIX}{file}")
-}
-
-fn check_name(file: &str) -> Result<()> {
-    if !is_plain_name(file.as_ref()) || file.starts_with('.') || file.len() > 200 {
-        return Err(Error::new(ErrorKind::Invalid, format!("{file:?} is not the name of a manifest")));
-    }
-    Ok(())
-}
-
 #[allow(clippy::unused_self, reason = "the steps of one protocol are methods alike")]
 impl<'f, F: FileSystem> Vault<'f, F> {
-    /// Reads the records of held manifests.
-    pub(super) fn held_records(&self) -> Result<Vec<HeldRecord>> {
-        let Some(held) = self.part(HELD)? else { return Ok(Vec::new()) };
-        let mut records = Vec::new();
-        for name in held.list()? {
-            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
-            records.push(HeldRecord::parse(name, &held.read(name, MAX_RECORD_BYTES)?)?);
-        }
-        Ok(records)
+    /// Tells what has become of each held manifest whose record can be read.
+    pub(super) fn held(&self) -> Result<Vec<Held>> {
+        self.with_states(self.holds()?.known)
     }
 
-    /// Tells what has become of each held manifest.
-    pub(super) fn held(&self) -> Result<Vec<Held>> {
-        let records = self.held_records()?;
+    pub(super) fn with_states(&self, records: Vec<HeldRecord>) -> Result<Vec<Held>> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
@@ -189,7 +116,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     ) -> Result<Held> {
         check_name(file)?;
         self.ensure_format()?;
-        if let Some(held) = self.held()?.into_iter().find(|held| held.file == file) {
+        if let Some(held) = self.record_of(file)? {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 format!("{file} is held already, since {}", rfc3339(held.since_unix_s)),
@@ -217,16 +144,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
             return Err(Error::new(ErrorKind::Changed, format!("{} changed meanwhile", path.display())));
         }
         may(kept.and_then(|entry| entry.view.as_ref()).map(|view| view.pod.as_str()))?;
-        let record = HeldRecord {
-            schema: SCHEMA.to_owned(),
-            file: file.to_owned(),
-            held_as,
-            sha256,
-            snapshot: before.id,
-            since_unix_s: self.now.as_secs(),
-            reason: reason.to_owned(),
-            is_twin,
-        };
+        let record = HeldRecord::new(file, sha256, before.id, self.now.as_secs(), reason).of_twin(is_twin);
         self.write_held(&record)?;
         match self.rename_out(&manifests, &record) {
             Ok(()) => Ok(record.with_state(HeldState::Held)),
@@ -261,9 +179,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     pub(super) fn release(&self, file: &str, deadline: &Deadline) -> Result<Held> {
         check_name(file)?;
         let record = self
-            .held_records()?
-            .into_iter()
-            .find(|record| record.file == file)
+            .record_of(file)?
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{file} is not held")))?;
         let manifests = self.root.folder_if_any(&self.layout.manifests)?;
         let state = match &manifests {
@@ -346,7 +262,8 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     fn release_from_snapshot(&self, record: &HeldRecord, deadline: &Deadline) -> Result<()> {
         let path = self.layout.manifests.join(&record.file);
         let selection = Selection::Files(vec![path]);
-        let options = RestoreOptions { replace_held: true, ..RestoreOptions::default() };
+        // It was held on this node, whatever its name and its CA are since.
+        let options = RestoreOptions { replace_held: true, other_node: true, ..RestoreOptions::default() };
         self.restore(&record.snapshot, &selection, &options, deadline).map(|_| ())
     }
 

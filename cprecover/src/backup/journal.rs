@@ -7,6 +7,7 @@ use sha2::Digest as _;
 
 use super::fs::place::{Place, split};
 use super::fs::{Attributes, FileSystem, Kind};
+use super::held::is_of_machine;
 use super::snapshot::{NodePath, SnapshotId};
 use super::vault::{JOURNAL, Vault};
 use crate::error::{Error, ErrorKind, Result};
@@ -155,7 +156,21 @@ impl<F: FileSystem> Vault<'_, F> {
         let mut records = Vec::new();
         for name in journal.list()? {
             let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
-            records.push((name.to_owned(), Record::parse(name, &journal.read(name, MAX_RECORD_BYTES)?)?));
+            let record = journal.read(name, MAX_RECORD_BYTES).and_then(|bytes| Record::parse(name, &bytes));
+            let record = record.map_err(|error| {
+                if is_of_machine(&error) {
+                    return error;
+                }
+                let path = journal.path.join(name);
+                let what = format!(
+                    "{} tells of a change that was cut short and cannot be read; move it away to go on: the \
+                     files of that change then stay as they are, and the snapshot that was taken before has what \
+                     they were",
+                    path.display()
+                );
+                Error::with_source(error.kind(), what, error)
+            })?;
+            records.push((name.to_owned(), record));
         }
         Ok(records)
     }

@@ -14,9 +14,11 @@
 
 mod archive;
 mod choice;
+mod cluster;
 #[cfg(test)]
 mod crash_test;
 mod create;
+mod damage_text;
 mod dedup;
 mod describe;
 mod diff;
@@ -24,6 +26,7 @@ mod fs;
 mod gather;
 mod group;
 mod guard;
+mod held;
 mod hold;
 mod import;
 mod journal;
@@ -41,6 +44,7 @@ mod opening;
 mod plan;
 mod proof;
 mod prune;
+mod pruned;
 mod recover;
 mod remote;
 mod restore;
@@ -59,6 +63,7 @@ mod verify;
 pub use choice::Choice;
 pub use diff::{Change, FlagChange, SnapshotDiff};
 pub use group::Group;
+pub use held::UnreadableHold;
 pub use hold::{Held, HeldState};
 pub use lint::{LintFinding, LintRule, Severity, lint, lint_dir};
 pub use prune::{Kept, PruneReport, Retention};

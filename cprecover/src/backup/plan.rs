@@ -49,6 +49,7 @@ impl<'f, F: FileSystem> Vault<'f, F> {
         let indexed = self.load(id)?;
         self.check_index(&indexed).map_err(doing)?;
         self.check_node(&indexed.snapshot, options)?;
+        self.check_cluster(&indexed.snapshot, options)?;
         if options.dry_run {
             // Staging checks each file that is put in place; here none is, and those that are right already
             // would hide what is wrong with the snapshot.

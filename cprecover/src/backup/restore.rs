@@ -34,7 +34,8 @@ pub struct RestoreOptions {
     pub below: Option<PathBuf>,
     /// Also restores manifests that are held, and ends their hold.
     pub replace_held: bool,
-    /// Restores in place what is of another node: it holds that node's name and addresses.
+    /// Restores in place what is of another node, whose name and addresses it holds, or has another cluster CA than
+    /// the node: that of another cluster, or the one from before it was replaced.
     pub other_node: bool,
 }
 

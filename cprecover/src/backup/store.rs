@@ -15,7 +15,7 @@ use super::snapshot::Entry;
 
 use super::{
     CreateOptions, Held, InstallOptions, NewFile, PruneReport, Recovered, RestoreOptions, RestoreReport,
-    Retention, Selection, Snapshot, SnapshotDiff, SnapshotId, VerifyReport,
+    Retention, Selection, Snapshot, SnapshotDiff, SnapshotId, UnreadableHold, VerifyReport,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::facts;
@@ -199,7 +199,8 @@ impl Store {
     }
 
     /// Removes snapshots that `retention` does not keep; never the newest, the last known good, or
-    /// one that a held manifest needs, and where one of these is damaged, not the next such one that is intact.
+    /// one that a held manifest needs, and where one of these is damaged, not the next such one that is intact;
+    /// none while a hold's record cannot be read.
     ///
     /// Where any would be removed, those that are fallen back on are verified first, which reads all of their files.
     ///
@@ -208,6 +209,12 @@ impl Store {
     pub fn prune(&self, retention: &Retention, dry_run: bool) -> Result<PruneReport> {
         let (vault, _lock) = self.change(&Deadline::after(UNBOUNDED_WAIT))?;
         vault.recover()?;
+        if let Some(report) = vault.nothing_pruned()? {
+            return Ok(report);
+        }
+        if !dry_run {
+            vault.set_malformed_note_aside()?;
+        }
         vault.prune(retention, dry_run)
     }
 
@@ -268,6 +275,7 @@ impl Store {
         spool.fill(from, deadline)?;
         let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
+        vault.set_malformed_note_aside()?;
         vault.import(&spool, deadline)
     }
 
@@ -275,7 +283,8 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Corrupt`] when the index or a file is not the recorded one, [`crate::ErrorKind::Refused`]
-    /// when kubelet would run a pod twice or may do, the kinds of failed writes; then nothing is changed.
+    /// when kubelet would run a pod twice or may do, or the snapshot is of another node or cluster, the kinds of
+    /// failed writes; then nothing is changed.
     pub fn restore(
         &self,
         id: &SnapshotId,
@@ -339,13 +348,24 @@ impl Store {
         vault.release(file_name, deadline)
     }
 
-    /// Lists the held manifests.
+    /// Lists the held manifests; those whose record cannot be read are in [`Store::unreadable_holds`].
     ///
     /// # Errors
     /// The kinds of a failed read.
     pub fn held(&self) -> Result<Vec<Held>> {
         match self.look()? {
             Some(vault) if vault.check_format()? => vault.held(),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Lists the manifests that are held by a record that cannot be read.
+    ///
+    /// # Errors
+    /// The kinds of a failed read of the store itself.
+    pub fn unreadable_holds(&self) -> Result<Vec<UnreadableHold>> {
+        match self.look()? {
+            Some(vault) if vault.check_format()? => Ok(vault.holds()?.unreadable),
             _ => Ok(Vec::new()),
         }
     }

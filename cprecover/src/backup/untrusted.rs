@@ -1,7 +1,7 @@
 //! The readers of what a store or a remote holds, for fuzzing: bytes that a disk or a stranger may have
 //! changed. No part of the API.
 
-use super::hold::HeldRecord;
+use super::held::HeldRecord;
 use super::journal::Record;
 use super::remote::pointer::Pointer;
 use super::vault::parse_index;

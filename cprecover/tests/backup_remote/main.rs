@@ -24,7 +24,9 @@ use cprecover::{ErrorKind, NodeOptions};
 use s3::S3;
 
 fn folder(path: &Path) -> ObjectStoreRemote {
-    ObjectStoreRemote::open(&format!("file://{}", path.display()), &RemoteOptions::default()).expect("open")
+    let mut options = RemoteOptions::default();
+    options.make_folder = true;
+    ObjectStoreRemote::open(&format!("file://{}", path.display()), &options).expect("open")
 }
 
 fn bucket(s3: &S3) -> ObjectStoreRemote {
@@ -97,7 +99,7 @@ fn dies_and_comes_back(remote: &ObjectStoreRemote) {
 #[test]
 fn a_node_whose_disk_died_gets_its_manifests_back_from_a_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let remote = folder(&dir.path().join("made/with/its/parents"));
+    let remote = folder(&dir.path().join("made"));
     dies_and_comes_back(&remote);
     let mode = std::fs::metadata(dir.path().join("made")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o700);
@@ -249,6 +251,63 @@ fn a_folder_that_others_can_read_is_refused() {
     let error = ObjectStoreRemote::open(&url, &RemoteOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("chmod 700"), "{error}");
+}
+
+#[test]
+fn a_folder_is_made_for_a_copy_alone_and_never_the_one_that_it_is_in() {
+    let Some(program) = program() else { return };
+    let (dir, rig) = (tempfile::tempdir().unwrap(), Rig::new());
+    rig.create(&[Group::Manifests]);
+    let run = |verb: &str, path: &Path| {
+        let url = format!("file://{}", path.display());
+        let mut command = std::process::Command::new(program);
+        command.arg("--root").arg(&rig.node.root).args(["backup", verb, "--remote", &url]);
+        let out = command.output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    // Where the disk with the copies is not mounted.
+    let (mount, copies) = (dir.path().join("mnt"), dir.path().join("mnt/copies"));
+    for (verb, path) in [("list", &mount), ("pull", &mount), ("list", &copies), ("push", &copies)] {
+        let (code, says) = run(verb, path);
+        assert_eq!(code, Some(1), "{verb}: {says}");
+        assert!(says.contains(&path.display().to_string()), "{verb}: {says}");
+        assert!(!mount.exists(), "{verb}");
+    }
+    std::fs::create_dir(&mount).unwrap();
+    assert_eq!(run("push", &copies).0, Some(0));
+    assert_eq!(run("list", &copies).0, Some(0));
+}
+
+/// A snapshot whose index names one object for many large files.
+#[test]
+fn what_many_files_of_one_object_come_to_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    let remote = folder(&path);
+    let rig = Rig::new();
+    let snapshot = rig.create(&[Group::Manifests]);
+    let pushed = rig.store().push(&snapshot.id, &remote, &minute()).expect("push").snapshot;
+    let index = std::fs::read(rig.snapshot_dir(&snapshot).join("index.json")).unwrap();
+    let mut index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let entries = index["entries"].as_array_mut().unwrap();
+    let mut file = entries.iter().find(|entry| entry["kind"] == "file").unwrap().clone();
+    for number in 0..5 {
+        file["size"] = (1_u64 << 30).into();
+        file["path"] = format!("/etc/kubernetes/manifests/{number}").into();
+        file["stored"] = format!("manifests/{number}").into();
+        entries.push(file.clone());
+    }
+    let index = serde_json::to_vec(&index).unwrap();
+    let digest = Digest::of(&index).to_string();
+    remote.put_new(&format!("blobs/sha256/{}/{digest}", &digest[..2]), index.clone(), &minute()).unwrap();
+    let name = format!("snapshots/{}/{}.json", pushed.node, pushed.id);
+    let pointer = remote.fetch(&name, 65_536, &minute()).unwrap();
+    let mut pointer: serde_json::Value = serde_json::from_slice(&pointer).unwrap();
+    pointer["indexSha256"] = digest.into();
+    pointer["indexBytes"] = index.len().into();
+    remote.replace(&name, serde_json::to_vec(&pointer).unwrap(), &minute()).unwrap();
+    let error = Rig::new().store().pull(&pushed, &remote, &minute()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
 }
 
 #[test]

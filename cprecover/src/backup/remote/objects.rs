@@ -41,6 +41,9 @@ pub struct RemoteOptions {
     pub environment: Vec<(String, String)>,
     /// Certificates that are trusted beside the machine's own, PEM: of an S3 store in the same house.
     pub roots_pem: Vec<u8>,
+    /// Makes a local folder that is missing, mode 0700, but not the one that it is in: where a disk is not
+    /// mounted, copies would land on another.
+    pub make_folder: bool,
 }
 
 impl fmt::Debug for RemoteOptions {
@@ -89,11 +92,9 @@ impl ObjectStoreRemote {
     /// Opens `url`: `file:///folder`, `s3://bucket/path`, `gs://bucket/path`, `az://container/path` or
     /// another form that the `object_store` crate knows. Nothing is sent yet.
     ///
-    /// A local folder is made with mode 0700 where it is missing.
-    ///
     /// # Errors
     /// [`ErrorKind::Invalid`] for a URL or setting that is not understood, [`ErrorKind::Refused`] for a
-    /// local folder that others can read.
+    /// local folder that others can read, [`ErrorKind::NotFound`] for one that is not there and not to be made.
     pub fn open(url: &str, options: &RemoteOptions) -> Result<Self> {
         let parsed = Url::parse(url)
             .map_err(|source| Error::with_source(ErrorKind::Invalid, "remote is not a URL", source))?;
@@ -107,7 +108,7 @@ impl ObjectStoreRemote {
         let built: Box<dyn ObjectStore> = match scheme {
             ObjectStoreScheme::Local => {
                 let path = parsed.to_file_path().map_err(|()| wrong("is not a local path".into()))?;
-                return Self::of(Box::new(local(&path)?), Path::default(), shown);
+                return Self::of(Box::new(local(&path, options.make_folder)?), Path::default(), shown);
             }
             ObjectStoreScheme::AmazonS3 => Box::new(
                 configured(AmazonS3Builder::new().with_url(url), options, AmazonS3Builder::with_config)?
@@ -279,11 +280,17 @@ fn configured<B, K: FromStr>(
 }
 
 /// Opens a folder as a remote; files in it have the modes of the process's umask, so it must be closed.
-fn local(path: &FilePath) -> Result<LocalFileSystem> {
-    let mut builder = std::fs::DirBuilder::new();
-    let made = builder.recursive(true).mode(0o700).create(path);
-    made.map_err(|source| Error::path("make folder", path, source))?;
-    let stat = std::fs::metadata(path).map_err(|source| Error::path("stat", path, source))?;
+fn local(path: &FilePath, make: bool) -> Result<LocalFileSystem> {
+    if make {
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::path("make folder", path, error));
+            }
+            _ => {}
+        }
+    }
+    let stat =
+        std::fs::metadata(path).map_err(|source| Error::path("open the remote's folder", path, source))?;
     if stat.mode() & 0o077 != 0 {
         return Err(Error::new(
             ErrorKind::Refused,

@@ -7,7 +7,7 @@ use super::pointer::{MAX_POINTER_BYTES, Pointer, name_of};
 use super::{PushReport, RemoteObjects, RemoteSnapshot, blob_name, list_remote};
 use crate::backup::fs::FileSystem;
 use crate::backup::number::of_number;
-use crate::backup::spool::Spool;
+use crate::backup::spool::{MAX_SPOOLED_BYTES, Spool};
 use crate::backup::vault::{MAX_INDEX_BYTES, Vault, parse_index};
 use crate::backup::{EntryKind, Snapshot, SnapshotId, Store};
 use crate::error::{Error, ErrorKind, Result};
@@ -57,6 +57,7 @@ impl Store {
         let fetched = Fetched::of(from, self.spool()?, remote, deadline).map_err(doing)?;
         let (vault, _lock) = self.change(deadline)?;
         vault.recover()?;
+        vault.set_malformed_note_aside()?;
         vault.take_fetched(&fetched, deadline).map_err(doing)
     }
 
@@ -155,6 +156,15 @@ impl Fetched {
                 ErrorKind::Corrupt,
                 "its remote object and its index disagree on whether health was verified",
             ));
+        }
+        // Each entry is unpacked into a file of its own, also where many have the same content.
+        let files = snapshot.entries.iter().filter(|entry| entry.kind == EntryKind::File);
+        let total = files.fold(0_u64, |sum, entry| sum.saturating_add(entry.size));
+        if total > MAX_SPOOLED_BYTES {
+            let text = format!(
+                "its files come to {total} bytes, more than the {MAX_SPOOLED_BYTES} that are taken in at once"
+            );
+            return Err(Error::new(ErrorKind::Limit, text));
         }
         let mut contents = BTreeMap::new();
         for entry in snapshot.entries.iter().filter(|entry| entry.kind == EntryKind::File) {

@@ -52,7 +52,7 @@ pub(super) fn lint(node: &NodeOptions) -> Result<Vec<LintFact>> {
 
 /// Components' manifests that a person holds. What cprecover's own bounce left held it releases by itself.
 pub(super) fn held(node: &NodeOptions, store: &Store) -> Result<Vec<LintFact>> {
-    let own = |held: &Held| Component::ALL.iter().any(|component| component.manifest_file() == held.file);
+    let own = |file: &str| Component::ALL.iter().any(|component| component.manifest_file() == file);
     let is_out = |held: &Held| matches!(held.state, HeldState::Held | HeldState::OnlyInSnapshot);
     let all = store.held()?.into_iter();
     let fact = |held: Held| {
@@ -60,7 +60,14 @@ pub(super) fn held(node: &NodeOptions, store: &Store) -> Result<Vec<LintFact>> {
         let message = format!("{} {HELD} {}{why}", held.file, rfc3339(held.since_unix_s));
         LintFact { code: LintFact::HELD.to_owned(), path: node.manifests_dir.join(&held.file), message }
     };
-    Ok(all.filter(|held| own(held) && is_out(held) && held.reason != REASON).map(fact).collect())
+    let known = all.filter(|held| own(&held.file) && is_out(held) && held.reason != REASON).map(fact);
+    let unreadable = store.unreadable_holds()?.into_iter();
+    let unreadable = unreadable.filter(|hold| own(&hold.file) && !hold.is_in_place).map(|hold| LintFact {
+        code: LintFact::HELD.to_owned(),
+        path: node.manifests_dir.join(&hold.file),
+        message: format!("{} {HELD} a time that nobody knows: {}", hold.file, hold.message),
+    });
+    Ok(known.chain(unreadable).collect())
 }
 
 /// The pods that this node should run: its manifests, and what only a backup still knows.
@@ -231,5 +238,24 @@ mod tests {
             store.release("etcd.yaml", &soon()).expect("releases");
             assert_eq!(held(&node, &store).expect("reads"), []);
         }
+    }
+
+    #[test]
+    fn a_hold_whose_record_cannot_be_read_is_seen() {
+        use crate::sys::Deadline;
+        let dir = tempfile::tempdir().expect("temp dir");
+        let node = NodeOptions::at(dir.path()).expect("absolute");
+        std::fs::create_dir_all(node.manifests()).expect("mkdir");
+        std::fs::write(node.manifests().join("etcd.yaml"), ETCD).expect("write");
+        let store = Store::open(&node).expect("opens");
+        store.hold("etcd.yaml", "", &Deadline::after(std::time::Duration::from_secs(20))).expect("holds");
+        let record = node.store().join("held/etcd.yaml.json");
+        std::fs::write(&record, "").expect("write");
+        let found = held(&node, &store).expect("reads");
+        let message = found.first().map(|fact| fact.message.as_str()).unwrap_or_default();
+        assert!(message.starts_with("etcd.yaml is held since"), "{found:?}");
+        assert!(message.contains(&record.display().to_string()), "{found:?}");
+        std::fs::write(node.manifests().join("etcd.yaml"), ETCD).expect("write");
+        assert_eq!(held(&node, &store).expect("reads"), [], "the component has its manifest");
     }
 }

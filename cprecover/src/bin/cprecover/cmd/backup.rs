@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cprecover::backup::{
-    Change, CreateOptions, Group, Listed, Retention, Snapshot, SnapshotDiff, Store, VerifyReport,
-};
+use cprecover::backup::{Change, CreateOptions, Group, Listed, Retention, Snapshot, SnapshotDiff, Store};
 use cprecover::model::Component;
 use cprecover::sys::Deadline;
 use cprecover::{Error, ErrorKind, Result};
@@ -15,6 +13,7 @@ use serde::Serialize;
 
 use super::backup_file;
 use super::backup_remote::{self, RemoteArgs};
+use super::backup_verify;
 use super::group_arg::{GroupArg, groups_of};
 use crate::console::say;
 use crate::{Context, Exit};
@@ -184,7 +183,7 @@ pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
         }
         Verb::Show { snapshot } => show(ctx, &store, &snapshot),
         Verb::Diff { old, new } => diff(ctx, &store, &old, new.as_deref()),
-        Verb::Verify { snapshot } => verify(ctx, &store, snapshot.as_deref()),
+        Verb::Verify { snapshot } => backup_verify::verify(ctx, &store, snapshot.as_deref()),
         Verb::Prune { keep_last, keep_daily, dry_run } => {
             let report = store.prune(&Retention::new(keep_last, keep_daily), dry_run)?;
             ctx.emit("cprecover.dev/backup-prune/v1", &report, || {
@@ -210,6 +209,12 @@ fn create(
 ) -> Result<Exit> {
     let mut options = CreateOptions::default();
     options.groups = groups_of(groups).unwrap_or_else(|| Group::ALL.to_vec());
+    if !kubeadm_paths.is_empty() && !options.groups.contains(&Group::Kubeadm) {
+        say(format_args!(
+            "cprecover: --kubeadm-path names a file of group kubeadm, which --groups leaves out"
+        ));
+        return Ok(Exit::Usage);
+    }
     options.labels = labels
         .iter()
         .map(|label| {
@@ -220,6 +225,11 @@ fn create(
     options.kubeadm_paths = kubeadm_paths;
     options.only_if_changed = only_if_changed;
     let snapshot = store.create(&options, &deadline(ctx))?;
+    for path in &options.kubeadm_paths {
+        if let Some(skipped) = snapshot.skipped.iter().find(|skipped| skipped.path.as_path() == path) {
+            say(format_args!("cprecover: {} is not in the snapshot: {}", skipped.path, skipped.reason));
+        }
+    }
     warn_of_missing_manifests(&snapshot);
     ctx.emit("cprecover.dev/snapshot/v1", &snapshot, || shown(&snapshot))?;
     Ok(Exit::Done)
@@ -333,46 +343,4 @@ fn diff_text(diff: &SnapshotDiff) -> String {
         };
     }
     if text.is_empty() { "no difference".into() } else { text }
-}
-
-#[derive(Serialize)]
-struct Verification {
-    intact: bool,
-    reports: Vec<VerifyReport>,
-    /// Snapshots whose index cannot be read, with the reason.
-    unreadable: BTreeMap<String, String>,
-}
-
-fn verify(ctx: &Context, store: &Store, name: Option<&str>) -> Result<Exit> {
-    let ids = match name {
-        Some(name) => vec![store.resolve(name)?],
-        None => store.list()?.into_iter().map(|listed| listed.id).collect(),
-    };
-    let mut result = Verification { intact: true, reports: Vec::new(), unreadable: BTreeMap::new() };
-    for id in ids {
-        match store.verify(&id, &deadline(ctx)) {
-            Ok(report) => result.reports.push(report),
-            Err(error) if name.is_none() => {
-                result.unreadable.insert(id.to_string(), error.to_string());
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    result.intact = result.unreadable.is_empty() && result.reports.iter().all(VerifyReport::is_intact);
-    ctx.emit("cprecover.dev/backup-verify/v1", &result, || {
-        let mut text = String::new();
-        for report in &result.reports {
-            let state = if report.is_intact() { "intact" } else { "DAMAGED" };
-            let _ =
-                writeln!(text, "{}  {state}  {} files, {} bytes", report.id, report.files, report.size_bytes);
-            for damage in &report.damage {
-                let _ = writeln!(text, "  {damage:?}");
-            }
-        }
-        for (id, error) in &result.unreadable {
-            let _ = writeln!(text, "{id}  UNREADABLE  {error}");
-        }
-        text
-    })?;
-    Ok(if result.intact { Exit::Done } else { Exit::Unhealthy })
 }

@@ -23,9 +23,11 @@ pub(crate) struct RemoteArgs {
 
 #[cfg(feature = "remote")]
 impl RemoteArgs {
-    fn open(&self) -> Result<Box<dyn RemoteObjects>> {
+    /// Opens it; `make` a local folder that is missing, for a copy into it.
+    fn open(&self, make: bool) -> Result<Box<dyn RemoteObjects>> {
         use cprecover::backup::{ObjectStoreRemote, RemoteOptions};
         let mut options = RemoteOptions::default();
+        options.make_folder = make;
         let ours = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|start| name.starts_with(start));
         options.environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -41,7 +43,7 @@ impl RemoteArgs {
 
 #[cfg(not(feature = "remote"))]
 impl RemoteArgs {
-    fn open(&self) -> Result<Box<dyn RemoteObjects>> {
+    fn open(&self, _make: bool) -> Result<Box<dyn RemoteObjects>> {
         let text = format!("{}: this program was built without the feature remote", self.remote);
         Err(cprecover::Error::new(cprecover::ErrorKind::Unsupported, text))
     }
@@ -49,7 +51,7 @@ impl RemoteArgs {
 
 /// Runs `cprecover backup push`.
 pub(crate) fn push(ctx: &Context, store: &Store, name: &str, remote: &RemoteArgs) -> Result<Exit> {
-    let report = store.push(&store.resolve(name)?, remote.open()?.as_ref(), &deadline(ctx))?;
+    let report = store.push(&store.resolve(name)?, remote.open(true)?.as_ref(), &deadline(ctx))?;
     ctx.emit("cprecover.dev/backup-push/v1", &report, || {
         format!(
             "snapshot {} of node {}\nindex    {}\nsent     {} objects, {} bytes; {} were there, {} mended\n",
@@ -73,7 +75,7 @@ pub(crate) fn pull(
     node: Option<&str>,
     remote: &RemoteArgs,
 ) -> Result<Exit> {
-    let (remote, deadline) = (remote.open()?, deadline(ctx));
+    let (remote, deadline) = (remote.open(false)?, deadline(ctx));
     let found = store.resolve_remote(name, node, remote.as_ref(), &deadline)?;
     let snapshot = store.pull(&found, remote.as_ref(), &deadline)?;
     ctx.emit("cprecover.dev/snapshot/v1", &snapshot, || shown(&snapshot))?;
@@ -87,7 +89,7 @@ struct Listing {
 
 /// Runs `cprecover backup list --remote`.
 pub(crate) fn list(ctx: &Context, remote: &RemoteArgs) -> Result<Exit> {
-    let listing = Listing { snapshots: list_remote(remote.open()?.as_ref(), &deadline(ctx))? };
+    let listing = Listing { snapshots: list_remote(remote.open(false)?.as_ref(), &deadline(ctx))? };
     ctx.emit("cprecover.dev/backup-remote-list/v1", &listing, || {
         let line = |snapshot: &RemoteSnapshot| format!("{}  {}", snapshot.node, snapshot.id);
         listing.snapshots.iter().map(line).collect::<Vec<_>>().join("\n")

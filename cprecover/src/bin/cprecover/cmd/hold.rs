@@ -1,6 +1,6 @@
 //! `cprecover hold` and `cprecover release`: the safe form of `mv … /tmp`.
 
-use cprecover::backup::{Held, HeldState};
+use cprecover::backup::{Held, HeldState, UnreadableHold};
 use cprecover::model::Component;
 use cprecover::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -42,23 +42,25 @@ struct Holds {
 #[allow(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
 /// Runs `cprecover hold`.
 pub(crate) fn run(ctx: &Context, args: Args) -> Result<Exit> {
-    let held = match &args.component {
-        Some(component) => {
-            vec![args.store.open(ctx)?.hold(&file_name(component), &args.reason, &deadline(ctx))?]
-        }
-        None => args.store.open_read_only(ctx)?.held()?,
+    let Some(component) = &args.component else {
+        let store = args.store.open_read_only(ctx)?;
+        return print(ctx, store.held()?, &store.unreadable_holds()?, "nothing is held");
     };
-    print(ctx, held)
+    let held = args.store.open(ctx)?.hold(&file_name(component), &args.reason, &deadline(ctx))?;
+    print(ctx, vec![held], &[], "nothing is held")
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
 /// Runs `cprecover release`.
 pub(crate) fn run_release(ctx: &Context, args: ReleaseArgs) -> Result<Exit> {
     let store = args.store.open(ctx)?;
-    let files: Vec<String> = match &args.component {
-        Some(component) => vec![file_name(component)],
-        None => store.held()?.into_iter().map(|held| held.file).collect(),
+    let files: Vec<String> = if let Some(component) = &args.component {
+        vec![file_name(component)]
+    } else {
+        let known = store.held()?.into_iter().map(|held| held.file);
+        known.chain(store.unreadable_holds()?.into_iter().map(|hold| hold.file)).collect()
     };
+    let none = if files.is_empty() { "nothing is held" } else { "nothing was released" };
     let mut released = Vec::new();
     let mut failed: Option<Error> = None;
     for file in files {
@@ -72,7 +74,7 @@ pub(crate) fn run_release(ctx: &Context, args: ReleaseArgs) -> Result<Exit> {
             Err(error) => return Err(error),
         }
     }
-    let exit = print(ctx, released)?;
+    let exit = print(ctx, released, &[], none)?;
     failed.map_or(Ok(exit), Err)
 }
 
@@ -81,11 +83,12 @@ fn file_name(component: &str) -> String {
     component.parse::<Component>().map_or_else(|_| component.to_owned(), |c| c.manifest_file().to_owned())
 }
 
-fn print(ctx: &Context, held: Vec<Held>) -> Result<Exit> {
+/// Prints what is held, or `none`; of what is held by a record that cannot be read no more than that is known.
+fn print(ctx: &Context, held: Vec<Held>, unreadable: &[UnreadableHold], none: &str) -> Result<Exit> {
     let holds = Holds { held };
     ctx.emit("cprecover.dev/held/v1", &holds, || {
-        if holds.held.is_empty() {
-            return "nothing is held".into();
+        if holds.held.is_empty() && unreadable.is_empty() {
+            return none.into();
         }
         let line = |held: &Held| {
             let state = match held.state {
@@ -97,7 +100,11 @@ fn print(ctx: &Context, held: Vec<Held>) -> Result<Exit> {
             };
             format!("{}  {state}  (snapshot {}, {})\n", held.file, held.snapshot, held.reason)
         };
-        holds.held.iter().map(line).collect()
+        let unknown = |hold: &UnreadableHold| format!("{}  held, its record cannot be read\n", hold.file);
+        holds.held.iter().map(line).chain(unreadable.iter().map(unknown)).collect()
     })?;
-    Ok(Exit::Done)
+    for hold in unreadable {
+        say(format_args!("cprecover: {}", hold.message));
+    }
+    Ok(if unreadable.is_empty() { Exit::Done } else { Exit::Unhealthy })
 }

@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod backup_file;
 mod backup_remote;
+mod backup_verify;
 mod certs;
 mod consent_args;
 pub(crate) mod diagnose;

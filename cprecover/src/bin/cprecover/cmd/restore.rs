@@ -39,7 +39,8 @@ pub(crate) struct Args {
     /// Also restore manifests that are held, and end their hold.
     #[arg(long)]
     replace_held: bool,
-    /// Also restore what is of another node, with that node's name and addresses in it.
+    /// Also restore what is of another node, with that node's name and addresses in it, or has another cluster CA
+    /// than this node.
     #[arg(long)]
     other_node: bool,
     /// Restore below this folder of the node instead of in place.
