@@ -4,7 +4,7 @@
 
 mod executable;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -61,9 +61,14 @@ impl Node {
     /// Runs `cprecover pods` where a tmpfs is mounted in one pod's volume; the mount ends with the run.
     fn pods(&self, args: &[&str]) -> Output {
         let volume = self.pod(MOUNTED).join("volumes/kubernetes.io~empty-dir/tmp");
-        let script = "mount -t tmpfs -o size=64k tmpfs \"$1\" && shift && exec \"$@\"";
+        self.pods_where("mount -t tmpfs -o size=64k tmpfs \"$1\"", &volume, args)
+    }
+
+    /// The same where a command has mounted something at `$1`.
+    fn pods_where(&self, mount: &str, at: &Path, args: &[&str]) -> Output {
+        let script = format!("{mount} && shift && exec \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(volume);
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]).arg(at);
         command.arg(env!("CARGO_BIN_EXE_cprecover")).arg("--root").arg(self.dir.path());
         command.args(["-o", "json", "pods"]).args(args).output().unwrap()
     }
@@ -127,4 +132,27 @@ fn what_nobody_knows_is_moved_aside_and_back_and_a_mount_is_never_crossed() {
     assert!(node.pod(LEFT_OVER).join("containers/old").exists());
     assert!(!PathBuf::from(folder).exists(), "an empty quarantine is no quarantine");
     assert_eq!(node.pods(&["undo"]).status.code(), Some(1), "there is none any more");
+}
+
+#[test]
+fn kubelet_is_left_alone_where_no_quarantine_can_be_and_its_own_folder_is_the_second_place() {
+    if !can_mount() {
+        return;
+    }
+    let node = Node::new();
+    let bind = "mount --bind \"$1\" \"$1\"";
+    let refused = node.pods_where(bind, &node.path("var/lib/kubelet/pods"), &["quarantine", LEFT_OVER]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(said.contains("is on the mount of"), "{said}");
+    assert_eq!(node.kubelets_log(), "", "kubelet was not touched");
+    assert!(node.pod(LEFT_OVER).exists());
+
+    let made = node.pods_where(bind, &node.path("var/lib/kubelet"), &["quarantine", LEFT_OVER]);
+    let folder = json(&made)["folder"].as_str().unwrap().to_owned();
+    assert!(folder.contains("/var/lib/kubelet/pods-quarantine/"), "{folder}");
+    assert!(
+        Path::new(&folder).join(LEFT_OVER).join("containers/old").exists() && !node.pod(LEFT_OVER).exists()
+    );
+    assert_eq!(node.kubelets_log(), "stop\nstart\n");
 }

@@ -1,8 +1,8 @@
 //! Folders of pods that nobody knows any more: the safe form of `rm -rf /var/lib/kubelet/pods/*`.
 //!
 //! [`survey`] looks at every folder below `<kubelet_dir>/pods` and says of each who knows the pod, or what
-//! stands in the way, or that it is a leftover. [`quarantine`] moves leftovers aside on the same file
-//! system, with an index; [`undo`] moves them back. Nothing is ever deleted: `rm -rf` there has followed
+//! stands in the way, or that it is a leftover. [`quarantine`] moves leftovers aside on the same
+//! mount, with an index; [`undo`] moves them back. Nothing is ever deleted: `rm -rf` there has followed
 //! mounts into the data of volumes (kubernetes issue 60987). The rules are stricter than kubelet's own
 //! (`pkg/kubelet/kubelet_volumes.go`, `cleanupOrphanedPodDirs`): no mount, one file system, no content in
 //! a volume.

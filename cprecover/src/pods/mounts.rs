@@ -39,6 +39,11 @@ pub(super) fn at_or_below<'a>(points: &'a [PathBuf], folder: &Path) -> Option<&'
     points.iter().find(|point| point.starts_with(folder))
 }
 
+/// Returns the mount point that a path without links lies on.
+pub(super) fn above<'a>(points: &'a [PathBuf], path: &Path) -> Option<&'a PathBuf> {
+    points.iter().filter(|point| path.starts_with(point)).max_by_key(|point| point.components().count())
+}
+
 /// Reads bytes as `mountinfo`, for fuzzing.
 pub(crate) fn read_any(bytes: &[u8]) {
     let _ = parse(bytes);
@@ -98,6 +103,10 @@ mod tests {
         assert_eq!(at_or_below(&points, Path::new("/mnt/a")), None, "whole components only");
         assert_eq!(at_or_below(&points, Path::new("/mnt/a b\\")), points.first());
         assert_eq!(at_or_below(&points, Path::new("/")), points.first());
+        assert_eq!(above(&points, Path::new("/mnt/a/c")), points.get(1), "whole components only");
+        assert_eq!(above(&points, Path::new("/mnt/a b\\/c")), points.first(), "the longest");
+        assert_eq!(above(&points, Path::new("/mnt")), points.get(1), "the point itself");
+        assert_eq!(above(&points, Path::new("/var")), None);
         assert_eq!(parse(b"36 35 98:0\n").expect_err("short").kind(), ErrorKind::Invalid);
     }
 }

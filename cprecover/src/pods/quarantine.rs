@@ -56,14 +56,14 @@ pub struct Moved {
     pub inode: u64,
 }
 
-/// Moves the folders of these pods into a new quarantine on the same file system.
+/// Moves the folders of these pods into a new quarantine on the same mount.
 ///
 /// Every folder is judged again right before anything is moved; when one of them is not a leftover any
 /// more, nothing is moved at all. A failure in the middle moves back what was moved.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`], naming the mount, file or knower that forbids it; otherwise as
-/// [`survey`](super::survey()).
+/// [`ErrorKind::Refused`], naming the mount, file or knower that forbids it, or when there is no place for a
+/// quarantine; otherwise as [`survey`](super::survey()).
 pub fn quarantine(
     node: &NodeOptions,
     known: &KnownPods,
@@ -74,7 +74,7 @@ pub fn quarantine(
     let place = Place::open(node)?;
     let moved = leftovers(&place, known, pods, deadline)?;
     let made_at = UnixNanos(i64::try_from(clock.unix().as_nanos()).unwrap_or(i64::MAX));
-    let (folder, path) = make_folder(node, &place, made_at)?;
+    let (folder, path) = make_folder(&base_for(node, &place)?, made_at)?;
     let quarantine =
         Quarantine { schema: SCHEMA.to_owned(), folder: path, origin: place.path.clone(), made_at, moved };
     if let Err(error) = write_index(&folder, &quarantine) {
@@ -110,7 +110,9 @@ pub fn quarantine(
 /// # Errors
 /// As [`quarantine`].
 pub fn judge(node: &NodeOptions, known: &KnownPods, pods: &[PodUid], deadline: &Deadline) -> Result<()> {
-    leftovers(&Place::open(node)?, known, pods, deadline).map(drop)
+    let place = Place::open(node)?;
+    leftovers(&place, known, pods, deadline)?;
+    base_for(node, &place).map(drop)
 }
 
 fn leftovers(place: &Place, known: &KnownPods, pods: &[PodUid], deadline: &Deadline) -> Result<Vec<Moved>> {
@@ -231,42 +233,46 @@ fn read_quarantine(path: &Path) -> Result<Option<Quarantine>> {
     Err(Error::with_source(ErrorKind::Corrupt, format!("read {}", index.display()), source))
 }
 
-/// The store if it is on the same file system, else kubelet's own folder. Never `pods` itself: kubelet
-/// takes every name in there for a pod.
+/// The store if it is on the same mount, else kubelet's own folder. Never `pods` itself: kubelet takes every
+/// name in there for a pod.
 fn bases(node: &NodeOptions) -> [PathBuf; 2] {
     [node.store(), node.resolve(&node.kubelet_dir)]
 }
 
-fn make_folder(node: &NodeOptions, place: &Place, made_at: UnixNanos) -> Result<(OwnedFd, PathBuf)> {
+/// Returns the first base, without links, that pod folders can be renamed to.
+pub(super) fn base_for(node: &NodeOptions, place: &Place) -> Result<PathBuf> {
     for base in bases(node) {
-        let Ok(stat) = rustix::fs::stat(&base) else { continue };
-        if stat.st_dev != place.device {
-            continue;
-        }
-        let base = base.canonicalize().map_err(|source| Error::path("resolve", &base, source))?;
+        let Ok(base) = base.canonicalize() else { continue };
+        // The folder of quarantines may be there already, and something be mounted on it.
         let parent = base.join(FOLDER);
-        let path = parent.join(made_at.0.to_string());
-        for folder in [&parent, &path] {
-            match mkdirat(CWD, folder, Mode::RWXU) {
-                Err(rustix::io::Errno::EXIST) if folder == &parent => {}
-                other => other.map_err(|source| Error::path("create", folder, source))?,
-            }
+        let (folder, path) = match open(&parent) {
+            Ok(folder) => (folder, &parent),
+            Err(error) if error.kind() == ErrorKind::NotFound => (open(&base)?, &base),
+            Err(error) => return Err(error),
+        };
+        if place.can_move_to(&folder, path).map_err(|source| Error::path("stat", path, source))? {
+            return Ok(base);
         }
-        for folder in [&base, &parent] {
-            fsync(open(folder)?).map_err(|source| Error::path("sync", folder, source))?;
-        }
-        return Ok((open(&path)?, path));
     }
     let [store, kubelet] = bases(node);
-    Err(Error::new(
-        ErrorKind::Refused,
-        format!(
-            "neither {} nor {} is on the file system of {}",
-            store.display(),
-            kubelet.display(),
-            place.path.display()
-        ),
-    ))
+    let (store, kubelet, pods) = (store.display(), kubelet.display(), place.path.display());
+    let message = format!("neither {store} nor {kubelet} is on the mount of {pods}; nothing was moved");
+    Err(Error::new(ErrorKind::Refused, message))
+}
+
+fn make_folder(base: &Path, made_at: UnixNanos) -> Result<(OwnedFd, PathBuf)> {
+    let parent = base.join(FOLDER);
+    let path = parent.join(made_at.0.to_string());
+    for folder in [&parent, &path] {
+        match mkdirat(CWD, folder, Mode::RWXU) {
+            Err(rustix::io::Errno::EXIST) if folder == &parent => {}
+            other => other.map_err(|source| Error::path("create", folder, source))?,
+        }
+    }
+    for folder in [base, &parent] {
+        fsync(open(folder)?).map_err(|source| Error::path("sync", folder, source))?;
+    }
+    Ok((open(&path)?, path))
 }
 
 fn write_index(folder: &OwnedFd, quarantine: &Quarantine) -> Result<()> {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxFlags, openat, statat, statx};
 
 use super::known::KnownPods;
 use super::mounts::{self, at_or_below, is_uid};
@@ -52,6 +52,8 @@ pub(super) struct Place {
     pub(super) folder: OwnedFd,
     pub(super) device: u64,
     points: Vec<PathBuf>,
+    /// What says on which mount a folder is; a test has one that an old kernel gives.
+    mount_id: fn(&OwnedFd) -> Option<u64>,
 }
 
 impl Place {
@@ -64,7 +66,26 @@ impl Place {
             .map_err(|source| Error::path("open", &path, source))?;
         let stat = rustix::fs::fstat(&folder).map_err(|source| Error::path("stat", &path, source))?;
         let root = node.root.canonicalize().map_err(|source| Error::path("resolve", &node.root, source))?;
-        Ok(Self { path, folder, device: stat.st_dev, points: mounts::read(&node.proc_dir, &root)? })
+        let points = mounts::read(&node.proc_dir, &root)?;
+        Ok(Self { path, folder, device: stat.st_dev, points, mount_id })
+    }
+
+    /// Reports whether pod folders can be renamed into a folder, whose path is free of links: rename(2) crosses no
+    /// mount, not even one of the same file system.
+    pub(super) fn can_move_to(&self, folder: &OwnedFd, path: &Path) -> std::io::Result<bool> {
+        if rustix::fs::fstat(folder)?.st_dev != self.device {
+            return Ok(false);
+        }
+        Ok(match ((self.mount_id)(&self.folder), (self.mount_id)(folder)) {
+            (Some(here), Some(there)) => here == there,
+            _ => mounts::above(&self.points, &self.path) == mounts::above(&self.points, path),
+        })
+    }
+
+    /// As a kernel older than 5.8 has it, which tells no ids of mounts.
+    #[cfg(test)]
+    pub(super) fn without_mount_ids(self) -> Self {
+        Self { mount_id: |_| None, ..self }
     }
 
     /// Judges one entry.
@@ -179,6 +200,12 @@ fn unreadable(path: &Path, source: std::io::Error) -> Stop {
 fn changed(stat: &Stat) -> UnixNanos {
     let nanos = i64::try_from(stat.st_ctime_nsec).unwrap_or(0);
     UnixNanos(stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// The id of the mount that a folder is on, where the kernel tells it.
+fn mount_id(folder: &OwnedFd) -> Option<u64> {
+    let found = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
 }
 
 pub(super) fn open_folder(parent: impl AsFd, name: &OsStr) -> std::io::Result<OwnedFd> {

@@ -1,5 +1,7 @@
 #![allow(clippy::indexing_slicing)]
 
+mod places;
+
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -332,26 +334,32 @@ fn quarantines_on_a_full_disk() {
     assert_eq!(quarantines(&node.options).expect("lists"), [made]);
 }
 
-#[test]
-fn a_full_disk_leaves_no_half_quarantine() {
+/// Runs one of the tests that are ignored, in a mount namespace with what `mount` mounts below the root `$1`.
+fn run_where(mount: &str, test: &str) {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: only root mounts");
         return;
     }
     let dir = tempfile::tempdir().expect("temp dir");
-    let script = "mkdir -p \"$CPRECOVER_TEST_ROOT/var/lib\" \
-        && mount -t tmpfs -o size=256k tmpfs \"$CPRECOVER_TEST_ROOT/var/lib\" && exec \"$@\"";
+    let root = dir.path().canonicalize().expect("resolves");
+    let script = format!("{mount} && shift && exec \"$@\"");
     let output = std::process::Command::new("/usr/bin/unshare")
-        .args(["--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh"])
+        .args(["--mount", "--propagation", "private", "/bin/sh", "-c", &script, "sh"])
+        .arg(&root)
         .arg(std::env::current_exe().expect("this program"))
-        .args(["--exact", "--ignored", "pods::tests::quarantines_on_a_full_disk"])
-        .env("CPRECOVER_TEST_ROOT", dir.path().canonicalize().expect("resolves"))
+        .args(["--exact", "--ignored", &format!("pods::tests::{test}")])
+        .env("CPRECOVER_TEST_ROOT", &root)
         .output()
         .expect("unshare is part of util-linux");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{failed}");
+}
+
+#[test]
+fn a_full_disk_leaves_no_half_quarantine() {
+    run_where(
+        "mkdir -p \"$1/var/lib\" && mount -t tmpfs -o size=256k tmpfs \"$1/var/lib\"",
+        "quarantines_on_a_full_disk",
     );
 }

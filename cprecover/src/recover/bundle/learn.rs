@@ -142,9 +142,13 @@ fn documents(text: &str, take: &mut dyn FnMut(&Value)) -> bool {
 
 fn keep(secret: &str, least: usize, secrets: &mut Vec<String>) {
     let secret = secret.trim();
-    // One more than is allowed says that there were too many.
-    if secret.len() >= least && secrets.len() <= MAX_SECRETS {
-        secrets.push(secret.to_owned());
+    // Logs have the lines of a text one by one, and none of them with what is before and behind it.
+    let lines = secret.lines().map(str::trim).filter(|line| *line != secret);
+    for known in std::iter::once(secret).chain(lines) {
+        // One more than is allowed says that there were too many.
+        if known.len() >= least && secrets.len() <= MAX_SECRETS {
+            secrets.push(known.to_owned());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Takes out of text what looks like a secret, on whatever node.
 
 use super::go_values::go_values;
+use super::json_values::json_values;
 use super::keys::private_keys;
 
 /// What stands in place of a secret.
@@ -20,6 +21,15 @@ const NAMES: [&str; 11] = [
     "certificatekey",
     "certificate-key",
 ];
+/// The same where they are a whole part of a name: `bypass` and `passthrough` are none.
+const PARTS: [&str; 5] = ["credential", "credentials", "pass", "pwd", "pw"];
+/// What follows such a part in names of other things: `--image-credential-provider-config`, `pass-through`.
+const NO_SECRET_AFTER: [&str; 2] = ["provider", "through"];
+/// What stands before `key` in the name of a secret one; a plain `key` is that of a map, or a pod's name.
+const KEYS: [&str; 9] =
+    ["x", "access", "account", "auth", "encryption", "master", "private", "shared", "signing"];
+/// Words that name a secret only where a value is assigned: `auth=x`, and not `auth: no such user`.
+const ASSIGNED: [&str; 5] = ["auth", "session", "sessionid", "session-id", "session_id"];
 /// A number of fewer digits is a count, a port or a version.
 const LEAST_OF_NUMBER: usize = 6;
 /// Folders of a node that files are named in; base64 may begin with `/` too, but hardly so.
@@ -30,7 +40,7 @@ const ROOTS: [&str; 16] = [
 
 /// Takes out what looks like a secret.
 pub(in crate::recover) fn by_looks(text: &str) -> String {
-    values(&userinfo_of_urls(&go_values(&private_keys(text))))
+    values(&userinfo_of_urls(&json_values(&go_values(&private_keys(text)))))
 }
 
 /// Takes out the values of secret names, and words that are secrets by their form.
@@ -47,7 +57,11 @@ pub(super) fn values(text: &str) -> String {
             return out;
         }
         let expected = held || announces(before, gap, after);
-        let length = if expected { value_length(gap, after) } else { word_length(after) };
+        let length = match expected {
+            true if is_cookie(before) => cookies_length(gap, after),
+            true => value_length(gap, after),
+            false => word_length(after),
+        };
         let (word, after) = after.split_at(length);
         held = expected && matches!(word, "-" | "|" | "|-" | "|+" | "+");
         if held {
@@ -64,11 +78,38 @@ pub(super) fn values(text: &str) -> String {
 
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    NAMES.iter().any(|known| name.contains(known)) || name.ends_with("authorization")
+    let is_known = NAMES.iter().any(|known| name.contains(known));
+    is_known || name.ends_with("authorization") || is_cookie(&name) || has_secret_part(&name)
+}
+
+/// Of a name in lower case.
+fn has_secret_part(name: &str) -> bool {
+    let parts: Vec<&str> = name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();
+    let is_secret = |(at, part): (usize, &&str)| {
+        let next = parts.get(at + 1);
+        PARTS.contains(part) && !next.is_some_and(|next| NO_SECRET_AFTER.contains(next))
+    };
+    let is_key = match parts.as_slice() {
+        [first, .., "key"] if *first == "x" => true,
+        [.., before, "key"] => KEYS.contains(before),
+        _ => false,
+    };
+    is_key || parts.iter().enumerate().any(is_secret)
+}
+
+fn is_cookie(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with("cookie")
+}
+
+/// Reports whether a value is assigned to one of those words that also stand in sentences.
+fn is_assigned(name: &str, gap: &str) -> bool {
+    let assigns = gap.contains(['=', '"', '\'']) && !gap.contains(['{', ',']);
+    assigns && ASSIGNED.contains(&name.trim_start_matches('-'))
 }
 
 pub(super) fn is_path(word: &str) -> bool {
-    word.starts_with("./") || ROOTS.iter().any(|root| word.starts_with(root))
+    let is_below = |root: &&str| word.starts_with(*root) || root.strip_suffix('/') == Some(word);
+    word.starts_with("./") || ROOTS.iter().any(is_below)
 }
 
 /// Reports whether `next`, which follows `name` after `gap`, is what `name` names: `token: x`, `"token":"x"`,
@@ -78,7 +119,8 @@ fn announces(name: &str, gap: &str, next: &str) -> bool {
     if lower == "bearer" || lower == "basic" {
         return true;
     }
-    let is_name = is_secret_name(&lower) && !names_a_file(&lower) && !lower.ends_with("v1.secret");
+    let is_secret = is_secret_name(&lower) || is_assigned(&lower, gap);
+    let is_name = is_secret && !names_a_file(&lower) && !lower.ends_with("v1.secret");
     // `"password": "", "user": "x"`: the value is there, and empty.
     if !is_name || ["\"\"", "''", "[]", "{}"].iter().any(|empty| gap.contains(empty)) {
         return false;
@@ -134,6 +176,15 @@ fn value_length(gap: &str, text: &str) -> usize {
     let end = text.char_indices().find(ends).map_or(text.len(), |(at, _)| at);
     // What ends a list or an object around it is no part of it; a word begins with none of these.
     before(end).trim_end_matches(['"', '\'', ',', ';', ':', ')', ']', '}', '>', '\\']).len()
+}
+
+/// The same of cookies, of which one line has several: `session=x; user=y`.
+fn cookies_length(gap: &str, text: &str) -> usize {
+    let mut length = value_length(gap, text);
+    while let Some(next) = text.get(length..).and_then(|rest| rest.strip_prefix("; ")) {
+        length += 2 + value_length("", next);
+    }
+    length
 }
 
 fn is_delimiter(c: char) -> bool {

@@ -39,6 +39,26 @@ fn what_looks_like_a_secret_is_taken_out() {
         ("{\"k\":\"-----BEGIN PRIVATE KEY-----\\nMIIE\\n-----END PRIVATE KEY-----\\n\"}", "MIIE"),
         ("MIIE\n-----END PRIVATE KEY-----\n", "MIIE"),
         ("container &Container{Env:[]EnvVar{EnvVar{Name:DB,Value:Tr0ub4dor,ValueFrom:nil,},},}", "Tr0ub4dor"),
+        ("{\"name\": \"X-Hdr\", \"value\": \"Tr0ub-hdr\"}", "Tr0ub-hdr"),
+        ("{\"a\": \"[{\\\"name\\\":\\\"A\\\",\\\"value\\\":\\\"Tr0ub4dor\\\"}]\"}", "Tr0ub4dor"),
+        ("\"--x-auth-pass=hunter22\"", "hunter22"),
+        ("--db-pw hunter22 --v=2", "hunter22"),
+        ("DB_PWD=hunter22", "hunter22"),
+        ("login with pass=hunter22 failed", "hunter22"),
+        ("spring.datasource.pass: hunter22", "hunter22"),
+        ("pwd=hunter22", "hunter22"),
+        ("auth=hunter22", "hunter22"),
+        ("{\"auth\": \"aHVudGVyMjI=\"}", "aHVudGVyMjI="),
+        ("got credential: hunter22", "hunter22"),
+        ("--credentials=hunter22", "hunter22"),
+        ("X-Key: hunter22", "hunter22"),
+        ("--x-key=hunter22", "hunter22"),
+        ("aws_access_key=hunter22", "hunter22"),
+        ("cookie: session=hunter22", "hunter22"),
+        ("Set-Cookie: a=b1; session=hunter22; Path=/ ok", "hunter22"),
+        ("map[Cookie:[a=b1; session=hunter22] Accept:[x]]", "hunter22"),
+        ("{\"Cookie\": \"a=b1; session=hunter22\"}", "hunter22"),
+        ("opened session=hunter22 for a", "hunter22"),
     ] {
         let clean = by_looks(text);
         assert!(!clean.contains(gone) && clean.contains(MARK), "{text:?} became {clean:?}");
@@ -63,6 +83,14 @@ fn what_a_person_needs_stays() {
         "get https://10.0.0.1:6443/api?timeout=5s and http://[::1]:2379",
         "secret: /etc/kubernetes/encryption.yaml\ntoken:\n  name: x",
         "password of --token\nE0610 next line",
+        "--authentication-kubeconfig=/etc/kubernetes/scheduler.conf --authorization-kubeconfig=/etc/kubernetes/a.conf",
+        "--authentication-skip-lookup=false --client-cert-auth=true --authentication-token-webhook=true",
+        "--image-credential-provider-config=/srv-k8s/p.yaml --image-credential-provider-bin-dir=/opt/bin",
+        "bypass: yes, passthrough=on, pass-through: on, and compass=north, pwrite=64, 12 tests pass",
+        "\"Syncing\" key=\"kube-system/etcd-cp1\" topology-key=kubernetes.io/hostname key: /registry/pods",
+        "auth: no such user, session expired, session: closed by peer, a cookie was sent",
+        "kube-apiserver kube-controller-manager etcd v1.36.2 at 10.10.17.210:6443, PWD=/root",
+        "{\"name\": \"etcd-certs\", \"hostPath\": \"/etc/kubernetes/pki\"}, {\"value\": \"x\"}",
     ] {
         assert_eq!(by_looks(text), text);
     }

@@ -1,6 +1,7 @@
 //! Everything that a person elsewhere needs to help, and no secret.
 
 mod go_values;
+mod json_values;
 mod keys;
 mod learn;
 mod looks;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub(super) use self::looks::by_looks;
 use self::redact::Redactor;
@@ -39,6 +41,9 @@ const MAX_LOG_BYTES: usize = 512 << 10;
 const MAX_AUDIT: usize = 2000;
 /// How long the look at the node may take.
 const OBSERVE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Annotations of kubelet and kubeadm; any other may hold a pod's whole spec, or whatever somebody put there.
+const ANNOTATIONS: [&str; 3] = ["kubernetes.io/config.", "kubeadm.kubernetes.io/", "io.kubernetes."];
 
 /// What a bundle holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +84,7 @@ pub fn support_bundle(
     judged(&mut bundle, &seen, &history, decide)?;
     let (logs, unread) = texts(host.node, &seen.facts.runtime, host.commands, deadline);
     for (name, bytes) in logs {
-        let start = bytes.len().saturating_sub(MAX_LOG_BYTES);
-        let text = String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned();
+        let text = String::from_utf8_lossy(end_of(&bytes, MAX_LOG_BYTES));
         bundle.add(&format!("logs/{}", name.trim_start_matches('/').replace('/', "_")), &text)?;
     }
     bundle.report.left_out.extend(unread.into_iter().map(|(what, why)| format!("{what}: {why}")));
@@ -145,6 +149,31 @@ fn judged(
     bundle.json("plan.json", &Plan::new(seen, &outcome, &guarded)?)
 }
 
+/// The last whole lines of a log: of a line that is cut it is not known what named its values.
+fn end_of(log: &[u8], limit: usize) -> &[u8] {
+    let Some(start) = log.len().checked_sub(limit).filter(|start| *start > 0) else { return log };
+    let whole = log.iter().skip(start - 1).position(|byte| *byte == b'\n').map(|at| start + at);
+    log.get(whole.unwrap_or(log.len())..).unwrap_or_default()
+}
+
+/// Drops the annotations that may hold anything, of whatever has any.
+fn drop_annotations(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::Object(all) if name == "annotations" => {
+                        all.retain(|name, _| ANNOTATIONS.iter().any(|known| name.starts_with(known)));
+                    }
+                    other => drop_annotations(other),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_annotations),
+        _ => {}
+    }
+}
+
 struct Bundle<'a> {
     tar: tar::Builder<&'a mut dyn Write>,
     redactor: Redactor,
@@ -154,9 +183,10 @@ struct Bundle<'a> {
 
 impl Bundle<'_> {
     fn json(&mut self, name: &str, value: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(value)
-            .map_err(|source| Error::with_source(ErrorKind::Internal, format!("serialise {name}"), source))?;
-        self.add(name, &text)
+        let failed = |source| Error::with_source(ErrorKind::Internal, format!("serialise {name}"), source);
+        let mut value = serde_json::to_value(value).map_err(failed)?;
+        drop_annotations(&mut value);
+        self.add(name, &serde_json::to_string_pretty(&value).map_err(failed)?)
     }
 
     fn add(&mut self, name: &str, text: &str) -> Result<()> {

@@ -3,11 +3,15 @@
 use aho_corasick::AhoCorasick;
 
 use super::go_values::go_values;
+use super::json_values::json_values;
 use super::keys::private_keys;
 use super::learn::{MAX_SECRETS, secrets_of};
 use super::looks::{MARK, userinfo_of_urls, values};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::NodeOptions;
+
+/// JSON in a message that a component logs in JSON is text within text in an observation.
+const MAX_DEPTH: usize = 3;
 
 /// Takes secrets out.
 #[derive(Debug)]
@@ -29,11 +33,7 @@ impl Redactor {
         if secrets.len() > MAX_SECRETS {
             return Err(Error::new(ErrorKind::Limit, format!("the node has over {MAX_SECRETS} secrets")));
         }
-        // In JSON a quote or a backslash of a secret has another form.
-        let escaped = secrets.iter().filter(|secret| secret.contains(['"', '\\']));
-        let escaped: Vec<String> = escaped
-            .filter_map(|secret| Some(serde_json::to_string(secret).ok()?.trim_matches('"').to_owned()))
-            .collect();
+        let escaped: Vec<String> = secrets.iter().flat_map(|secret| escaped_forms(secret)).collect();
         secrets.extend(escaped);
         secrets.sort_unstable();
         secrets.dedup();
@@ -49,12 +49,28 @@ impl Redactor {
 
     /// Takes everything secret out of a text.
     pub(super) fn redact(&self, text: &str) -> String {
-        let mut text = go_values(&private_keys(text));
+        let mut text = json_values(&go_values(&private_keys(text)));
         if let Some(known) = &self.known {
             text = known.replace_all_with_marks(&text);
         }
         values(&userinfo_of_urls(&text))
     }
+}
+
+/// The forms that a secret has in JSON, and as text within JSON, where they are others.
+fn escaped_forms(secret: &str) -> Vec<String> {
+    let mut forms = Vec::new();
+    let mut last = secret.to_owned();
+    for _ in 0..MAX_DEPTH {
+        let Ok(json) = serde_json::to_string(&last) else { break };
+        let inner = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or_default();
+        if inner == last {
+            break;
+        }
+        inner.clone_into(&mut last);
+        forms.push(last.clone());
+    }
+    forms
 }
 
 /// The one call on the automaton.
@@ -84,6 +100,21 @@ mod tests {
         let quoted = Redactor::of(vec!["a\"b\\c-d-e".into()]).expect("one");
         let json = serde_json::to_string(&["a\"b\\c-d-e"]).expect("serialises");
         assert_eq!(quoted.redact(&json), "[\"[redacted]\"]");
+    }
+
+    #[test]
+    fn what_json_writes_otherwise_is_known_in_that_form_too() {
+        for secret in ["two\nlines-of-it", "a\ttab-in-it", "a-bell\u{7}-in-it", "ends-with-\"", "a\"b\\c-d-e"]
+        {
+            let redactor = Redactor::of(vec![secret.to_owned()]).expect("one");
+            let mut text = secret.to_owned();
+            let mut wanted = MARK.to_owned();
+            for depth in 0..=MAX_DEPTH {
+                assert_eq!(redactor.redact(&text), wanted, "{secret:?} in {depth} texts");
+                text = serde_json::to_string(&[text]).expect("serialises");
+                wanted = serde_json::to_string(&[wanted]).expect("serialises");
+            }
+        }
     }
 
     #[test]

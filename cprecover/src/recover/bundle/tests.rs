@@ -50,7 +50,7 @@ fn seed(node: &NodeOptions) -> Vec<&'static str> {
     write(
         node,
         "/etc/kubernetes/manifests/kube-apiserver.yaml",
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: kube-apiserver\n  namespace: kube-system\nspec:\n  containers:\n  - name: kube-apiserver\n    image: x\n    env:\n    - name: HARMLESS_NAME\n      value: seeded-env-value\n    command:\n    - kube-apiserver\n    - --encryption-provider-config=/etc/kubernetes/encryption.yaml\n    - --etcd-password=seeded-flag\n",
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: kube-apiserver\n  namespace: kube-system\nspec:\n  containers:\n  - name: kube-apiserver\n    image: x\n    env:\n    - name: HARMLESS_NAME\n      value: seeded-env-value\n    - name: ALSO_HARMLESS\n      value: |-\n        seeded-line-one\n        \"seeded\"-line-two\n    livenessProbe:\n      httpGet:\n        httpHeaders:\n        - name: X-Hdr\n          value: seeded-hdr\n        - value: seeded-2nd-hdr\n          name: X-Other\n        path: /livez\n        port: 6443\n    command:\n    - kube-apiserver\n    - --encryption-provider-config=/etc/kubernetes/encryption.yaml\n    - --etcd-password=seeded-flag\n    - --x-auth-pass=seeded-f1\n    - --db-pw=seeded-f2\n    - --db-pwd\n    - seeded-f3\n    - --credential=seeded-f4\n    - --x-key=seeded-f5\n    - --authorization-mode=Node,RBAC\n    - --authentication-kubeconfig=/etc/kubernetes/scheduler.conf\n    - --image-credential-provider-config=/etc/kubernetes/provider.yaml\n",
     );
     write(
         node,
@@ -58,7 +58,12 @@ fn seed(node: &NodeOptions) -> Vec<&'static str> {
         &format!(
             "I0610 says that all is well, a line to keep\nE0610 env seeded-env-value and seeded-token-of-admin\n\
              E0610 Authorization: Bearer {JWT}\nE0610 join with 5eeded.5eeded5eeded5eed\n{KEY_LINE}\n\
-             E0610 c2VlZGVkLWVuY3J5cHRpb24ta2V5LTEyMw== and U0VFREVELUtFWS1EQVRBLTEyMzQ=\n"
+             E0610 c2VlZGVkLWVuY3J5cHRpb24ta2V5LTEyMw== and U0VFREVELUtFWS1EQVRBLTEyMzQ=\n\
+             E0610 env seeded-line-one\nE0610 \"seeded\"-line-two\n\
+             E0610 as JSON \"seeded-line-one\\n\\\"seeded\\\"-line-two\"\n\
+             E0610 pass=seeded-l1 pwd=seeded-l2 auth=seeded-l3\nE0610 credential: seeded-l4\n\
+             E0610 cookie: session=seeded-l5; user=seeded-l6\n\
+             I0610 bypass=on key=\"kube-system/etcd-cp1\" at 10.10.17.210:6443 of v1.36.2 in /etc/kubernetes/pki\n"
         ),
     );
     std::fs::create_dir_all(node.store()).expect("mkdir");
@@ -76,7 +81,38 @@ fn seed(node: &NodeOptions) -> Vec<&'static str> {
         "c2VlZGVkLWVuY3J5cHRpb24ta2V5LTEyMw==",
         "seeded-env-value",
         "seeded-flag",
+        "seeded-line-one",
+        "-line-two",
+        "seeded-hdr",
+        "seeded-2nd-hdr",
+        "seeded-f",
+        "seeded-l",
     ]
+}
+
+/// Puts a `crictl` there that lists the recorded sandboxes and containers, one with a pod's spec in its annotations.
+fn seed_runtime(node: &mut NodeOptions) -> [&'static str; 2] {
+    node.crictl = Some("/usr/bin/crictl".into());
+    let spec = r#"{"spec":{"containers":[{"env": [{"name": "DB_PASSWORD", "value": "Tr0ub4dor-la"}]}]}}"#;
+    let list = |text: &str, key: &str| {
+        let mut list: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        let annotations = list.pointer_mut(&format!("/{key}/0/annotations")).expect("are there");
+        annotations["kubectl.kubernetes.io/last-applied-configuration"] = spec.into();
+        annotations["example.org/note"] = "Tr0ub-note".into();
+        list.to_string()
+    };
+    write(node, "/pods.json", &list(include_str!("../../../testdata/health/crictl-pods.json"), "items"));
+    write(node, "/ps.json", &list(include_str!("../../../testdata/health/crictl-ps.json"), "containers"));
+    let root = node.root.display();
+    let script = format!(
+        "#!/bin/sh\nshift 4\ncase $1 in\n\
+         version) printf 'Version: 0.1.0\\nRuntimeName: containerd\\nRuntimeVersion: v2\\nRuntimeApiVersion: v1\\n' ;;\n\
+         info) echo '{{\"status\": {{\"conditions\": []}}}}' ;;\nps) cat '{root}/ps.json' ;;\n\
+         pods) cat '{root}/pods.json' ;;\nesac\n"
+    );
+    std::fs::create_dir_all(node.resolve("/usr/bin")).expect("mkdir");
+    crate::executable::install(&node.resolve("/usr/bin/crictl"), script.as_bytes());
+    ["Tr0ub4dor-la", "Tr0ub-note"]
 }
 
 fn silent(_: &contract::Observation) -> Outcome {
@@ -88,8 +124,9 @@ fn silent(_: &contract::Observation) -> Outcome {
 #[test]
 fn no_seeded_secret_is_in_the_tar_and_what_helps_is() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let node = node(dir.path());
-    let secrets = seed(&node);
+    let mut node = node(dir.path());
+    let mut secrets = seed(&node);
+    secrets.extend(seed_runtime(&mut node));
     let mut bytes = Vec::new();
     let deadline = Deadline::after(Duration::from_mins(1));
     let report = support_bundle(&Host::new(&node), &silent, &mut bytes, &deadline).expect("bundle");
@@ -100,12 +137,25 @@ fn no_seeded_secret_is_in_the_tar_and_what_helps_is() {
         entry.read_to_string(&mut texts).expect("text");
     }
     let whole = String::from_utf8_lossy(&bytes);
-    for secret in secrets {
-        assert!(!whole.contains(secret), "{secret} is in the bundle");
-    }
+    let left: Vec<_> = secrets.into_iter().filter(|secret| whole.contains(secret)).collect();
+    assert!(left.is_empty(), "in the bundle: {left:?}");
     assert!(texts.contains("says that all is well, a line to keep"));
     assert!(texts.contains("--encryption-provider-config=/etc/kubernetes/encryption.yaml"));
     assert!(texts.contains("kubeadm said: "));
+    for stays in [
+        "--authorization-mode=Node,RBAC",
+        "--authentication-kubeconfig=/etc/kubernetes/scheduler.conf",
+        "--image-credential-provider-config=/etc/kubernetes/provider.yaml",
+        "bypass=on key=\"kube-system/etcd-cp1\" at 10.10.17.210:6443 of v1.36.2 in /etc/kubernetes/pki",
+        "\"X-Hdr\"",
+        "\"path\": \"/livez\"",
+        "\"kubernetes.io/config.source\": \"file\"",
+        "kubeadm.kubernetes.io/etcd.advertise-client-urls",
+        "io.kubernetes.container.restartCount",
+        "kube-controller-manager-cp1",
+    ] {
+        assert!(texts.contains(stays), "{stays} is not in the bundle");
+    }
     let names: Vec<&str> = report.files.iter().map(|(name, _)| name.as_str()).collect();
     for name in [
         "observation.json",
@@ -238,4 +288,19 @@ fn the_environment_of_a_pod_that_is_not_of_the_control_plane_is_not_in_the_logs(
     let whole = bundle(&node).expect("a bundle");
     assert!(!whole.contains("Tr0ub4dor"));
     assert!(whole.contains("DB_PASSWORD") && whole.contains("start failed in pod"));
+}
+
+/// What named the values of a line is gone with its beginning.
+#[test]
+fn of_a_log_that_is_cut_only_whole_lines_are_kept() {
+    for (log, limit, kept) in [
+        (&b"one\ntwo\n"[..], 8, &b"one\ntwo\n"[..]),
+        (b"one\ntwo\n", 7, b"two\n"),
+        (b"one\ntwo\n", 4, b"two\n"),
+        (b"one\ntwo\n", 3, b""),
+        (b"onetwo", 3, b""),
+        (b"", 3, b""),
+    ] {
+        assert_eq!(end_of(log, limit), kept, "{limit}");
+    }
 }
