@@ -343,9 +343,12 @@ fn a_damaged_snapshot_is_mended_from_its_good_copy() {
     ];
     for (what, damage) in damages {
         for pull in [false, true] {
-            let take_in = || match pull {
-                true => store.pull(&pushed, &remote, &minute()),
-                false => store.import(&mut archive.as_slice(), &minute()),
+            let take_in = || {
+                if pull {
+                    store.pull(&pushed, &remote, &minute())
+                } else {
+                    store.import(&mut archive.as_slice(), &minute())
+                }
             };
             let error = take_in().expect_err("an intact one is left");
             assert!(
