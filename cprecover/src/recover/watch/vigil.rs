@@ -54,7 +54,13 @@ impl Vigil {
 
     /// Takes a look at the node; `now` is the time since the watch began.
     pub(super) fn looked(&mut self, healthy: bool, now: Duration, options: &WatchOptions) -> Vec<Do> {
-        self.healthy_in_a_row = if healthy { self.healthy_in_a_row.saturating_add(1) } else { 0 };
+        if healthy {
+            self.healthy_in_a_row = self.healthy_in_a_row.saturating_add(1);
+        } else {
+            self.healthy_in_a_row = 0;
+            // What runs afterwards need not be what could not be called good before.
+            self.backup_at = Duration::ZERO;
+        }
         let mut what = Vec::new();
         if self.turned(healthy, options) {
             self.announced = Some(healthy);
@@ -210,7 +216,10 @@ mod tests {
         }
         assert_eq!(tries.iter().take(5).collect::<Vec<_>>(), [&5, &10, &20, &40, &80]);
         assert!((14..20).contains(&tries.len()), "{tries:?}");
-        // A change is backed up without regard to that, and a success begins anew.
+        // A change is backed up without regard to that, so is what an outage came before, and a success begins anew.
+        assert_eq!(looks(&mut vigil, 29_960, "-++", &options).concat(), [Do::BackUp]);
+        vigil.not_saved(at(29_980), &options);
+        assert!(looks(&mut vigil, 29_990, "+", &options).concat().is_empty());
         vigil.changed();
         assert_eq!(looks(&mut vigil, 30_000, "++", &options).concat(), [Do::BackUp]);
         vigil.saved();
