@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use cprecover::Result;
 use cprecover::recover::{Host, LeaseLock, LiveNode, WatchEvent, WatchOptions, Watcher};
 use cprecover::sys::{Deadline, SystemClock};
-use cprecover::{Error, Result};
 
 use super::recover::Shown;
 use super::{ConsentArgs, PolicyArgs};
@@ -57,7 +57,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let recovery = if args.recover { "with recoveries" } else { "without recoveries (--recover)" };
     say(format_args!("watch: {}, a look every {} s, {recovery}", ctx.root.display(), args.every.max(1)));
     let mut shown = Shown::new();
-    let mut healthy = None;
+    let (mut healthy, mut warned) = (None, false);
     while let Some(event) = watcher.next(&deadline, &mut |progress| shown.show(&progress))? {
         match &event {
             WatchEvent::Healthy => healthy = Some(true),
@@ -68,7 +68,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
             // A reader that has seen enough (`| head`) ends a watch; what a watch keeps alive, it goes on keeping.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe && args.recover => {}
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-            other => other.map_err(|source| Error::io("write to stdout", source))?,
+            // A full disk or a terminal that is gone: nobody has said that the watch is to end.
+            Err(error) if !std::mem::replace(&mut warned, true) => {
+                tracing::warn!(%error, "what the watch says cannot be printed; it goes on");
+            }
+            Ok(()) | Err(_) => {}
         }
     }
     Ok(if healthy == Some(false) { Exit::Unhealthy } else { Exit::Done })
