@@ -163,6 +163,19 @@ fn a_recovery_that_cannot_run_is_said_and_held() {
 }
 
 #[test]
+fn an_outage_is_told_before_the_recovery_that_follows_it() {
+    let site = site("bad");
+    let mut node = Fake::new(&site.folder);
+    let options = WatchOptions { recover: true, ..options() };
+    let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options);
+    assert!(matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }));
+    let manifest = || std::fs::read_to_string(site.folder.join("etcd.yaml")).expect("read");
+    assert_eq!(manifest(), "bad", "no recovery has run yet");
+    assert!(matches!(next(&mut watcher), WatchEvent::RecoveryFailed { .. }));
+    assert_eq!(manifest(), "good again");
+}
+
+#[test]
 fn what_a_recovery_wrote_that_timed_out_is_backed_up_once_it_works() {
     let site = site("good 1");
     let mut node = Fake { ending: Some(Ending::TimedOut), ..Fake::new(&site.folder) };
