@@ -1,5 +1,5 @@
-//! Watching a node: a backup after each change that health followed, a word at each turn, a recovery when
-//! the caller and the policy say so.
+//! Watching a node: a backup after each change that health followed and of what changes unseen, a word at each
+//! turn, a recovery when the caller and the policy say so.
 //!
 //! Nothing runs by itself: [`Watcher::next`] works on the caller's thread until there is something to say.
 
@@ -154,6 +154,8 @@ pub struct Watcher<'a> {
     queue: VecDeque<WatchEvent>,
     /// A recovery follows what was said last.
     recovery_due: bool,
+    /// The backup that was last told.
+    told: Option<SnapshotId>,
     began: Instant,
     next_look: Instant,
     /// When the first change came that no look was at yet.
@@ -178,6 +180,7 @@ impl<'a> Watcher<'a> {
             vigil: Vigil::default(),
             queue: VecDeque::new(),
             recovery_due: false,
+            told: None,
             began,
             next_look: began,
             unlooked_since: None,
@@ -264,7 +267,8 @@ impl<'a> Watcher<'a> {
                     self.queue.push_back(WatchEvent::Unhealthy { look: look.clone() });
                 }
                 Do::Hold { for_ms } => self.queue.push_back(WatchEvent::RecoveryHeld { for_ms }),
-                Do::BackUp => self.back_up(deadline),
+                Do::BackUp => self.back_up(deadline, true),
+                Do::Refresh => self.back_up(deadline, false),
                 // Whoever waits for the word of an outage gets it before minutes of recovery.
                 Do::Recover => self.recovery_due = true,
             }
@@ -286,7 +290,8 @@ impl<'a> Watcher<'a> {
         self.clock.now().saturating_duration_since(self.began)
     }
 
-    fn back_up(&mut self, deadline: &Deadline) {
+    /// Makes a backup; one that holds what an earlier one does is told where it `is_news`.
+    fn back_up(&mut self, deadline: &Deadline, is_news: bool) {
         // Changed since the look: what is there now is not what was proven.
         let changed = self.folder.told();
         if self.take(changed) {
@@ -294,7 +299,11 @@ impl<'a> Watcher<'a> {
         }
         let event = match self.subject.back_up(&deadline.at_most(self.options.look_timeout)) {
             Ok(snapshot) => {
-                self.vigil.saved();
+                self.vigil.saved(self.since_began());
+                if !is_news && self.told.as_ref() == Some(&snapshot) {
+                    return;
+                }
+                self.told = Some(snapshot.clone());
                 WatchEvent::BackedUp { snapshot }
             }
             Err(error) => {

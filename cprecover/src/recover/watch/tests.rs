@@ -6,7 +6,8 @@ use super::*;
 use crate::error::Error;
 use crate::sys::{CancelToken, SystemClock};
 
-/// Healthy as long as `etcd.yaml` says so, and no file `manifests.sick` lies beside the folder.
+/// Healthy as long as `etcd.yaml` says so, and no file `manifests.sick` lies beside the folder; a backup holds
+/// that file and `manifests.pki`, which is not watched.
 struct Fake<'a> {
     folder: &'a Path,
     backups: Vec<String>,
@@ -39,9 +40,12 @@ impl WatchedNode for Fake<'_> {
         if std::mem::take(&mut self.fail_backup) {
             return Err(Error::new(ErrorKind::Busy, "in use"));
         }
-        let text = std::fs::read_to_string(self.folder.join("etcd.yaml")).expect("read");
-        self.backups.push(text);
-        "000001-20260101T000000Z".parse()
+        let mut text = std::fs::read_to_string(self.folder.join("etcd.yaml")).expect("read");
+        text += &std::fs::read_to_string(self.folder.with_extension("pki")).unwrap_or_default();
+        if self.backups.last() != Some(&text) {
+            self.backups.push(text);
+        }
+        format!("{:06}-20260101T000000Z", self.backups.len()).parse()
     }
 
     fn recover(&mut self, _: &Deadline, _: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
@@ -124,6 +128,34 @@ fn each_change_that_health_followed_is_backed_up_and_no_other() {
     assert!(is_backup(&next(&mut watcher)));
     drop(watcher);
     assert_eq!(node.backups, ["good 1", "good 2"]);
+}
+
+#[test]
+fn what_is_not_watched_is_backed_up_from_time_to_time_without_a_word_when_nothing_changed() {
+    let site = site("good");
+    let mut node = Fake::new(&site.folder);
+    let clock = crate::sys::ManualClock::new(Duration::ZERO);
+    let mut watcher = Watcher::new(&site.node, &mut node, &clock, options());
+    let mut pass = |minutes: u32| {
+        let mut events = Vec::new();
+        for _ in 0..minutes {
+            clock.advance(Duration::from_mins(1));
+            let deadline = Deadline::after(Duration::from_millis(5));
+            while let Some(event) = watcher.next(&deadline, &mut |_| {}).expect("watches") {
+                events.push(event);
+            }
+        }
+        events
+    };
+    let events = pass(3);
+    assert!(matches!(events.as_slice(), [WatchEvent::Healthy, WatchEvent::BackedUp { .. }]), "{events:?}");
+    assert_eq!(pass(30), [], "nothing changed");
+    std::fs::write(site.folder.with_extension("pki"), ", renewed").expect("write");
+    let events = pass(11);
+    assert!(matches!(events.as_slice(), [WatchEvent::BackedUp { .. }]), "{events:?}");
+    assert_eq!(pass(11), []);
+    drop(watcher);
+    assert_eq!(node.backups, ["good", "good, renewed"]);
 }
 
 #[test]
