@@ -239,13 +239,19 @@ impl<'a> Watcher<'a> {
         true
     }
 
-    fn look(&mut self, deadline: &Deadline) {
+    /// The files that changed, as far as the kernel told of them or a comparison shows it.
+    fn changed(&mut self) -> Vec<String> {
         // What the kernel tells is asked for first, so that it is not told again after the comparison.
         let mut changed = self.folder.told();
         changed.extend(self.folder.compared().unwrap_or_else(|error| {
             tracing::warn!(%error, "manifests cannot be compared with the last look");
             Vec::new()
         }));
+        changed
+    }
+
+    fn look(&mut self, deadline: &Deadline) {
+        let changed = self.changed();
         if self.take(changed) && self.clock.now() < self.next_look {
             return;
         }
@@ -254,7 +260,7 @@ impl<'a> Watcher<'a> {
         if deadline.is_cancelled() {
             return;
         }
-        let changed = self.folder.told();
+        let changed = self.changed();
         if self.take(changed) && look.healthy {
             // The look may have been at the old files.
             return;
@@ -293,7 +299,7 @@ impl<'a> Watcher<'a> {
     /// Makes a backup; one that holds what an earlier one does is told where it `is_news`.
     fn back_up(&mut self, deadline: &Deadline, is_news: bool) {
         // Changed since the look: what is there now is not what was proven.
-        let changed = self.folder.told();
+        let changed = self.changed();
         if self.take(changed) {
             return;
         }
@@ -321,8 +327,7 @@ impl<'a> Watcher<'a> {
                 let healthy = report.ending == Ending::Healthy;
                 self.queue.push_back(WatchEvent::Recovered { report: Box::new(report) });
                 // Its own changes are no news, but no backup holds them, nor what others changed meanwhile.
-                let (told, untold) = (self.folder.told(), self.folder.compared());
-                if !told.is_empty() || untold.is_ok_and(|names| !names.is_empty()) {
+                if !self.changed().is_empty() {
                     self.vigil.changed();
                 }
                 if !healthy || !self.vigil.recovered() {

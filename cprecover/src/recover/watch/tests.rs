@@ -15,13 +15,23 @@ struct Fake<'a> {
     fail_backup: bool,
     /// Something is written during each look.
     meddled: bool,
+    /// What is written at the end of the second look at these.
+    meddled_later: Option<(&'static str, &'static str)>,
     /// How a recovery ends that runs; it cannot run when there is none.
     ending: Option<Ending>,
 }
 
 impl<'a> Fake<'a> {
     fn new(folder: &'a Path) -> Self {
-        Self { folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: false, ending: None }
+        Self {
+            folder,
+            backups: Vec::new(),
+            looks: 0,
+            fail_backup: false,
+            meddled: false,
+            meddled_later: None,
+            ending: None,
+        }
     }
 }
 
@@ -33,6 +43,13 @@ impl WatchedNode for Fake<'_> {
         }
         let text = std::fs::read_to_string(self.folder.join("etcd.yaml")).unwrap_or_default();
         let healthy = text.starts_with("good") && !self.folder.with_extension("sick").exists();
+        if let Some((_, unseen)) = self.meddled_later.filter(|(seen, _)| *seen == text) {
+            let again = self.folder.with_extension("again");
+            if again.exists() {
+                std::fs::write(self.folder.join("etcd.yaml"), unseen).expect("write");
+            }
+            std::fs::write(again, "").expect("write");
+        }
         Look { healthy, not_proven: Vec::new(), root_causes: Vec::new() }
     }
 
@@ -181,6 +198,41 @@ fn a_folder_that_was_replaced_is_still_watched() {
     }
     drop(watcher);
     assert_eq!(node.backups.last().map(String::as_str), Some("good 3"));
+}
+
+#[test]
+fn what_no_look_was_at_is_not_backed_up_in_a_folder_that_the_kernel_does_not_watch() {
+    let site = site("good 1");
+    let mut node = Fake { meddled_later: Some(("good 2", "unseen")), ..Fake::new(&site.folder) };
+    let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
+    assert_eq!(next(&mut watcher), WatchEvent::Healthy);
+    assert!(is_backup(&next(&mut watcher)));
+    // The folder itself is not renamed, so that its watch goes on, and tells of nothing.
+    let above = site.folder.parent().expect("a folder");
+    std::fs::rename(above, above.with_extension("aside")).expect("rename");
+    std::fs::create_dir_all(&site.folder).expect("mkdir");
+    std::fs::write(site.folder.join("etcd.yaml"), "good 2").expect("write");
+    while !matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }) {}
+    drop(watcher);
+    assert_eq!(node.backups, ["good 1"]);
+}
+
+#[test]
+fn a_folder_above_that_was_replaced_is_watched_again() {
+    let site = site("1");
+    let mut folder = Folder::new(site.folder.clone());
+    let above = site.folder.parent().expect("a folder");
+    let aside = above.with_extension("aside");
+    std::fs::rename(above, &aside).expect("rename");
+    std::fs::create_dir_all(&site.folder).expect("mkdir");
+    std::fs::write(site.folder.join("etcd.yaml"), "number 2").expect("write");
+    assert_eq!(folder.told(), Vec::<String>::new());
+    assert_eq!(folder.compared().expect("lists"), ["etcd.yaml"]);
+    let old = aside.join(site.folder.file_name().expect("named"));
+    std::fs::write(old.join("etcd.yaml"), "of no account").expect("write");
+    assert_eq!(folder.told(), Vec::<String>::new(), "the old folder is nobody's");
+    std::fs::write(site.folder.join("etcd.yaml"), "number 3").expect("write");
+    assert_eq!(folder.told(), ["etcd.yaml"]);
 }
 
 #[test]
