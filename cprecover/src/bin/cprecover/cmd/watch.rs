@@ -12,10 +12,13 @@ use super::{ConsentArgs, PolicyArgs};
 use crate::console::say;
 use crate::{Context, Exit, Format, present};
 
-/// Watches the node until Ctrl-C: a backup after each change that health followed, a line at each turn.
+/// Watches the node until Ctrl-C: a backup after each change that health followed and every 10 minutes of what else
+/// changed, a line at each turn.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Recover from an outage as far as the policy goes.
+    /// Recover from an outage as far as the policy goes. Maintenance is taken for one: a manifest that was moved away
+    /// comes back, and a stopped kubelet is started. Stop the watch before it, or `hold` the components (not for work
+    /// on kubelet itself).
     #[arg(long)]
     recover: bool,
     /// Look at the node every so many seconds while nothing changes.
