@@ -6,6 +6,7 @@
 //! is also the engine's memory: after a crash, running it again finishes the job.
 
 mod act;
+mod as_written;
 mod audit;
 mod bundle;
 mod cache;

@@ -11,6 +11,7 @@ use crate::healthz;
 use crate::model::{Component, Observed};
 use crate::ports::Class;
 use crate::probe;
+use crate::units::ServiceState;
 
 /// One thing that has to hold on a healthy node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,8 +118,9 @@ fn health_check(observation: &Observation, component: Component) -> Check {
 fn kubelet_check(observation: &Observation) -> Check {
     let unit = observation.facts.host.units.iter().find(|unit| unit.role == UnitRole::Kubelet);
     match unit.map(|unit| &unit.state) {
+        // One that dies at its start spends most of its time between two starts, which systemd calls activating.
         Some(Observed::Present(state)) => {
-            check("kubelet runs", state.is_up(), format!("{state:?}").to_lowercase())
+            check("kubelet runs", *state == ServiceState::Active, format!("{state:?}").to_lowercase())
         }
         Some(Observed::Absent) => check("kubelet runs", false, "no such service"),
         Some(Observed::Unknown(why)) => check("kubelet runs", false, why.clone()),
@@ -215,6 +217,7 @@ pub(super) fn describe(state: &HealthState) -> String {
 mod tests {
     use super::*;
     use crate::diagnose::LintFact;
+    use crate::facts::UnitFact;
     use crate::parse::manifest::StaticPod;
     use crate::policy::contract::Unobserved;
     use crate::recover::observation::ExpectedPod;
@@ -238,6 +241,19 @@ mod tests {
         seen.holders.clear();
         let check = holders_check(&seen);
         assert!(!check.holds && check.seen.contains("port of etcd"), "{check:?}");
+    }
+
+    #[test]
+    fn a_kubelet_that_only_starts_again_and_again_does_not_run() {
+        let mut seen = Observation::blank();
+        let mut holds = |state| {
+            let (role, name) = (UnitRole::Kubelet, "kubelet.service".to_owned());
+            seen.facts.host.units = vec![UnitFact { role, name, state: Observed::Present(state) }];
+            kubelet_check(&seen)
+        };
+        assert!(holds(ServiceState::Active).holds);
+        let check = holds(ServiceState::Activating);
+        assert!(!check.holds && check.seen == "activating", "{check:?}");
     }
 
     #[test]

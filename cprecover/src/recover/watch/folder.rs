@@ -27,8 +27,10 @@ pub(super) struct Folder {
     path: PathBuf,
     /// `None` where the kernel gives no inotify instance: then only looks notice changes.
     notify: Option<OwnedFd>,
-    /// Whether the folder is watched; a folder that was replaced is not.
-    watched: bool,
+    /// What the kernel calls the watch, which may be one of a folder that is no longer at the path.
+    watch: Option<i32>,
+    /// Device and inode of the folder that is watched; none where the watch is known to be over.
+    watched: Option<(u64, u64)>,
     seen: Option<Fingerprint>,
     /// Names that the kernel told of since the last comparison.
     told: BTreeSet<String>,
@@ -40,14 +42,19 @@ impl Folder {
         let notify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
             .inspect_err(|error| tracing::warn!(%error, "no inotify: changes are noticed at the next look"))
             .ok();
-        let mut folder = Self { path, notify, watched: false, seen: None, told: BTreeSet::new() };
+        let mut folder = Self { path, notify, watch: None, watched: None, seen: None, told: BTreeSet::new() };
         folder.watch();
         folder.seen = folder.fingerprint().ok();
         folder
     }
 
     fn watch(&mut self) {
+        let here = self.here();
         let Some(notify) = &self.notify else { return };
+        if let Some(old) = self.watch.take() {
+            // It is gone already where its folder is.
+            let _ = inotify::remove_watch(notify, old);
+        }
         let flags = WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVED_FROM
             | WatchFlags::MOVED_TO
@@ -56,7 +63,14 @@ impl Folder {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        self.watched = inotify::add_watch(notify, &self.path, flags).is_ok();
+        self.watch = inotify::add_watch(notify, &self.path, flags).ok();
+        // Asked for before: a folder that came in between is taken for another one at the next comparison.
+        self.watched = here.filter(|_| self.watch.is_some());
+    }
+
+    /// Device and inode of what is at the path now.
+    fn here(&self) -> Option<(u64, u64)> {
+        std::fs::metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()))
     }
 
     /// Waits for a change, at most for `limit` and not much longer than a fifth of a second.
@@ -85,6 +99,9 @@ impl Folder {
         let mut names = Vec::new();
         let mut lost = false;
         while let Ok(event) = reader.next() {
+            if Some(event.wd()) != self.watch {
+                continue;
+            }
             let gone = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED;
             lost |= event.events().intersects(gone);
             let name = event.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -96,7 +113,7 @@ impl Folder {
             }
         }
         if lost {
-            self.watched = false;
+            self.watched = None;
         }
         self.told.extend(names.iter().cloned());
         names
@@ -108,7 +125,8 @@ impl Folder {
     /// # Errors
     /// The kinds of a failed read; a missing folder is an empty one.
     pub(super) fn compared(&mut self) -> Result<Vec<String>> {
-        if !self.watched {
+        // The folder's own watch is not told when one above it is renamed.
+        if self.watched.is_none() || self.watched != self.here() {
             self.watch();
         }
         let now = self.fingerprint()?;

@@ -1,5 +1,5 @@
-//! Watching a node: a backup after each change that health followed, a word at each turn, a recovery when
-//! the caller and the policy say so.
+//! Watching a node: a backup after each change that health followed and of what changes unseen, a word at each
+//! turn, a recovery when the caller and the policy say so.
 //!
 //! Nothing runs by itself: [`Watcher::next`] works on the caller's thread until there is something to say.
 
@@ -152,6 +152,10 @@ pub struct Watcher<'a> {
     folder: Folder,
     vigil: Vigil,
     queue: VecDeque<WatchEvent>,
+    /// A recovery follows what was said last.
+    recovery_due: bool,
+    /// The backup that was last told.
+    told: Option<SnapshotId>,
     began: Instant,
     next_look: Instant,
     /// When the first change came that no look was at yet.
@@ -168,13 +172,25 @@ impl<'a> Watcher<'a> {
     ) -> Self {
         let began = clock.now();
         let folder = Folder::new(node.manifests());
-        let (vigil, queue) = (Vigil::default(), VecDeque::new());
-        Self { subject, clock, options, folder, vigil, queue, began, next_look: began, unlooked_since: None }
+        Self {
+            subject,
+            clock,
+            options,
+            folder,
+            vigil: Vigil::default(),
+            queue: VecDeque::new(),
+            recovery_due: false,
+            told: None,
+            began,
+            next_look: began,
+            unlooked_since: None,
+        }
     }
 
     /// Works until there is something to say; `None` when the time is up or the caller cancelled.
     ///
-    /// `progress` is told of the steps of a recovery while it runs. A backup is made only when no manifest
+    /// `progress` is told of the steps of a recovery while it runs; one that an outage calls for begins in the call
+    /// after the one that told of the outage. A backup is made only when no manifest
     /// changed between the look that proved health and the backup; a change within its few milliseconds is
     /// part of the next one.
     ///
@@ -192,9 +208,14 @@ impl<'a> Watcher<'a> {
             if deadline.check("watch").is_err() {
                 return Ok(None);
             }
+            if std::mem::take(&mut self.recovery_due) {
+                self.recover(deadline, progress);
+                self.rest();
+                continue;
+            }
             let now = self.clock.now();
             if now >= self.next_look {
-                self.look(deadline, progress);
+                self.look(deadline);
                 continue;
             }
             self.folder.wait(self.next_look.duration_since(now).min(deadline.remaining()))?;
@@ -218,13 +239,19 @@ impl<'a> Watcher<'a> {
         true
     }
 
-    fn look(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) {
+    /// The files that changed, as far as the kernel told of them or a comparison shows it.
+    fn changed(&mut self) -> Vec<String> {
         // What the kernel tells is asked for first, so that it is not told again after the comparison.
         let mut changed = self.folder.told();
         changed.extend(self.folder.compared().unwrap_or_else(|error| {
             tracing::warn!(%error, "manifests cannot be compared with the last look");
             Vec::new()
         }));
+        changed
+    }
+
+    fn look(&mut self, deadline: &Deadline) {
+        let changed = self.changed();
         if self.take(changed) && self.clock.now() < self.next_look {
             return;
         }
@@ -233,66 +260,83 @@ impl<'a> Watcher<'a> {
         if deadline.is_cancelled() {
             return;
         }
-        let told = self.folder.told();
-        let changed = self.take(told);
-        if changed && look.healthy {
+        let changed = self.changed();
+        if self.take(changed) && look.healthy {
             // The look may have been at the old files.
             return;
         }
-        let now = self.clock.now().saturating_duration_since(self.began);
+        let now = self.since_began();
         for what in self.vigil.looked(look.healthy, now, &self.options) {
-            self.follow(what, &look, deadline, progress);
+            match what {
+                Do::Announce { healthy: true } => self.queue.push_back(WatchEvent::Healthy),
+                Do::Announce { healthy: false } => {
+                    self.queue.push_back(WatchEvent::Unhealthy { look: look.clone() });
+                }
+                Do::Hold { for_ms } => self.queue.push_back(WatchEvent::RecoveryHeld { for_ms }),
+                Do::BackUp => self.back_up(deadline, true),
+                Do::Refresh => self.back_up(deadline, false),
+                // Whoever waits for the word of an outage gets it before minutes of recovery.
+                Do::Recover => self.recovery_due = true,
+            }
+        }
+        self.rest();
+    }
+
+    /// Puts the next look off as long as the node's state allows, unless a change waits for one.
+    fn rest(&mut self) {
+        if self.unlooked_since.is_some() {
+            return;
         }
         let pause =
             if self.vigil.is_unsettled() { self.options.recheck_every } else { self.options.probe_every };
-        if !changed {
-            self.next_look = later(self.clock.now(), pause);
-        }
+        self.next_look = later(self.clock.now(), pause);
     }
 
-    fn follow(&mut self, what: Do, look: &Look, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) {
-        let event = match what {
-            Do::Announce { healthy: true } => WatchEvent::Healthy,
-            Do::Announce { healthy: false } => WatchEvent::Unhealthy { look: look.clone() },
-            Do::Hold { for_ms } => WatchEvent::RecoveryHeld { for_ms },
-            Do::BackUp => {
-                // Changed since the look: what is there now is not what was proven.
-                let told = self.folder.told();
-                if self.take(told) {
+    fn since_began(&self) -> Duration {
+        self.clock.now().saturating_duration_since(self.began)
+    }
+
+    /// Makes a backup; one that holds what an earlier one does is told where it `is_news`.
+    fn back_up(&mut self, deadline: &Deadline, is_news: bool) {
+        // Changed since the look: what is there now is not what was proven.
+        let changed = self.changed();
+        if self.take(changed) {
+            return;
+        }
+        let event = match self.subject.back_up(&deadline.at_most(self.options.look_timeout)) {
+            Ok(snapshot) => {
+                self.vigil.saved(self.since_began());
+                if !is_news && self.told.as_ref() == Some(&snapshot) {
                     return;
                 }
-                match self.subject.back_up(&deadline.at_most(self.options.look_timeout)) {
-                    Ok(snapshot) => {
-                        self.vigil.saved();
-                        WatchEvent::BackedUp { snapshot }
-                    }
-                    Err(error) => {
-                        let now = self.clock.now().saturating_duration_since(self.began);
-                        self.vigil.not_saved(now, &self.options);
-                        WatchEvent::BackupFailed { reason: error.to_string() }
-                    }
-                }
+                self.told = Some(snapshot.clone());
+                WatchEvent::BackedUp { snapshot }
             }
-            Do::Recover => {
-                let limit = deadline.at_most(self.options.recover_timeout);
-                match self.subject.recover(&limit, progress) {
-                    Ok(report) => {
-                        let healthy = report.ending == Ending::Healthy;
-                        self.queue.push_back(WatchEvent::Recovered { report: Box::new(report) });
-                        // Its own changes are no news, but no backup holds them, nor what others changed meanwhile.
-                        let (told, untold) = (self.folder.told(), self.folder.compared());
-                        if !told.is_empty() || untold.is_ok_and(|names| !names.is_empty()) {
-                            self.vigil.changed();
-                        }
-                        if !healthy || !self.vigil.recovered() {
-                            return;
-                        }
-                        WatchEvent::Healthy
-                    }
-                    Err(error) if error.kind() == ErrorKind::Cancelled => return,
-                    Err(error) => WatchEvent::RecoveryFailed { reason: error.to_string() },
-                }
+            Err(error) => {
+                self.vigil.not_saved(self.since_began(), &self.options);
+                WatchEvent::BackupFailed { reason: error.to_string() }
             }
+        };
+        self.queue.push_back(event);
+    }
+
+    fn recover(&mut self, deadline: &Deadline, progress: &mut dyn FnMut(Progress<'_>)) {
+        let limit = deadline.at_most(self.options.recover_timeout);
+        let event = match self.subject.recover(&limit, progress) {
+            Ok(report) => {
+                let healthy = report.ending == Ending::Healthy;
+                self.queue.push_back(WatchEvent::Recovered { report: Box::new(report) });
+                // Its own changes are no news, but no backup holds them, nor what others changed meanwhile.
+                if !self.changed().is_empty() {
+                    self.vigil.changed();
+                }
+                if !healthy || !self.vigil.recovered() {
+                    return;
+                }
+                WatchEvent::Healthy
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => return,
+            Err(error) => WatchEvent::RecoveryFailed { reason: error.to_string() },
         };
         self.queue.push_back(event);
     }

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use super::{Look, WatchedNode};
 use crate::backup::{CreateOptions, Group, LintFinding, LintRule, Severity, SnapshotId, Store, lint};
+use crate::cri;
 use crate::diagnose::diagnose;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::NodeOptions;
 use crate::policy::{Outcome, contract};
+use crate::recover::as_written;
 use crate::recover::audit::AuditLog;
 use crate::recover::cluster_lock::ClusterLock;
 use crate::recover::engine::{Engine, Progress, RecoverOptions};
 use crate::recover::host::Host;
 use crate::recover::lock::NodeLock;
+use crate::recover::observation::Observation;
 use crate::recover::report::Report;
 use crate::recover::verification::Verification;
 use crate::recover::world::{NodeWorld, World as _};
@@ -20,6 +23,8 @@ use crate::sys::Deadline;
 
 /// How long giving the cluster lock back may take.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the runtime may take to tell what its containers execute.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The node of this machine (or of a root), with the policy that decides about recoveries.
 pub struct LiveNode<'a> {
@@ -28,6 +33,8 @@ pub struct LiveNode<'a> {
     decide: &'a dyn Fn(&contract::Observation) -> Outcome,
     options: RecoverOptions,
     groups: Vec<Group>,
+    /// The last look.
+    seen: Option<Observation>,
 }
 
 impl<'a> LiveNode<'a> {
@@ -40,7 +47,7 @@ impl<'a> LiveNode<'a> {
     ) -> Self {
         let world = NodeWorld::new(*host, options.consents.clone())
             .accept_unsaved_member(options.accept_unsaved_member);
-        Self { host, world, decide, options, groups: Group::ALL.to_vec() }
+        Self { host, world, decide, options, groups: Group::ALL.to_vec(), seen: None }
     }
 
     /// Takes this lock before a step on a member of an etcd cluster of several.
@@ -55,6 +62,19 @@ impl<'a> LiveNode<'a> {
     pub fn groups(mut self, groups: Vec<Group>) -> Self {
         self.groups = groups;
         self
+    }
+
+    /// Why what is in place is not to be called good, although the node is healthy.
+    fn unproven(&self, deadline: &Deadline) -> Result<Option<String>> {
+        if let Some(LintFinding { file, message, .. }) = misread(self.host.node)? {
+            return Ok(Some(format!("{file}: {message}")));
+        }
+        let Some(seen) = &self.seen else { return Ok(None) };
+        let deadline = deadline.at_most(RUNTIME_TIMEOUT);
+        let runtime = cri::connect(self.host.node, self.host.commands, &deadline)
+            .inspect_err(|error| tracing::debug!(%error, "the runtime does not tell what runs"))
+            .ok();
+        Ok(as_written::unlike(seen, |id| runtime.as_ref()?.container_detail(id, &deadline).ok()?.argv))
     }
 }
 
@@ -81,23 +101,25 @@ impl WatchedNode for LiveNode<'_> {
             found.map(|finding| finding.summary.clone()).collect()
         };
         let not_proven = verification.failed().map(|check| format!("{}: {}", check.what, check.seen));
-        Look { healthy: verification.healthy, not_proven: not_proven.collect(), root_causes: findings }
+        let not_proven = not_proven.collect();
+        self.seen = Some(seen);
+        Look { healthy: verification.healthy, not_proven, root_causes: findings }
     }
 
     fn back_up(&mut self, deadline: &Deadline) -> Result<SnapshotId> {
-        let wrong = misread(self.host.node)?;
+        let unproven = self.unproven(deadline)?;
         let options = CreateOptions {
             groups: self.groups.clone(),
             reason: "watch: healthy after a change".into(),
-            health_verified: wrong.is_none(),
+            health_verified: unproven.is_none(),
             only_if_changed: true,
             ..CreateOptions::default()
         };
         let id = Store::open(self.host.node)?.create(&options, deadline)?.id;
-        match wrong {
+        match unproven {
             None => Ok(id),
-            Some(LintFinding { file, message, .. }) => {
-                let message = format!("snapshot {id} is not kept as the last known good: {file}: {message}");
+            Some(why) => {
+                let message = format!("snapshot {id} is not kept as the last known good: {why}");
                 Err(Error::new(ErrorKind::Refused, message))
             }
         }

@@ -6,7 +6,8 @@ use super::*;
 use crate::error::Error;
 use crate::sys::{CancelToken, SystemClock};
 
-/// Healthy as long as `etcd.yaml` says so, and no file `manifests.sick` lies beside the folder.
+/// Healthy as long as `etcd.yaml` says so, and no file `manifests.sick` lies beside the folder; a backup holds
+/// that file and `manifests.pki`, which is not watched.
 struct Fake<'a> {
     folder: &'a Path,
     backups: Vec<String>,
@@ -14,13 +15,23 @@ struct Fake<'a> {
     fail_backup: bool,
     /// Something is written during each look.
     meddled: bool,
+    /// What is written at the end of the second look at these.
+    meddled_later: Option<(&'static str, &'static str)>,
     /// How a recovery ends that runs; it cannot run when there is none.
     ending: Option<Ending>,
 }
 
 impl<'a> Fake<'a> {
     fn new(folder: &'a Path) -> Self {
-        Self { folder, backups: Vec::new(), looks: 0, fail_backup: false, meddled: false, ending: None }
+        Self {
+            folder,
+            backups: Vec::new(),
+            looks: 0,
+            fail_backup: false,
+            meddled: false,
+            meddled_later: None,
+            ending: None,
+        }
     }
 }
 
@@ -32,6 +43,13 @@ impl WatchedNode for Fake<'_> {
         }
         let text = std::fs::read_to_string(self.folder.join("etcd.yaml")).unwrap_or_default();
         let healthy = text.starts_with("good") && !self.folder.with_extension("sick").exists();
+        if let Some((_, unseen)) = self.meddled_later.filter(|(seen, _)| *seen == text) {
+            let again = self.folder.with_extension("again");
+            if again.exists() {
+                std::fs::write(self.folder.join("etcd.yaml"), unseen).expect("write");
+            }
+            std::fs::write(again, "").expect("write");
+        }
         Look { healthy, not_proven: Vec::new(), root_causes: Vec::new() }
     }
 
@@ -39,9 +57,12 @@ impl WatchedNode for Fake<'_> {
         if std::mem::take(&mut self.fail_backup) {
             return Err(Error::new(ErrorKind::Busy, "in use"));
         }
-        let text = std::fs::read_to_string(self.folder.join("etcd.yaml")).expect("read");
-        self.backups.push(text);
-        "000001-20260101T000000Z".parse()
+        let mut text = std::fs::read_to_string(self.folder.join("etcd.yaml")).expect("read");
+        text += &std::fs::read_to_string(self.folder.with_extension("pki")).unwrap_or_default();
+        if self.backups.last() != Some(&text) {
+            self.backups.push(text);
+        }
+        format!("{:06}-20260101T000000Z", self.backups.len()).parse()
     }
 
     fn recover(&mut self, _: &Deadline, _: &mut dyn FnMut(Progress<'_>)) -> Result<Report> {
@@ -127,6 +148,34 @@ fn each_change_that_health_followed_is_backed_up_and_no_other() {
 }
 
 #[test]
+fn what_is_not_watched_is_backed_up_from_time_to_time_without_a_word_when_nothing_changed() {
+    let site = site("good");
+    let mut node = Fake::new(&site.folder);
+    let clock = crate::sys::ManualClock::new(Duration::ZERO);
+    let mut watcher = Watcher::new(&site.node, &mut node, &clock, options());
+    let mut pass = |minutes: u32| {
+        let mut events = Vec::new();
+        for _ in 0..minutes {
+            clock.advance(Duration::from_mins(1));
+            let deadline = Deadline::after(Duration::from_millis(5));
+            while let Some(event) = watcher.next(&deadline, &mut |_| {}).expect("watches") {
+                events.push(event);
+            }
+        }
+        events
+    };
+    let events = pass(3);
+    assert!(matches!(events.as_slice(), [WatchEvent::Healthy, WatchEvent::BackedUp { .. }]), "{events:?}");
+    assert_eq!(pass(30), [], "nothing changed");
+    std::fs::write(site.folder.with_extension("pki"), ", renewed").expect("write");
+    let events = pass(11);
+    assert!(matches!(events.as_slice(), [WatchEvent::BackedUp { .. }]), "{events:?}");
+    assert_eq!(pass(11), []);
+    drop(watcher);
+    assert_eq!(node.backups, ["good", "good, renewed"]);
+}
+
+#[test]
 fn a_folder_that_was_replaced_is_still_watched() {
     let site = site("good 1");
     let mut node = Fake::new(&site.folder);
@@ -152,6 +201,41 @@ fn a_folder_that_was_replaced_is_still_watched() {
 }
 
 #[test]
+fn what_no_look_was_at_is_not_backed_up_in_a_folder_that_the_kernel_does_not_watch() {
+    let site = site("good 1");
+    let mut node = Fake { meddled_later: Some(("good 2", "unseen")), ..Fake::new(&site.folder) };
+    let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options());
+    assert_eq!(next(&mut watcher), WatchEvent::Healthy);
+    assert!(is_backup(&next(&mut watcher)));
+    // The folder itself is not renamed, so that its watch goes on, and tells of nothing.
+    let above = site.folder.parent().expect("a folder");
+    std::fs::rename(above, above.with_extension("aside")).expect("rename");
+    std::fs::create_dir_all(&site.folder).expect("mkdir");
+    std::fs::write(site.folder.join("etcd.yaml"), "good 2").expect("write");
+    while !matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }) {}
+    drop(watcher);
+    assert_eq!(node.backups, ["good 1"]);
+}
+
+#[test]
+fn a_folder_above_that_was_replaced_is_watched_again() {
+    let site = site("1");
+    let mut folder = Folder::new(site.folder.clone());
+    let above = site.folder.parent().expect("a folder");
+    let aside = above.with_extension("aside");
+    std::fs::rename(above, &aside).expect("rename");
+    std::fs::create_dir_all(&site.folder).expect("mkdir");
+    std::fs::write(site.folder.join("etcd.yaml"), "number 2").expect("write");
+    assert_eq!(folder.told(), Vec::<String>::new());
+    assert_eq!(folder.compared().expect("lists"), ["etcd.yaml"]);
+    let old = aside.join(site.folder.file_name().expect("named"));
+    std::fs::write(old.join("etcd.yaml"), "of no account").expect("write");
+    assert_eq!(folder.told(), Vec::<String>::new(), "the old folder is nobody's");
+    std::fs::write(site.folder.join("etcd.yaml"), "number 3").expect("write");
+    assert_eq!(folder.told(), ["etcd.yaml"]);
+}
+
+#[test]
 fn a_recovery_that_cannot_run_is_said_and_held() {
     let site = site("bad");
     let mut node = Fake::new(&site.folder);
@@ -160,6 +244,19 @@ fn a_recovery_that_cannot_run_is_said_and_held() {
     assert!(matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }));
     let WatchEvent::RecoveryFailed { reason } = next(&mut watcher) else { panic!("it could not run") };
     assert!(reason.contains("pid 7 since"), "{reason}");
+}
+
+#[test]
+fn an_outage_is_told_before_the_recovery_that_follows_it() {
+    let site = site("bad");
+    let mut node = Fake::new(&site.folder);
+    let options = WatchOptions { recover: true, ..options() };
+    let mut watcher = Watcher::new(&site.node, &mut node, &SystemClock, options);
+    assert!(matches!(next(&mut watcher), WatchEvent::Unhealthy { .. }));
+    let manifest = || std::fs::read_to_string(site.folder.join("etcd.yaml")).expect("read");
+    assert_eq!(manifest(), "bad", "no recovery has run yet");
+    assert!(matches!(next(&mut watcher), WatchEvent::RecoveryFailed { .. }));
+    assert_eq!(manifest(), "good again");
 }
 
 #[test]

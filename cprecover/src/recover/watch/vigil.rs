@@ -11,6 +11,10 @@ const WINDOW: Duration = Duration::from_hours(1);
 /// The longest pause between two tries of a backup that fails.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
+/// How long after a backup the next one is made although no manifest changed: only their folder is watched, and
+/// certificates, kubeconfigs and kubelet's own files change without it.
+const REFRESH: Duration = Duration::from_mins(10);
+
 /// What follows from a look, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Do {
@@ -18,6 +22,8 @@ pub(super) enum Do {
     Announce { healthy: bool },
     /// What is there now works: keep it.
     BackUp,
+    /// So does what is not watched and may have changed since the last backup.
+    Refresh,
     /// The node is down for good, and a recovery may be tried now.
     Recover,
     /// A recovery has to wait.
@@ -38,6 +44,8 @@ pub(super) struct Vigil {
     /// How many backups failed in a row, and when the next one is tried.
     failed_backups: u32,
     backup_at: Duration,
+    /// When a backup was last known to hold what is there.
+    saved_at: Duration,
     /// When recoveries began, since the watch began.
     recoveries: VecDeque<Duration>,
     /// A hold was announced for this time; it is not said again until it is over.
@@ -54,7 +62,13 @@ impl Vigil {
 
     /// Takes a look at the node; `now` is the time since the watch began.
     pub(super) fn looked(&mut self, healthy: bool, now: Duration, options: &WatchOptions) -> Vec<Do> {
-        self.healthy_in_a_row = if healthy { self.healthy_in_a_row.saturating_add(1) } else { 0 };
+        if healthy {
+            self.healthy_in_a_row = self.healthy_in_a_row.saturating_add(1);
+        } else {
+            self.healthy_in_a_row = 0;
+            // What runs afterwards need not be what could not be called good before.
+            self.backup_at = Duration::ZERO;
+        }
         let mut what = Vec::new();
         if self.turned(healthy, options) {
             self.announced = Some(healthy);
@@ -62,8 +76,12 @@ impl Vigil {
             what.push(Do::Announce { healthy });
         }
         let proven = self.announced == Some(true) && self.healthy_in_a_row >= options.well_after;
-        if proven && self.unsaved.unwrap_or(true) && now >= self.backup_at {
-            what.push(Do::BackUp);
+        if proven && now >= self.backup_at {
+            if self.unsaved.unwrap_or(true) {
+                what.push(Do::BackUp);
+            } else if now.saturating_sub(self.saved_at) >= REFRESH {
+                what.push(Do::Refresh);
+            }
         }
         if self.announced == Some(false) && !healthy && options.recover {
             what.extend(self.recovery(now, options));
@@ -118,8 +136,9 @@ impl Vigil {
     }
 
     /// A backup holds what is there now.
-    pub(super) fn saved(&mut self) {
+    pub(super) fn saved(&mut self, now: Duration) {
         self.unsaved = Some(false);
+        self.saved_at = now;
         self.failed_backups = 0;
         self.backup_at = Duration::ZERO;
     }
@@ -180,7 +199,7 @@ mod tests {
         let options = options();
         let first = looks(&mut vigil, 0, "++", &options);
         assert_eq!(first.last().map(Vec::as_slice), Some(&[Do::BackUp][..]), "the first state is kept too");
-        vigil.saved();
+        vigil.saved(at(10));
         assert!(looks(&mut vigil, 20, "+++", &options).concat().is_empty(), "nothing changed");
         vigil.changed();
         assert!(looks(&mut vigil, 50, "+", &options).concat().is_empty(), "one look is not proof enough");
@@ -193,7 +212,7 @@ mod tests {
         assert_eq!(looks(&mut vigil, 90, "+", &options).concat(), [Do::BackUp]);
         // One that failed is tried again.
         assert_eq!(looks(&mut vigil, 100, "+", &options).concat(), [Do::BackUp]);
-        vigil.saved();
+        vigil.saved(at(100));
         assert!(looks(&mut vigil, 110, "+", &options).concat().is_empty());
     }
 
@@ -210,14 +229,35 @@ mod tests {
         }
         assert_eq!(tries.iter().take(5).collect::<Vec<_>>(), [&5, &10, &20, &40, &80]);
         assert!((14..20).contains(&tries.len()), "{tries:?}");
-        // A change is backed up without regard to that, and a success begins anew.
+        // A change is backed up without regard to that, so is what an outage came before, and a success begins anew.
+        assert_eq!(looks(&mut vigil, 29_960, "-++", &options).concat(), [Do::BackUp]);
+        vigil.not_saved(at(29_980), &options);
+        assert!(looks(&mut vigil, 29_990, "+", &options).concat().is_empty());
         vigil.changed();
         assert_eq!(looks(&mut vigil, 30_000, "++", &options).concat(), [Do::BackUp]);
-        vigil.saved();
+        vigil.saved(at(30_010));
         vigil.changed();
         assert_eq!(looks(&mut vigil, 30_100, "++", &options).concat(), [Do::BackUp]);
         vigil.not_saved(at(30_110), &options);
         assert_eq!(looks(&mut vigil, 30_115, "+", &options).concat(), [Do::BackUp]);
+    }
+
+    #[test]
+    fn what_no_change_tells_of_is_backed_up_while_the_node_is_healthy() {
+        let mut vigil = Vigil::default();
+        let options = WatchOptions { recover: false, ..options() };
+        assert_eq!(looks(&mut vigil, 0, "++", &options).concat().last(), Some(&Do::BackUp));
+        vigil.saved(at(10));
+        assert!(looks(&mut vigil, 20, "+++", &options).concat().is_empty(), "too soon");
+        assert!(looks(&mut vigil, 610, "-+", &options).concat().is_empty(), "not proven");
+        assert_eq!(looks(&mut vigil, 630, "+", &options).concat(), [Do::Refresh]);
+        vigil.not_saved(at(630), &options);
+        assert_eq!(looks(&mut vigil, 640, "+", &options).concat(), [Do::Refresh], "tried again");
+        vigil.saved(at(640));
+        assert!(looks(&mut vigil, 650, "++", &options).concat().is_empty());
+        // A change goes first, and is enough.
+        vigil.changed();
+        assert_eq!(looks(&mut vigil, 1300, "++", &options).concat(), [Do::BackUp]);
     }
 
     #[test]

@@ -3,19 +3,22 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use cprecover::Result;
 use cprecover::recover::{Host, LeaseLock, LiveNode, WatchEvent, WatchOptions, Watcher};
 use cprecover::sys::{Deadline, SystemClock};
-use cprecover::{Error, Result};
 
 use super::recover::Shown;
 use super::{ConsentArgs, PolicyArgs};
 use crate::console::say;
 use crate::{Context, Exit, Format, present};
 
-/// Watches the node until Ctrl-C: a backup after each change that health followed, a line at each turn.
+/// Watches the node until Ctrl-C: a backup after each change that health followed and every 10 minutes of what else
+/// changed, a line at each turn.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Recover from an outage as far as the policy goes.
+    /// Recover from an outage as far as the policy goes. Maintenance is taken for one: a manifest that was moved away
+    /// comes back, and a stopped kubelet is started. Stop the watch before it, or `hold` the components (not for work
+    /// on kubelet itself).
     #[arg(long)]
     recover: bool,
     /// Look at the node every so many seconds while nothing changes.
@@ -57,7 +60,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
     let recovery = if args.recover { "with recoveries" } else { "without recoveries (--recover)" };
     say(format_args!("watch: {}, a look every {} s, {recovery}", ctx.root.display(), args.every.max(1)));
     let mut shown = Shown::new();
-    let mut healthy = None;
+    let (mut healthy, mut warned) = (None, false);
     while let Some(event) = watcher.next(&deadline, &mut |progress| shown.show(&progress))? {
         match &event {
             WatchEvent::Healthy => healthy = Some(true),
@@ -68,7 +71,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit> {
             // A reader that has seen enough (`| head`) ends a watch; what a watch keeps alive, it goes on keeping.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe && args.recover => {}
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-            other => other.map_err(|source| Error::io("write to stdout", source))?,
+            // A full disk or a terminal that is gone: nobody has said that the watch is to end.
+            Err(error) if !std::mem::replace(&mut warned, true) => {
+                tracing::warn!(%error, "what the watch says cannot be printed; it goes on");
+            }
+            Ok(()) | Err(_) => {}
         }
     }
     Ok(if healthy == Some(false) { Exit::Unhealthy } else { Exit::Done })
