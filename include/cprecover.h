@@ -168,7 +168,8 @@
 #define CPR_RESTORE_REPLACE_HELD 16
 
 /*
- Also restores what is of another node, which holds that node's name and addresses.
+ Also restores what is of another node, which holds that node's name and addresses, or of another cluster
+ by its CA.
  */
 #define CPR_RESTORE_OTHER_NODE 32
 
@@ -834,7 +835,7 @@ cpr_status cpr_backup_create(struct cpr_node *node,
                              struct cpr_error **err);
 
 /*
- Writes the node's snapshots as JSON (`cprecover.dev/backup-list/v1`), oldest first, damaged ones included.
+ Writes the node's snapshots as JSON (`cprecover.dev/backup-list/v1`), by number, damaged ones included.
  */
 cpr_status cpr_backup_list(const struct cpr_node *node, struct cpr_buf *json, struct cpr_error **err);
 
@@ -1175,8 +1176,9 @@ cpr_status cpr_support_bundle(const struct cpr_node *node,
 
 /*
  Watches the node until the time of `call` is up (never, unless it says so), the call is cancelled or
- `event` says so: backs up what works after each change, tells each turn, and recovers from an outage
- when `CPR_WATCH_RECOVER` is set, by a policy (the default one for NULL). Works on the calling thread.
+ `event` says so: backs up what works after each change of a manifest and, every 10 minutes, what else
+ changed; tells each turn, an outage before the recovery from it; and recovers when `CPR_WATCH_RECOVER`
+ is set, by a policy (the default one for NULL). Works on the calling thread.
 
  Errors: `CPR_E_CANCELLED`. A backup or a recovery that fails is an event.
  */

@@ -59,7 +59,8 @@ type RestoreOptions struct {
 	Exact bool
 	// ReplaceHeld also restores manifests that are held, and ends their hold.
 	ReplaceHeld bool
-	// OtherNode also restores what is of another node, which holds that node's name and addresses.
+	// OtherNode also restores what is of another node, which holds that node's name and addresses, or of another
+	// cluster by its CA.
 	OtherNode bool
 }
 
@@ -79,7 +80,7 @@ func (n *Node) Backup(ctx context.Context, options BackupOptions) (json.RawMessa
 	})
 }
 
-// Backups returns the node's snapshots, oldest first, damaged ones included.
+// Backups returns the node's snapshots by number, damaged ones included.
 func (n *Node) Backups() (json.RawMessage, error) {
 	defer runtime.KeepAlive(n)
 	return n.cell.read(func(ptr unsafe.Pointer, buf *C.cpr_buf, err **C.cpr_error) C.cpr_status {

@@ -45,7 +45,7 @@ func cprecoverGoEvent(user C.uintptr_t, text *C.char, length C.size_t) (end C.in
 }
 
 // Watch watches the node until the context ends or event returns false: it backs up what works after each
-// change, tells each turn as JSON (cprecover.dev/event/v1), and recovers when it is told to, by a policy (the
+// change of a manifest and, every 10 minutes, what else changed, tells each turn as JSON (cprecover.dev/event/v1), and recovers when it is told to, by a policy (the
 // default one for nil). Events come on the calling goroutine. A context's deadline that passes ends the watch
 // with context.DeadlineExceeded.
 func (n *Node) Watch(ctx context.Context, policy *Policy, options WatchOptions, event func(json.RawMessage) bool) error {

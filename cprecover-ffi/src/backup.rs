@@ -28,7 +28,8 @@ pub const CPR_BACKUP_IF_CHANGED: u64 = 4;
 pub const CPR_RESTORE_EXACT: u64 = 8;
 /// Also restores manifests that are held, and ends their hold.
 pub const CPR_RESTORE_REPLACE_HELD: u64 = 16;
-/// Also restores what is of another node, which holds that node's name and addresses.
+/// Also restores what is of another node, which holds that node's name and addresses, or of another cluster
+/// by its CA.
 pub const CPR_RESTORE_OTHER_NODE: u64 = 32;
 
 /// How long a call on the store takes at most unless the caller says otherwise.
@@ -117,7 +118,7 @@ fn create_options(flags: u64, bits: u64, reason: &str) -> Result<CreateOptions, 
     Ok(options)
 }
 
-/// Writes the node's snapshots as JSON (`cprecover.dev/backup-list/v1`), oldest first, damaged ones included.
+/// Writes the node's snapshots as JSON (`cprecover.dev/backup-list/v1`), by number, damaged ones included.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cpr_backup_list(
     node: *const cpr_node,

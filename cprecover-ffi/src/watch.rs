@@ -85,8 +85,9 @@ impl Drop for Listener {
 }
 
 /// Watches the node until the time of `call` is up (never, unless it says so), the call is cancelled or
-/// `event` says so: backs up what works after each change, tells each turn, and recovers from an outage
-/// when `CPR_WATCH_RECOVER` is set, by a policy (the default one for NULL). Works on the calling thread.
+/// `event` says so: backs up what works after each change of a manifest and, every 10 minutes, what else
+/// changed; tells each turn, an outage before the recovery from it; and recovers when `CPR_WATCH_RECOVER`
+/// is set, by a policy (the default one for NULL). Works on the calling thread.
 ///
 /// Errors: `CPR_E_CANCELLED`. A backup or a recovery that fails is an event.
 #[unsafe(no_mangle)]

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// How far above all others a number may be: more snapshots than one a second makes in 115 days.
 const MAX_LEAP: u32 = 10_000_000;
 /// How far ahead of this machine's clock a snapshot's time may be.
-const CLOCK_SLACK_S: u64 = 86_400;
+pub(super) const CLOCK_SLACK_S: u64 = 86_400;
 
 impl SnapshotId {
     /// Returns the time, which sorts as text.

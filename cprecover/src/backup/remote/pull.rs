@@ -6,7 +6,7 @@ use std::io::Read as _;
 use super::pointer::{MAX_POINTER_BYTES, Pointer, name_of};
 use super::{PushReport, RemoteObjects, RemoteSnapshot, blob_name, list_remote};
 use crate::backup::fs::FileSystem;
-use crate::backup::number::of_number;
+use crate::backup::number::{CLOCK_SLACK_S, of_number};
 use crate::backup::spool::{MAX_SPOOLED_BYTES, Spool};
 use crate::backup::vault::{MAX_INDEX_BYTES, Vault, parse_index};
 use crate::backup::{EntryKind, Snapshot, SnapshotId, Store};
@@ -16,8 +16,6 @@ use crate::sys::Deadline;
 
 /// How many snapshots are asked for while the last known good is looked for.
 const MAX_ASKED: usize = 1000;
-/// How far ahead of this machine's clock a snapshot's time may be.
-const CLOCK_SLACK_S: u64 = 86_400;
 
 impl Store {
     /// Copies a snapshot that verifies to a remote; what the remote has already is read back and, where it is
@@ -43,8 +41,8 @@ impl Store {
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when the remote does not have it,
     /// [`crate::ErrorKind::Corrupt`] when an object does not have its digest,
-    /// [`crate::ErrorKind::AlreadyExists`] when the store has a snapshot of that id; then the store is as
-    /// it was.
+    /// [`crate::ErrorKind::AlreadyExists`] when the store has that snapshot intact, or another of that id; then the
+    /// store is as it was. A damaged copy is replaced.
     pub fn pull(
         &self,
         from: &RemoteSnapshot,

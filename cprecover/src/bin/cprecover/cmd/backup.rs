@@ -79,7 +79,7 @@ enum Verb {
         #[arg(long)]
         if_changed: bool,
     },
-    /// Lists the snapshots, oldest first.
+    /// Lists the snapshots by number.
     List {
         /// List those of this remote instead; see `backup push`.
         #[arg(long, value_name = "URL")]
