@@ -5,6 +5,7 @@
 mod policy_support;
 
 use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cprecover::ErrorKind;
@@ -15,6 +16,12 @@ use policy_support::{DECISION, WIT, answer, component, component_of, module, rss
 const SOON: Duration = Duration::from_secs(8);
 /// What all of a test's hostile policies together may add to this process.
 const RSS_KB: u64 = 200 << 10;
+
+/// Keeps the tests of this file apart: what one adds to the process is no other's.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// One decision whose bytes at `offset` are `bytes`, in WAT's escapes.
 fn decided(offset: u32, bytes: &str) -> Vec<u8> {
@@ -73,6 +80,7 @@ fn alive() {
 
 #[test]
 fn hostile_answers_are_stopped_while_they_run() {
+    let _alone = alone();
     let before = rss_kb();
     let forever = |body: &str| format!("(loop $l {body} (br $l)) (unreachable)");
     stopped_by("fuel", "endless loop", &component(&forever(""), ""));
@@ -120,6 +128,7 @@ fn hostile_answers_are_stopped_while_they_run() {
 
 #[test]
 fn a_flood_of_log_lines_is_counted_and_runs_dry() {
+    let _alone = alone();
     let flood = |length: u32| {
         format!(
             "(loop $l (call $log (i32.const 1) (i32.const 65536) (i32.const {length})) (br $l)) (unreachable)"
@@ -150,6 +159,7 @@ fn a_flood_of_log_lines_is_counted_and_runs_dry() {
 
 #[test]
 fn hostile_components_do_not_even_load() {
+    let _alone = alone();
     let before = rss_kb();
     let quiet = answer(0, 0);
     let with = |more: &str| component(&quiet, more);
@@ -233,6 +243,7 @@ fn hostile_components_do_not_even_load() {
 /// The most that the limits admit must still compile soon.
 #[test]
 fn what_the_limits_admit_compiles_soon() {
+    let _alone = alone();
     let quiet = answer(0, 0);
     let load = |what: &str, more: &str| {
         let bytes = component(&quiet, more);
@@ -247,6 +258,7 @@ fn what_the_limits_admit_compiles_soon() {
 
 #[test]
 fn memory_of_an_answer_can_be_lowered_and_the_default_policy_has_room() {
+    let _alone = alone();
     for name in Policy::SHIPPED {
         let policy = Policy::shipped(name).expect("loads");
         let outcome = policy.decide(&Observation::default());
@@ -262,6 +274,7 @@ fn memory_of_an_answer_can_be_lowered_and_the_default_policy_has_room() {
 /// Raised limits are of all memories together: a component may have several.
 #[test]
 fn many_memories_have_no_more_than_one_may() {
+    let _alone = alone();
     let mut raised = LoadOptions::default();
     raised.run = RunLimits::raised();
     let load = |pages: u32| {
