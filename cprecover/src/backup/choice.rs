@@ -3,7 +3,7 @@
 use super::fs::FileSystem;
 use super::number::{newest_first, of_number};
 use super::vault::Vault;
-use super::{Damage, Group, Listed, RestoreOptions, Selection, Snapshot, SnapshotId, Store};
+use super::{Group, Listed, RestoreOptions, Selection, Snapshot, SnapshotId, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kubeadm::is_stacked;
 use crate::model::Component;
@@ -151,7 +151,7 @@ impl Store {
         let (mut damaged, mut cause) = (Vec::new(), None);
         for snapshot in snapshots {
             let intact = match self.verify(&snapshot.id, deadline) {
-                Ok(report) => report.damage.iter().all(Damage::is_harmless),
+                Ok(report) => report.is_usable(),
                 Err(error) => {
                     // Time that is up is no damage; whatever else is wrong with this one, an older may be whole.
                     deadline.check("choose a snapshot")?;

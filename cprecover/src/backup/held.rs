@@ -129,6 +129,11 @@ pub(super) fn held_name(file: &str) -> String {
     format!("{HELD_PREFIX}{file}")
 }
 
+/// Returns the name of a manifest's record.
+pub(super) fn record_name(file: &str) -> String {
+    format!("{file}{SUFFIX}")
+}
+
 pub(super) fn check_name(file: &str) -> Result<()> {
     if !is_plain_name(file.as_ref()) || file.starts_with('.') || file.len() > 200 {
         return Err(Error::new(ErrorKind::Invalid, format!("{file:?} is not the name of a manifest")));
@@ -161,7 +166,7 @@ impl<F: FileSystem> Vault<'_, F> {
             // Only a record's name says that a manifest is held.
             let file = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
             let Some(file) = file.filter(|file| check_name(file).is_ok()) else { continue };
-            let name = format!("{file}{SUFFIX}");
+            let name = record_name(file);
             let record = match held.read_if_any(&name, MAX_RECORD_BYTES) {
                 Ok(None) => continue,
                 Ok(Some(bytes)) => HeldRecord::parse(&name, &bytes).and_then(|record| record.of(file)),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::fs::place::Place;
 use super::fs::{FileSystem, Rename};
 use super::group::Group;
-use super::held::{HeldRecord, check_name, held_name};
+use super::held::{HeldRecord, check_name, held_name, record_name};
 use super::journal::Standing;
 use super::restore::{Recovered, RecoveredOutcome, RestoreOptions, Selection};
 use super::snapshot::{NodePath, SnapshotId, rfc3339};
@@ -270,12 +270,12 @@ impl<'f, F: FileSystem> Vault<'f, F> {
     fn write_held(&self, record: &HeldRecord) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(record)
             .map_err(|source| Error::with_source(ErrorKind::Internal, "record does not serialise", source))?;
-        self.own(HELD)?.replace(&format!("{}.json", record.file), &bytes)
+        self.own(HELD)?.replace(&record_name(&record.file), &bytes)
     }
 
     pub(super) fn drop_held(&self, file: &str, sync: bool) -> Result<()> {
         let held = self.own(HELD)?;
-        held.remove_if_any(format!("{file}.json"))?;
+        held.remove_if_any(record_name(file))?;
         if sync { held.sync() } else { Ok(()) }
     }
 

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Group;
 use super::fs::place::Place;
 use super::fs::simulated::{Event, Simulated};
 use super::group::Layout;
 use super::restore::{InstallOptions, NewFile, RestoreOptions, Selection};
 use super::snapshot::{CreateOptions, Snapshot, SnapshotId};
 use super::vault::{SYNC_EACH_UP_TO, Seen, Vault};
-use super::{Damage, Group};
 use crate::error::Result;
 use crate::model::Component;
 use crate::node::NodeOptions;
@@ -148,7 +148,7 @@ impl MemoryNode {
         let vault = self.vault(node, now)?;
         let ids = vault.ids()?;
         let read = |id: &SnapshotId| {
-            let good = vault.verify(id, &minute())?.damage.iter().all(Damage::is_harmless);
+            let good = vault.verify(id, &minute())?.is_usable();
             Ok((vault.load(id)?.snapshot, good))
         };
         let all: Rc<Snapshots> = Rc::new(ids.iter().map(read).collect::<Result<_>>()?);

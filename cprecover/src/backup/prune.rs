@@ -9,7 +9,6 @@ use super::fs::{FileSystem, Rename};
 use super::number::newest_first;
 use super::snapshot::{Snapshot, SnapshotId};
 use super::vault::{GONE, MAX_STORED_DEPTH, PRUNED, SNAPSHOTS, Vault};
-use super::verify::Damage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Digest};
 use crate::sys::Deadline;
@@ -179,7 +178,7 @@ impl<F: FileSystem> Vault<'_, F> {
     /// Reports whether a restore from a snapshot would give the right files, as far as it can be looked through.
     pub(super) fn is_restorable(&self, id: &SnapshotId) -> bool {
         match self.verify(id, &Deadline::after(Duration::MAX)) {
-            Ok(report) => report.damage.iter().all(Damage::is_harmless),
+            Ok(report) => report.is_usable(),
             Err(error) => {
                 tracing::warn!(%error, "snapshot {id} cannot be verified");
                 false

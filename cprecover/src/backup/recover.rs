@@ -5,9 +5,9 @@ use super::fs::place::{absent_to_none, split};
 use super::journal::{Phase, Record, Standing, Step};
 use super::restore::{Recovered, RecoveredOutcome};
 use super::snapshot::NodePath;
-use super::stage::{give_back, remove_made, remove_staged, swap, sweep};
+use super::stage::{give_back, is_staged, remove_made, remove_staged, swap, sweep};
 use super::transaction::Folders;
-use super::vault::{BUFFER, HELD, HELD_PREFIX, JOURNAL, NEW, OURS, SNAPSHOTS, Vault};
+use super::vault::{BUFFER, HELD, JOURNAL, NEW, SNAPSHOTS, Vault};
 use crate::error::{ErrorKind, Result};
 
 /// How far a step has come.
@@ -50,10 +50,7 @@ impl<F: FileSystem> Vault<'_, F> {
 
     fn is_pending_beside_manifests(&self) -> Result<bool> {
         let Some(manifests) = self.root.folder_if_any(&self.layout.manifests)? else { return Ok(false) };
-        Ok(manifests.list()?.iter().any(|name| {
-            let name = name.as_encoded_bytes();
-            name.starts_with(OURS.as_bytes()) && !name.starts_with(HELD_PREFIX.as_bytes())
-        }))
+        Ok(manifests.list()?.iter().any(|name| is_staged(name)))
     }
 
     /// Ends everything that is half done; the store must be locked.

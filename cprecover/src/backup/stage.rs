@@ -190,12 +190,17 @@ pub(super) fn remove_made<F: FileSystem>(vault: &Vault<'_, F>, record: &Record) 
     }
 }
 
+/// Reports whether a name beside manifests is one of a staged file; held manifests are not that.
+pub(super) fn is_staged(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(OURS.as_bytes()) && !name.starts_with(HELD_PREFIX.as_bytes())
+}
+
 /// Removes what an interrupted change staged here; held manifests are not that.
 pub(super) fn sweep<F: FileSystem>(place: &Place<'_, F>) -> Result<usize> {
     let mut swept = 0;
     for name in place.list()? {
-        let bytes = name.as_encoded_bytes();
-        if !bytes.starts_with(OURS.as_bytes()) || bytes.starts_with(HELD_PREFIX.as_bytes()) {
+        if !is_staged(&name) {
             continue;
         }
         if let Some(stat) = place.stat(&name)?.filter(|stat| stat.kind != Kind::Folder) {

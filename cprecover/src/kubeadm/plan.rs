@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::checks::{self, Check, CheckOutcome};
 use super::compare::{ComponentDiff, compare};
-use super::config::Config;
+use super::config::{ComponentSettings, Config};
 use super::defaults::pki;
 use super::extras::section;
 use super::program::Program;
@@ -203,13 +203,16 @@ type Env = Vec<(String, String)>;
 /// cannot say it.
 pub(super) fn keep_variables(config: &mut Config, keep: impl Fn(Component) -> bool) {
     for component in Component::ALL.into_iter().filter(|component| !keep(*component)) {
-        // Asking for etcd's settings to change them makes it a local one.
-        if config.settings(component).is_some()
-            && let Some(settings) = config.settings_mut(component)
-        {
+        if let Some(settings) = known_settings(config, component) {
             settings.extra_envs.clear();
         }
     }
+}
+
+/// Returns the settings that the config has; to ask for those of etcd to change them makes it a local one.
+fn known_settings(config: &mut Config, component: Component) -> Option<&mut ComponentSettings> {
+    config.settings(component)?;
+    config.settings_mut(component)
 }
 
 /// Writes the config; proxy variables that v1beta3 cannot say go into kubeadm's environment, from
@@ -226,10 +229,7 @@ pub(super) fn document(
     let mut env: Env = Vec::new();
     if api_version == ApiVersion::V1Beta3 {
         for component in Component::ALL {
-            if config.settings(component).is_none() {
-                continue;
-            }
-            let Some(settings) = config.settings_mut(component) else { continue };
+            let Some(settings) = known_settings(&mut config, component) else { continue };
             settings.extra_envs.retain(|variable| {
                 let is_proxy =
                     variable.name.to_ascii_lowercase().ends_with("_proxy") && variable.other.is_empty();

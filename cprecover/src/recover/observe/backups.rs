@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::backup::{Damage, Snapshot, Store};
+use crate::backup::{Snapshot, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Component, Observed};
 use crate::recover::cache::Cache;
@@ -29,7 +29,7 @@ pub(super) fn best(
             let id = snapshot.id.to_string();
             let state = cache.snapshot(&id, now, || {
                 let report = store.verify(&snapshot.id, deadline);
-                Observed::from_result(report.map(|report| report.damage.iter().all(Damage::is_harmless)))
+                Observed::from_result(report.map(|report| report.is_usable()))
             });
             let fact = BackupFact {
                 snapshot: id,
